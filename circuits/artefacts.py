@@ -1,0 +1,135 @@
+"""A circuit's public artefacts, and the cache of what is expensive to make."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from eth_hash.auto import keccak
+
+from circuits.settings import CircuitSettings
+from rexis.protocol.circuit import Circuit, Visibility
+from rexis.protocol.digests import Digest, sha256
+from rexis.protocol.errors import DigestMismatchError, MalformedError
+
+_WORD = 32
+_MAX_VKA_WORDS = 1 << 14
+
+
+@dataclass(frozen=True)
+class CircuitArtefacts:
+    """What a checker needs of a circuit, apart from the SRS file. All digests follow from the bytes.
+
+    Attributes
+    ----------
+    settings
+        Canonical settings.
+    vk
+        ezkl's verifying key.
+    vka
+        The reusable Solidity verifier's artefact: 32-byte words, in the order of ``registerVka``.
+    srs_digest
+        SHA-256 of the SRS that vk and VKA were made with.
+    """
+
+    settings: bytes
+    vk: bytes
+    vka: tuple[Digest, ...]
+    srs_digest: Digest
+
+    @cached_property
+    def parsed(self) -> CircuitSettings:
+        """The settings, checked."""
+        return CircuitSettings.parse(self.settings)
+
+    @property
+    def vka_digest(self) -> Digest:
+        """Keccak-256 of the concatenated words, as ``registerVka`` computes it."""
+        return vka_digest_of(self.vka)
+
+    @cached_property
+    def description(self) -> Circuit:
+        """What a statement pins."""
+        return Circuit(
+            vk_digest=sha256(self.vk),
+            vka_digest=self.vka_digest,
+            srs_digest=self.srs_digest,
+            settings_digest=self.parsed.digest,
+            visibility=Visibility.PUBLIC,
+            input_scale=self.parsed.input_scale,
+            output_scale=self.parsed.output_scale,
+            input_length=self.parsed.input_length,
+            output_length=self.parsed.output_length,
+        )
+
+    def require(self, pinned: Circuit) -> None:
+        """Raise :class:`DigestMismatchError` unless these are the artefacts that `pinned` describes."""
+        for name in type(pinned).model_fields:
+            found, expected = getattr(self.description, name), getattr(pinned, name)
+            if found != expected:
+                raise DigestMismatchError(f"circuit has {name} {found}, not the pinned {expected}", field=name)
+
+
+def vka_digest_of(words: Sequence[bytes]) -> Digest:
+    """Keccak-256 of concatenated 32-byte words."""
+    return Digest(keccak(b"".join(words)))
+
+
+def read_vka(data: bytes) -> tuple[Digest, ...]:
+    """The words of ezkl's VKA file: a u64 little-endian count, then 32 bytes each (bincode)."""
+    count = int.from_bytes(data[:8], "little")
+    if not 0 < count <= _MAX_VKA_WORDS or len(data) != 8 + _WORD * count:
+        raise MalformedError(f"a file of {len(data)} bytes is not a VKA")
+    return tuple(Digest(data[start : start + _WORD]) for start in range(8, len(data), _WORD))
+
+
+class CircuitCache:
+    """Folders by digest, each built once and complete or not there at all, for many processes at a time.
+
+    Parameters
+    ----------
+    root
+        Folder of the cache; made when needed. Its size is the operator's: a pk has tens to hundreds of MB.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def entry(self, key: Digest, build: Callable[[Path], None]) -> Path:
+        """The folder for `key`; if it is not there, `build` fills a new one, under a lock.
+
+        A build that raises, or that a kill cut short, leaves nothing that a later call would take for complete.
+        """
+        folder = self._root / key.hex()
+        if folder.is_dir():
+            return folder
+        self._root.mkdir(parents=True, exist_ok=True)
+        with (self._root / f".{key.hex()}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel releases it when the holder dies
+            if folder.is_dir():
+                return folder
+            part = self._root / f".{key.hex()}.part"
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            try:
+                build(part)
+                for path in part.iterdir():
+                    _sync(path)
+                part.rename(folder)
+                _sync(self._root)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+        return folder
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,131 @@
+"""From an encrypted ONNX model to a circuit with its keys.
+
+The same model, profile and SRS give the same settings, vk, pk and VKA on every machine, so that a worker or an auditor
+who holds the encrypted model rebuilds all of it and compares one digest.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from circuits.artefacts import CircuitArtefacts, CircuitCache, read_vka
+from circuits.memory import require_memory
+from circuits.process import EzklProcess
+from circuits.profile import CircuitProfile
+from circuits.settings import CircuitSettings, canonical
+from circuits.srs import Srs
+from rexis.protocol.circuit import Circuit
+from rexis.protocol.digests import Digest, sha256
+from rexis.protocol.errors import CircuitError, DigestMismatchError
+
+_KEY_DOMAIN = b"rexis.circuit-cache.v1\0"
+
+
+@dataclass(frozen=True)
+class ProvingCircuit:
+    """A circuit whose keys lie on this machine.
+
+    Attributes
+    ----------
+    folder
+        Entry of the cache: ``model.compiled``, ``pk``, ``vk``, ``vka``, ``settings.json``. Read only.
+    """
+
+    artefacts: CircuitArtefacts
+    folder: Path
+    srs: Srs
+
+
+def make_settings(ezkl: EzklProcess, onnx_bytes: bytes, profile: CircuitProfile) -> CircuitSettings:
+    """Canonical settings of a model under a profile; its batch axis ``batch`` becomes 1."""
+    with tempfile.TemporaryDirectory(prefix="rexis-settings-") as name:
+        model, out = Path(name, "model.onnx"), Path(name, "settings.json")
+        model.write_bytes(onnx_bytes)
+        ezkl.call("settings", model=str(model), run_args=profile.run_args(), out=str(out))
+        return CircuitSettings.parse(canonical(json.loads(out.read_bytes())))
+
+
+def build_circuit(
+    onnx_bytes: bytes, profile: CircuitProfile, srs: Srs, cache: CircuitCache, ezkl: EzklProcess
+) -> ProvingCircuit:
+    """Settings and keys of an encrypted model: what a model owner runs before it registers.
+
+    Raises
+    ------
+    CircuitError
+        A model that ezkl cannot put into a circuit, or an SRS for another logrows.
+    ResourceError
+        Not enough memory.
+    """
+    return _keyed(onnx_bytes, make_settings(ezkl, onnx_bytes, profile), srs, cache, ezkl)
+
+
+def prepare_keys(
+    onnx_bytes: bytes, settings: bytes, pinned: Circuit, srs: Srs, cache: CircuitCache, ezkl: EzklProcess
+) -> ProvingCircuit:
+    """Rebuild a registered circuit from the encrypted model: what a worker runs, and an auditor who has the model.
+
+    Parameters
+    ----------
+    settings
+        Canonical settings, as registered.
+    pinned
+        The circuit of the job; every field must come out the same.
+
+    Raises
+    ------
+    DigestMismatchError
+        The model does not give the pinned vk (or settings, SRS or VKA): this is not the registered circuit's model.
+    CircuitError, ResourceError
+        As :func:`build_circuit`.
+    """
+    parsed = CircuitSettings.parse(settings)
+    for what, found, expected in (
+        ("settings", parsed.digest, pinned.settings_digest),
+        ("SRS", srs.digest, pinned.srs_digest),
+    ):
+        if found != expected:
+            raise DigestMismatchError(f"{what} have digest {found}, not the pinned {expected}")
+    circuit = _keyed(onnx_bytes, parsed, srs, cache, ezkl)
+    circuit.artefacts.require(pinned)
+    return circuit
+
+
+def _keyed(
+    onnx_bytes: bytes, settings: CircuitSettings, srs: Srs, cache: CircuitCache, ezkl: EzklProcess
+) -> ProvingCircuit:
+    if srs.logrows != settings.logrows:
+        raise CircuitError(f"the circuit needs an SRS for logrows {settings.logrows}, this one is for {srs.logrows}")
+
+    def build(folder: Path) -> None:
+        require_memory(settings)
+        model = folder / "model.onnx"
+        model.write_bytes(onnx_bytes)
+        (folder / "settings.json").write_bytes(settings.data)
+        paths = {name: str(folder / name) for name in ("vk", "pk", "vka")}
+        ezkl.call(
+            "keys",
+            model=str(model),
+            settings=str(folder / "settings.json"),
+            srs=str(srs.path),
+            compiled=str(folder / "model.compiled"),
+            **paths,
+        )
+        model.unlink()
+
+    folder = cache.entry(_cache_key(onnx_bytes, settings, srs), build)
+    artefacts = CircuitArtefacts(
+        settings=(folder / "settings.json").read_bytes(),
+        vk=(folder / "vk").read_bytes(),
+        vka=read_vka((folder / "vka").read_bytes()),
+        srs_digest=srs.digest,
+    )
+    return ProvingCircuit(artefacts, folder, srs)
+
+
+def _cache_key(onnx_bytes: bytes, settings: CircuitSettings, srs: Srs) -> Digest:
+    """The settings name ezkl's version; the pk follows from these three alone."""
+    return sha256(_KEY_DOMAIN, sha256(onnx_bytes), settings.digest, srs.digest)

@@ -1,0 +1,178 @@
+"""One persistent child process for ezkl, seen from the parent.
+
+A crash, a kill or an endless call of the child becomes a :class:`CircuitError`, and the next call starts a new child.
+The child ends with its parent: on Linux the kernel kills it (``PR_SET_PDEATHSIG``), elsewhere it ends when its stdin
+closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Any, Self
+
+from rexis.protocol.errors import CircuitError, UnavailableError
+
+DEFAULT_TIMEOUT = 3600.0
+_LOG_TAIL = 4096
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_PACKAGE_ROOT = Path(__file__).resolve().parent.parent
+
+
+class EzklProcess:
+    """A child that runs ezkl's functions one at a time. Starts on the first call.
+
+    Parameters
+    ----------
+    memory_limit
+        Bytes of address space that the child may take (``RLIMIT_AS``); 0 for no limit. For work on files of strangers.
+    timeout
+        Seconds that one call may take before the child is killed.
+
+    Notes
+    -----
+    All traffic goes through one thread that lives as long as this object: ``PR_SET_PDEATHSIG`` is about the *thread*
+    that started the child, so that a pool's thread that goes idle would take the child with it.
+    """
+
+    def __init__(self, *, memory_limit: int = 0, timeout: float = DEFAULT_TIMEOUT) -> None:
+        self._memory_limit = memory_limit
+        self._timeout = timeout
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ezkl")
+        self._child: subprocess.Popen[bytes] | None = None
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `close`)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the running child."""
+        return self._child.pid if self._child else None
+
+    def call(self, operation: str, **arguments: Any) -> Any:
+        """Run one operation of :mod:`circuits.child` and wait for it.
+
+        Raises
+        ------
+        CircuitError
+            ezkl refused or panicked, or the child crashed or took too long.
+        UnavailableError
+            ezkl is not installed.
+        """
+        return self._submit(operation, arguments).result()
+
+    async def acall(self, operation: str, **arguments: Any) -> Any:
+        """As :meth:`call`, off the event loop. Cancelling kills the child if it has begun."""
+        future = self._submit(operation, arguments)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            if future.running():
+                self.kill()
+            raise
+
+    def kill(self) -> None:
+        """End the child now; a call in progress fails and the next one starts a new child."""
+        child = self._child
+        if child is not None:
+            child.kill()
+
+    def close(self) -> None:
+        """End the child and refuse further calls."""
+        self.kill()
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._drop()
+        self._log.close()
+
+    def _submit(self, operation: str, arguments: dict[str, Any]) -> Future[Any]:
+        line = json.dumps({"operation": operation, "arguments": arguments}).encode() + b"\n"
+        try:
+            return self._thread.submit(self._exchange, operation, line)
+        except RuntimeError:
+            raise CircuitError("the proof process has been closed") from None
+
+    def _exchange(self, operation: str, line: bytes) -> Any:
+        child = self._started()
+        assert child.stdin is not None and child.stdout is not None  # noqa: S101
+        expired = threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            child.kill()
+
+        timer = threading.Timer(self._timeout, expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            child.stdin.write(line)
+            child.stdin.flush()
+            answer = child.stdout.readline()
+        except BrokenPipeError:
+            answer = b""
+        finally:
+            timer.cancel()
+        if not answer.endswith(b"\n"):
+            raise self._gone(operation, timed_out=expired.is_set())
+        reply = json.loads(answer)
+        if "error" in reply:
+            if reply["error"].startswith("ModuleNotFoundError"):
+                raise UnavailableError("ezkl is not installed", hint="pip install 'rexis[circuits]'")
+            raise CircuitError(f"ezkl failed at {operation}: {reply['error']}{self._last_words()}")
+        return reply["result"]
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._child is not None and self._child.poll() is None:
+            return self._child
+        self._drop()
+        paths = [str(_PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "circuits.child", str(os.getpid()), str(self._memory_limit)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        )
+        return self._child
+
+    def _gone(self, operation: str, *, timed_out: bool) -> CircuitError:
+        assert self._child is not None  # noqa: S101
+        code = self._child.wait()
+        words = self._last_words()
+        self._drop()
+        if timed_out:
+            return CircuitError(f"ezkl did not finish {operation} in {self._timeout:g} s and was ended")
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return CircuitError(
+            f"the proof process ended during {operation} ({how}){words}",
+            hint="signal 9 without a cause of ours is mostly the kernel out of memory",
+        )
+
+    def _drop(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            child.wait()
+            for pipe in (child.stdin, child.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(BrokenPipeError):  # unsent bytes of a call that has failed already
+                        pipe.close()
+
+    def _last_words(self) -> str:
+        """Last line that ezkl logged in the current call: its errors are often only there."""
+        size = os.fstat(self._log.fileno()).st_size
+        tail = os.pread(self._log.fileno(), _LOG_TAIL, max(0, size - _LOG_TAIL))
+        lines = [line for line in _ANSI.sub("", tail.decode(errors="replace")).splitlines() if line.strip()]
+        return f" [{lines[-1].strip()[:300]}]" if lines else ""

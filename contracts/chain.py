@@ -1,0 +1,341 @@
+"""Typed access to the contracts over JSON-RPC: reads, and transactions that a local account signs.
+
+Without an account a :class:`Chain` is read-only. Nothing here judges evidence; a caller compares what the chain holds
+with what it expects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any, cast
+
+from eth_account.signers.local import LocalAccount
+from eth_hash.auto import keccak
+from web3 import Web3
+from web3.contract import Contract
+from web3.types import TxReceipt
+
+from contracts.artefacts import ContractName, load
+from contracts.node import Node, RevertError, Transaction, as_transaction, checksummed
+from contracts.onchain import (
+    Anchored,
+    AnchorProof,
+    Committed,
+    Deployment,
+    Registration,
+    public_instances,
+    vka_digest,
+)
+from rexis.protocol.circuit import Circuit
+from rexis.protocol.digests import Digest
+from rexis.protocol.errors import ChainError, MerkleError, NotFoundError
+from rexis.protocol.parsing import Address
+from rexis.protocol.records import Opening
+from rexis.protocol.statement import Statement
+from rexis.protocol.typed_data import Struct
+
+__all__ = ["AnchorProof", "Anchored", "Chain", "Committed", "Deployment", "Registration", "RevertError", "Transaction"]
+
+
+class Chain(Node):
+    """A node and one deployment of the contracts.
+
+    Connect, then :meth:`attach`, :meth:`discover` or :meth:`deploy_all`.
+    """
+
+    def __init__(
+        self, web3: Web3, endpoint: str, account: LocalAccount | None, mined_within_s: float, fee_cap: int | None
+    ) -> None:
+        super().__init__(web3, endpoint, account, mined_within_s, fee_cap)
+        self._deployment: Deployment | None = None
+        self._contracts: dict[ContractName, Contract] = {}
+
+    def deploy_all(self) -> Deployment:
+        """Deploy the four contracts, and attach to them."""
+        first = self._deploy("ModelRegistry")
+        registry = _contract_address(first)
+        log = _contract_address(self._deploy("EvidenceLog", registry))
+        halo2 = _contract_address(self._deploy("Halo2VerifierReusable"))
+        certifier = _contract_address(self._deploy("Certifier", log, halo2))
+        deployment = Deployment(
+            chain_id=self.chain_id,
+            model_registry=registry,
+            evidence_log=log,
+            certifier=certifier,
+            halo2_verifier=halo2,
+            block=first["blockNumber"],
+        )
+        self.attach(deployment)
+        return deployment
+
+    def discover(self, certifier: Address) -> Deployment:
+        """The deployment that a Certifier belongs to, by its immutables; attaches to it.
+
+        For an auditor, who has two addresses from a certificate: compare the result with them.
+        """
+        with self._translated():
+            functions = self._at("Certifier", certifier).functions
+            deployment = Deployment(
+                chain_id=self.chain_id,
+                model_registry=Address.parse(functions.registry().call()),
+                evidence_log=Address.parse(functions.log().call()),
+                certifier=certifier,
+                halo2_verifier=Address.parse(functions.halo2().call()),
+                block=0,
+            )
+        self.attach(deployment)
+        return deployment
+
+    def attach(self, deployment: Deployment) -> None:
+        """Use a deployment, after checking that it is one.
+
+        1. The chain id is this chain's. 2. The code at each address is that of this package's contract, so that none
+        can answer whatever it likes. 3. The contracts refer to each other.
+
+        Raises
+        ------
+        ChainError
+            One of the three does not hold.
+        """
+        if deployment.chain_id != self.chain_id:
+            raise ChainError(
+                f"the deployment is on chain {deployment.chain_id}, this node is on chain {self.chain_id}",
+                field="chainId",
+            )
+        addresses: dict[ContractName, Address] = {
+            "ModelRegistry": deployment.model_registry,
+            "EvidenceLog": deployment.evidence_log,
+            "Certifier": deployment.certifier,
+            "Halo2VerifierReusable": deployment.halo2_verifier,
+        }
+        with self._translated():
+            for name, address in addresses.items():
+                self._require_code(name, address)
+            contracts = {name: self._at(name, address) for name, address in addresses.items()}
+            certifier = contracts["Certifier"].functions
+            references = {
+                "the log's registry": (contracts["EvidenceLog"].functions.registry(), deployment.model_registry),
+                "the certifier's registry": (certifier.registry(), deployment.model_registry),
+                "the certifier's log": (certifier.log(), deployment.evidence_log),
+                "the certifier's verifier": (certifier.halo2(), deployment.halo2_verifier),
+            }
+            for what, (getter, expected) in references.items():
+                found = getter.call()
+                if found != expected:
+                    raise ChainError(f"{what} is {found}, not {expected}")
+        self._contracts = contracts
+        self._deployment = deployment
+
+    @property
+    def deployment(self) -> Deployment:
+        """The deployment in use."""
+        if self._deployment is None:
+            raise ChainError("no contracts", hint="deploy them, or attach to a deployment")
+        return self._deployment
+
+    # --- ModelRegistry ------------------------------------------------------------------------------------------
+
+    def register(self, model_digest: Digest, key_epoch: int, circuit: Circuit) -> Transaction:
+        """Register a key epoch of a model; the account becomes (or must be) the model's owner."""
+        call = self._functions("ModelRegistry").register(bytes(model_digest), key_epoch, _solidity(circuit))
+        return as_transaction(self._send(call))
+
+    def revoke(self, model_digest: Digest, key_epoch: int) -> Transaction:
+        """Revoke a key epoch, for good."""
+        return as_transaction(self._send(self._functions("ModelRegistry").revoke(bytes(model_digest), key_epoch)))
+
+    def registration(self, model_digest: Digest, key_epoch: int) -> Registration:
+        """A model's registration; :class:`NotFoundError` if there is none."""
+        found = self._read(self._functions("ModelRegistry").get(bytes(model_digest), key_epoch))
+        owner, registered_at, revoked_at, circuit_hash, vka_digest, srs_digest = found
+        if registered_at == 0:
+            raise NotFoundError(f"model {model_digest} is not registered for key epoch {key_epoch}")
+        return Registration(
+            owner=Address.parse(owner),
+            circuit_hash=Digest(circuit_hash),
+            vka_digest=Digest(vka_digest),
+            srs_digest=Digest(srs_digest),
+            registered_at=registered_at,
+            revoked_at=revoked_at or None,
+        )
+
+    # --- EvidenceLog --------------------------------------------------------------------------------------------
+
+    def commit(self, task_id: Digest, statement_digest: Digest) -> tuple[Committed, Transaction]:
+        """Commit to a statement. The block after `Committed.block` draws the challenge."""
+        receipt = self._send(self._functions("EvidenceLog").commit(bytes(task_id), bytes(statement_digest)))
+        event = self._event(receipt, "EvidenceLog", "Committed")
+        made = Committed(
+            submitter=Address.parse(event["submitter"]),
+            task_id=task_id,
+            attempt=event["attempt"],
+            statement_digest=statement_digest,
+            block=receipt["blockNumber"],
+        )
+        return made, as_transaction(receipt)
+
+    def attempts(self, submitter: Address, task_id: Digest) -> int:
+        """How many times `submitter` has committed to a task."""
+        return int(self._read(self._functions("EvidenceLog").attempts(submitter, bytes(task_id))))
+
+    def commitment(self, submitter: Address, task_id: Digest, attempt: int) -> Committed:
+        """A commitment by its attempt, from 1; :class:`NotFoundError` if there is none."""
+        call = self._functions("EvidenceLog").commitmentOf(submitter, bytes(task_id), attempt)
+        statement_digest, block = self._read(call, missing="UnknownAttempt")
+        return Committed(submitter, task_id, attempt, Digest(statement_digest), block)
+
+    def anchor(self, root: Digest, size: int) -> tuple[Anchored, Transaction]:
+        """Write the root of a tree of `size` statement digests."""
+        receipt = self._send(self._functions("EvidenceLog").anchor(bytes(root), size))
+        event = self._event(receipt, "EvidenceLog", "Anchored")
+        made = Anchored(event["anchorId"], root, size, receipt["blockNumber"], Address.parse(event["submitter"]))
+        return made, as_transaction(receipt)
+
+    def anchor_of(self, anchor_id: int) -> Anchored:
+        """An anchor by its id, from 0; :class:`NotFoundError` if there is none."""
+        found = self._read(self._functions("EvidenceLog").anchorOf(anchor_id), missing="UnknownAnchor")
+        root, size, block, submitter = found
+        return Anchored(anchor_id, Digest(root), size, block, Address.parse(submitter))
+
+    def check_inclusion(self, statement_digest: Digest, proof: AnchorProof) -> Anchored:
+        """Let the contract check a statement's place in an anchored tree; returns the anchor.
+
+        Raises
+        ------
+        NotFoundError
+            No such anchor.
+        MerkleError
+            The digest is not that leaf.
+        """
+        call = self._functions("EvidenceLog").verifyInclusion(
+            proof.anchor_id, bytes(statement_digest), proof.leaf_index, [bytes(node) for node in proof.path]
+        )
+        if not self._read(call, missing="UnknownAnchor"):
+            raise MerkleError(
+                f"statement {statement_digest} is not leaf {proof.leaf_index} of anchor {proof.anchor_id}"
+            )
+        return self.anchor_of(proof.anchor_id)
+
+    # --- Certifier ----------------------------------------------------------------------------------------------
+
+    def is_vka_registered(self, vka_digest: Digest) -> bool:
+        """Whether ezkl's verifier knows a VKA."""
+        # Its mapping `registeredVkas` has no getter and is its only state: slot 0 (Solidity's layout of mappings).
+        slot = int.from_bytes(keccak(bytes(vka_digest) + bytes(32)), "big")
+        with self._translated():
+            word = self._web3.eth.get_storage_at(checksummed(self.deployment.halo2_verifier), slot)
+        return any(word)
+
+    def register_vka(self, vka: Sequence[Digest]) -> Transaction | None:
+        """Register a circuit's VKA with ezkl's verifier; None if it was there."""
+        if self.is_vka_registered(vka_digest(vka)):
+            return None
+        call = self._functions("Halo2VerifierReusable").registerVka([bytes(word) for word in vka])
+        return as_transaction(self._send(call))
+
+    def certify_record(
+        self,
+        statement: Statement,
+        signature: bytes,
+        anchor: AnchorProof,
+        opening: Opening,
+        proof: bytes,
+        vka: Sequence[Digest],
+    ) -> Transaction:
+        """Have the Certifier check one record of a statement of tier ``zk``.
+
+        Everything in `opening` becomes public on chain, for ever: salt and encrypted values.
+
+        Parameters
+        ----------
+        signature
+            The worker's, over the statement.
+        opening
+            The record; the proof's public instances are rebuilt from it.
+        proof
+            ezkl's proof bytes.
+        vka
+            Words of the circuit's verification key artefact, registered before.
+
+        Raises
+        ------
+        RevertError
+            The contract refused; `name` says why, for example ``ProofRejected`` or ``AlreadyCertified``.
+        """
+        call = self._functions("Certifier").certifyRecord(
+            _solidity(statement),
+            signature,
+            (anchor.anchor_id, anchor.leaf_index, [bytes(node) for node in anchor.path]),
+            (
+                opening.index,
+                bytes(opening.salt),
+                [bytes(node) for node in opening.input_path],
+                [bytes(node) for node in opening.output_path],
+                public_instances(opening),
+                proof,
+            ),
+            [bytes(word) for word in vka],
+        )
+        return as_transaction(self._send(call))
+
+    def certified_count(self, statement_digest: Digest) -> int:
+        """How many records of a statement the Certifier accepted."""
+        return int(self._read(self._functions("Certifier").certifiedCount(bytes(statement_digest))))
+
+    def is_certified(self, statement_digest: Digest) -> bool:
+        """Whether the Certifier accepted every record of a statement."""
+        return bool(self._read(self._functions("Certifier").isCertified(bytes(statement_digest))))
+
+    def is_record_certified(self, statement_digest: Digest, offset: int) -> bool:
+        """Whether the Certifier accepted one record; `offset` counts from the statement's first record."""
+        return bool(self._read(self._functions("Certifier").isRecordCertified(bytes(statement_digest), offset)))
+
+    # --- inside -------------------------------------------------------------------------------------------------
+
+    def _at(self, name: ContractName, address: Address) -> Contract:
+        return self._web3.eth.contract(address=checksummed(address), abi=cast(Any, load(name).abi))
+
+    def _functions(self, name: ContractName) -> Any:
+        _ = self.deployment  # raises if nothing is attached
+        return self._contracts[name].functions
+
+    def _require_code(self, name: ContractName, address: Address) -> None:
+        code = bytes(self._web3.eth.get_code(checksummed(address)))
+        if not code:
+            raise ChainError(f"no contract at {address}, where the {name} should be", hint="another chain?")
+        if not load(name).is_code(code):
+            raise ChainError(
+                f"the code at {address} is not this version's {name}",
+                hint="deployed by another version of rexis, or not the contract that it says it is",
+            )
+
+    def _deploy(self, name: ContractName, *arguments: Any) -> TxReceipt:
+        artefact = load(name)
+        factory = self._web3.eth.contract(abi=cast(Any, artefact.abi), bytecode=artefact.bytecode)
+        return self._send(factory.constructor(*arguments))
+
+    def _event(self, receipt: TxReceipt, name: ContractName, event: str) -> Any:
+        contract = self._contracts[name]
+        for entry in receipt["logs"]:
+            if entry["address"] == contract.address:
+                return contract.events[event]().process_log(entry)["args"]
+        raise ChainError(f"transaction emitted no {event}")
+
+
+def _contract_address(receipt: TxReceipt) -> Address:
+    address = receipt["contractAddress"]
+    if address is None:
+        raise ChainError("the deployment's receipt names no contract")
+    return Address.parse(str(address))
+
+
+def _solidity(value: object) -> Any:
+    """A struct as the tuple that the ABI coder takes: our fields stand in the order of Solidity's."""
+    if isinstance(value, Struct):
+        return tuple(_solidity(getattr(value, name)) for name in type(value).model_fields)
+    if isinstance(value, IntEnum):
+        return int(value)
+    if isinstance(value, bytes):
+        return bytes(value)
+    return value

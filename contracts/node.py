@@ -1,0 +1,302 @@
+"""One chain node: blocks, balances, signed transactions, and errors a person can read.
+
+Keys never leave the process: the node only sees signed raw transactions.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Self, cast
+from urllib.parse import urlsplit
+
+from eth_account.signers.local import LocalAccount
+from eth_typing import ChecksumAddress, HexAddress, HexStr
+from requests.exceptions import RequestException
+from web3 import HTTPProvider, Web3
+from web3.contract.contract import ContractConstructor, ContractFunction
+from web3.exceptions import (
+    BadFunctionCallOutput,
+    BlockNotFound,
+    ContractLogicError,
+    TimeExhausted,
+    TransactionNotFound,
+    Web3Exception,
+    Web3RPCError,
+)
+from web3.middleware import ExtraDataToPOAMiddleware
+from web3.types import Nonce, TxParams, TxReceipt, Wei
+
+from contracts.artefacts import ContractError, decode_revert
+from rexis.protocol.digests import Digest
+from rexis.protocol.errors import ChainError, NotFoundError, UnavailableError
+from rexis.protocol.parsing import Address
+from rexis.protocol.signing import address_of
+
+# Between the estimate and the block other transactions may land, and make a storage write dearer.
+_GAS_MARGIN = 1.25
+_POLL_S = 0.2
+_PRIORITY_FEE = Wei(10**9)
+
+
+class RevertError(ChainError):
+    """A contract refused, with its custom error where it is one of ours.
+
+    Attributes
+    ----------
+    reason
+        The decoded error; None where the node gave no data or the data is of another contract.
+    """
+
+    code = "chain-revert"
+
+    def __init__(self, message: str, reason: ContractError | None, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+
+    @property
+    def name(self) -> str | None:
+        """Name of the custom error, for example ``AlreadyCertified``."""
+        return self.reason.name if self.reason else None
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """A transaction that was mined and did not revert."""
+
+    hash: Digest
+    block: int
+    gas_used: int
+
+
+class Node:
+    """A connection to one node, as one account or read-only.
+
+    Safe to share between threads. Two processes should not share an account: each counts its own nonces.
+    """
+
+    def __init__(
+        self, web3: Web3, endpoint: str, account: LocalAccount | None, mined_within_s: float, fee_cap: int | None
+    ) -> None:
+        self._web3 = web3
+        self._endpoint = endpoint
+        self._account = account
+        self._mined_within_s = mined_within_s
+        self._fee_cap = fee_cap
+        self._sending = threading.Lock()
+        self._next_nonce = 0
+        with self._translated():
+            self.chain_id: int = web3.eth.chain_id
+
+    @classmethod
+    def connect(
+        cls,
+        rpc_url: str,
+        *,
+        account: LocalAccount | None = None,
+        timeout_s: float = 10.0,
+        mined_within_s: float = 120.0,
+        max_fee_per_gas: int | None = None,
+    ) -> Self:
+        """Connect to a node.
+
+        Parameters
+        ----------
+        rpc_url
+            HTTP(S) JSON-RPC endpoint. It may hold a provider's key: no error text repeats more than its host.
+        account
+            Signs transactions; without it the chain is read-only.
+        timeout_s
+            For one answer of the node.
+        mined_within_s
+            How long to wait for a transaction's receipt.
+        max_fee_per_gas
+            Never offer more, in wei.
+
+        Raises
+        ------
+        UnavailableError
+            Nothing answers there.
+        """
+        parts = urlsplit(rpc_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ChainError("the chain's RPC address is not an http(s) URL")
+        endpoint = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+        provider = HTTPProvider(rpc_url, request_kwargs={"timeout": timeout_s}, exception_retry_configuration=None)
+        web3 = Web3(provider)
+        # Proof-of-authority chains have longer extraData than web3 wants to see.
+        web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
+        return cls(web3, endpoint, account, mined_within_s, max_fee_per_gas)
+
+    @property
+    def address(self) -> Address:
+        """Address of the account that signs."""
+        return address_of(self._signer())
+
+    def block_number(self) -> int:
+        """Number of the newest block."""
+        with self._translated():
+            return int(self._web3.eth.block_number)
+
+    def block_hash(self, number: int, *, wait_s: float = 0.0, confirmations: int = 0) -> Digest:
+        """Hash of a block, waiting for it to come.
+
+        Parameters
+        ----------
+        wait_s
+            How long to wait for it.
+        confirmations
+            Blocks that must follow it, on chains that may drop a block again.
+
+        Raises
+        ------
+        UnavailableError
+            The block has not come (yet).
+        """
+        self.wait_for_block(number + confirmations, wait_s=wait_s)
+        with self._translated():
+            found = self._web3.eth.get_block(number)
+        return Digest(bytes(found["hash"]))
+
+    def wait_for_block(self, number: int, *, wait_s: float) -> None:
+        """Return once block `number` is there; :class:`UnavailableError` if it is not within `wait_s` seconds."""
+        deadline = time.monotonic() + wait_s
+        while (head := self.block_number()) < number:
+            if time.monotonic() >= deadline:
+                raise UnavailableError(
+                    f"the chain is at block {head}, block {number} has not come", hint="is the chain making blocks?"
+                )
+            time.sleep(_POLL_S)
+
+    def balance(self, address: Address) -> int:
+        """Balance in wei."""
+        with self._translated():
+            return int(self._web3.eth.get_balance(checksummed(address)))
+
+    def transaction(self, digest: Digest) -> Transaction:
+        """A mined transaction that did not revert.
+
+        Raises
+        ------
+        NotFoundError
+            No such transaction, or not mined yet.
+        RevertError
+            It reverted.
+        """
+        with self._translated():
+            try:
+                receipt = self._web3.eth.get_transaction_receipt(HexStr(str(digest)))
+            except TransactionNotFound:
+                raise NotFoundError(f"no transaction {digest} on chain {self.chain_id}") from None
+        if receipt["status"] != 1:
+            raise RevertError(f"transaction {digest} reverted", None)
+        return as_transaction(receipt)
+
+    # --- inside -------------------------------------------------------------------------------------------------
+
+    def _signer(self) -> LocalAccount:
+        if self._account is None:
+            raise ChainError("this connection is read-only", hint="connect with an account to send transactions")
+        return self._account
+
+    def _read(self, call: ContractFunction, *, missing: str | None = None) -> Any:
+        """Call a view; a revert with the error named `missing` is a :class:`NotFoundError`."""
+        try:
+            with self._translated():
+                return call.call()
+        except RevertError as error:
+            if missing is not None and error.name == missing:
+                raise NotFoundError(f"not on chain: {error.reason}") from None
+            raise
+
+    def _send(self, call: ContractFunction | ContractConstructor) -> TxReceipt:
+        """Sign, send and wait. The lock is held from the choice of the nonce until the node has the transaction."""
+        account = self._signer()
+        sender = checksummed(self.address)
+        with self._translated():
+            gas = int(call.estimate_gas({"from": sender}) * _GAS_MARGIN)
+            with self._sending:
+                pending = self._web3.eth.get_transaction_count(sender, "pending")
+                nonce = max(self._next_nonce, pending)
+                unsigned: TxParams = {"from": sender, "nonce": Nonce(nonce), "gas": gas, "chainId": self.chain_id}
+                signed = account.sign_transaction(cast(Any, call.build_transaction({**unsigned, **self._fees()})))
+                try:
+                    digest = self._web3.eth.send_raw_transaction(signed.raw_transaction)
+                except Exception:
+                    # Not taken, or not known whether: start again from what the node has.
+                    self._next_nonce = 0
+                    raise
+                self._next_nonce = nonce + 1
+            try:
+                receipt = self._web3.eth.wait_for_transaction_receipt(digest, self._mined_within_s, _POLL_S)
+            except TimeExhausted:
+                self._next_nonce = 0
+                raise UnavailableError(
+                    f"transaction 0x{bytes(digest).hex()} was not mined within {self._mined_within_s:g} s",
+                    hint="it may still be; look before sending it again",
+                ) from None
+            if receipt["status"] != 1:
+                # Mined, but in another state than it was estimated in: run it again there to learn why.
+                if isinstance(call, ContractFunction):
+                    call.call({"from": sender, "gas": gas}, block_identifier=receipt["blockNumber"])
+                raise RevertError(f"transaction 0x{bytes(digest).hex()} reverted", None)
+        return receipt
+
+    def _fees(self) -> TxParams:
+        """EIP-1559 fees: the base fee may double before the transaction is mined."""
+        base = self._web3.eth.get_block("latest").get("baseFeePerGas", Wei(0))
+        try:
+            priority = self._web3.eth.max_priority_fee
+        except Web3RPCError:
+            priority = _PRIORITY_FEE
+        most = 2 * base + priority
+        if self._fee_cap is not None:
+            if base > self._fee_cap:
+                raise UnavailableError(
+                    f"the chain's base fee, {base} wei, is above the limit of {self._fee_cap}", hint="wait, or raise it"
+                )
+            most = min(most, self._fee_cap)
+        return {"maxFeePerGas": Wei(most), "maxPriorityFeePerGas": Wei(min(priority, most))}
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn what web3 and requests raise into our errors."""
+        try:
+            yield
+        except ContractLogicError as error:  # ContractCustomError and ContractPanicError too
+            raise self._revert(error) from None
+        except RequestException as error:
+            raise UnavailableError(
+                f"no chain node answers at {self._endpoint} ({type(error).__name__})", hint="is the node running?"
+            ) from None
+        except BadFunctionCallOutput:
+            raise ChainError("the contract's answer has another form", hint="is this the right address?") from None
+        except BlockNotFound:
+            raise NotFoundError("no such block") from None
+        except Web3RPCError as error:
+            text = str((error.rpc_response or {}).get("error", {}).get("message") or error.message)
+            hint = f"send some to {self._account.address}" if self._account and "funds" in text.lower() else None
+            raise ChainError(f"the chain node refused: {text}", hint=hint) from None
+        except Web3Exception as error:
+            raise ChainError(f"the chain node's answer cannot be used ({type(error).__name__}: {error})") from None
+
+    def _revert(self, error: ContractLogicError) -> RevertError:
+        data = error.data.get("data") if isinstance(error.data, dict) else error.data
+        raw = b""
+        if isinstance(data, str) and data.startswith("0x"):
+            raw = bytes.fromhex(data[2:])
+        reason = decode_revert(raw)
+        return RevertError(f"the contract refused: {reason or error.message or 'no reason given'}", reason)
+
+
+def checksummed(address: Address) -> ChecksumAddress:
+    """An address as web3 types it; ours always has its EIP-55 checksum."""
+    return ChecksumAddress(HexAddress(HexStr(address)))
+
+
+def as_transaction(receipt: TxReceipt) -> Transaction:
+    """What we keep of a receipt."""
+    return Transaction(Digest(bytes(receipt["transactionHash"])), receipt["blockNumber"], receipt["gasUsed"])

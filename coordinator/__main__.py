@@ -1,0 +1,7 @@
+"""``python -m coordinator``: settings come from ``REXIS_…`` variables."""
+
+import sys
+
+from coordinator.main import main
+
+sys.exit(main())

@@ -1,0 +1,199 @@
+"""Models and datasets that are known here."""
+
+from __future__ import annotations
+
+import threading
+from base64 import b64encode
+from collections import OrderedDict
+from collections.abc import Callable
+
+from sqlmodel import Session
+
+from contracts.onchain import vka_digest
+from coordinator.blobs import Blobs
+from coordinator.chain import Ledger
+from coordinator.store import Store
+from coordinator.tables import DatasetRow, ModelRow
+from rexis.api import DatasetView, ModelRegistration, ModelView
+from rexis.protocol.certificate import CircuitMaterial
+from rexis.protocol.circuit import NO_CIRCUIT, Circuit
+from rexis.protocol.digests import Digest
+from rexis.protocol.errors import DigestMismatchError, ForbiddenError, MalformedError, NotFoundError
+from rexis.protocol.parsing import Address
+from rexis.protocol.tensors import Dataset
+from verifier.circuit import artefacts_of, check_vka, proofs_can_be_checked
+
+_MAX_SETTINGS = 1 << 20
+_MAX_VK = 64 << 20
+_CACHED_DATASETS = 2
+
+
+class Catalogue:
+    """Registered models and datasets, with the checks that registration makes."""
+
+    def __init__(self, store: Store, blobs: Blobs, chain: Callable[[], Ledger]) -> None:
+        self._store, self._blobs, self._chain = store, blobs, chain
+        self._parsed: OrderedDict[Digest, Dataset] = OrderedDict()
+        self._parsing = threading.Lock()
+
+    def register_model(self, caller: Address, given: ModelRegistration) -> tuple[ModelView, bool]:
+        """Make a model known; returns it and whether it is new.
+
+        Raises
+        ------
+        MalformedError, DigestMismatchError
+            A blob is missing, an artefact is not the pinned one, or the chain has another circuit or no active model.
+        ForbiddenError
+            The chain names another owner.
+        """
+        self._require_blob(given.model_digest, "modelDigest", "the encrypted model")
+        if given.circuit == NO_CIRCUIT:
+            if given.vka:
+                raise MalformedError("a model without a circuit has no VKA", field="vka")
+        else:
+            self._require_blob(given.circuit.srs_digest, "circuit.srsDigest", "the SRS")
+            if vka_digest(given.vka) != given.circuit.vka_digest:
+                raise DigestMismatchError(
+                    f"the words have digest {vka_digest(given.vka)}, not {given.circuit.vka_digest}", field="vka"
+                )
+            artefacts = artefacts_of(self.material(given.circuit, given.vka), given.circuit)
+            if proofs_can_be_checked():
+                check_vka(artefacts, self._blobs.path(given.circuit.srs_digest, "SRS"))
+        owner = self.require_active(given.model_digest, given.key_epoch, given.circuit, "")
+        if owner != caller:
+            raise ForbiddenError(
+                f"the model belongs to {owner}", field="modelDigest", hint="its owner on chain registers it here"
+            )
+        with self._store.writing() as session:
+            row = session.get(ModelRow, (str(given.model_digest), given.key_epoch))
+            created = row is None
+            row = row or ModelRow(
+                model_digest=str(given.model_digest), key_epoch=given.key_epoch, owner=owner, circuit="", vka=""
+            )
+            row.circuit = given.circuit.to_json().decode()
+            row.vka = " ".join(str(word) for word in given.vka)
+            session.add(row)
+        return _model_view(row), created
+
+    def model(self, digest: Digest, epoch: int) -> ModelView | None:
+        """A registered model; None if it is not known here."""
+        with self._store.reading() as session:
+            row = session.get(ModelRow, (str(digest), epoch))
+        return _model_view(row) if row else None
+
+    def require_active(self, digest: Digest, epoch: int, circuit: Circuit | None, prefix: str) -> Address:
+        """Look on chain, now, that a model is registered and not revoked; returns its owner.
+
+        Parameters
+        ----------
+        circuit
+            Must be the registered one; None for any.
+        prefix
+            Of the field that an error names.
+        """
+        try:
+            found = self._chain().registration(digest, epoch)
+        except NotFoundError:
+            raise MalformedError(
+                f"the chain knows no model {digest} with key epoch {epoch}",
+                field=f"{prefix}modelDigest",
+                hint="its owner registers it on chain first",
+            ) from None
+        if not found.active:
+            raise MalformedError(
+                f"key epoch {epoch} of the model was revoked in block {found.revoked_at}", field=f"{prefix}keyEpoch"
+            )
+        if circuit is not None and not found.has_circuit(circuit):
+            raise MalformedError(
+                "the chain has another circuit for this model and key epoch",
+                field=f"{prefix}circuit",
+                hint="circuits are fixed by the model's registration on chain",
+            )
+        return found.owner
+
+    def register_dataset(self, caller: Address, digest: Digest) -> tuple[DatasetView, bool]:
+        """Make an uploaded blob known as a dataset; returns it and whether it is new.
+
+        Raises
+        ------
+        MalformedError
+            There is no such blob.
+        TensorError
+            It is no dataset.
+        """
+        self._require_blob(digest, "digest", "the dataset")
+        dataset = self.dataset(digest)
+        with self._store.writing() as session:
+            row = session.get(DatasetRow, str(digest))
+            created = row is None
+            row = row or DatasetRow(
+                digest=str(digest), owner=caller, shape=" ".join(str(size) for size in dataset.records.shape)
+            )
+            session.add(row)
+        return _dataset_view(row), created
+
+    def dataset_view(self, digest: Digest) -> DatasetView | None:
+        """A registered dataset; None if it is not known here."""
+        with self._store.reading() as session:
+            row = session.get(DatasetRow, str(digest))
+        return _dataset_view(row) if row else None
+
+    def dataset(self, digest: Digest) -> Dataset:
+        """A dataset's records and salts; the last ones read are kept."""
+        with self._parsing:
+            if digest in self._parsed:
+                self._parsed.move_to_end(digest)
+                return self._parsed[digest]
+            dataset = Dataset.from_bytes(self._blobs.read(digest, "dataset"))
+            self._parsed[digest] = dataset
+            while len(self._parsed) > _CACHED_DATASETS:
+                self._parsed.popitem(last=False)
+            return dataset
+
+    def material(self, circuit: Circuit, vka: list[Digest]) -> CircuitMaterial:
+        """A circuit's artefacts, for checking proofs and for the certificate."""
+        self._require_blob(circuit.settings_digest, "circuit.settingsDigest", "the circuit's settings")
+        self._require_blob(circuit.vk_digest, "circuit.vkDigest", "the verifying key")
+        settings = self._blobs.read(circuit.settings_digest, "settings", _MAX_SETTINGS)
+        vk = self._blobs.read(circuit.vk_digest, "verifying key", _MAX_VK)
+        try:
+            text = settings.decode()
+        except UnicodeDecodeError:
+            raise MalformedError("the settings are not text", field="circuit.settingsDigest") from None
+        return CircuitMaterial.from_object(
+            {"settings": text, "vk": b64encode(vk).decode(), "vka": [str(word) for word in vka]}
+        )
+
+    def _require_blob(self, digest: Digest, field: str, what: str) -> None:
+        if self._blobs.size(digest) is None:
+            raise MalformedError(
+                f"{what} {digest} has not been uploaded", field=field, hint=f"PUT /v1/blobs/{digest} first"
+            )
+
+
+def vka_words(session: Session, digest: Digest, epoch: int) -> list[Digest]:
+    """The VKA of a model that is known here."""
+    row = session.get(ModelRow, (str(digest), epoch))
+    return _words(row.vka) if row else []
+
+
+def _words(text: str) -> list[Digest]:
+    return [Digest.parse(word) for word in text.split()]
+
+
+def _model_view(row: ModelRow) -> ModelView:
+    return ModelView(
+        model_digest=Digest.parse(row.model_digest),
+        key_epoch=row.key_epoch,
+        owner=Address.parse(row.owner),
+        circuit=Circuit.from_json(row.circuit.encode()),
+        vka=_words(row.vka),
+    )
+
+
+def _dataset_view(row: DatasetRow) -> DatasetView:
+    return DatasetView(
+        digest=Digest.parse(row.digest),
+        owner=Address.parse(row.owner),
+        shape=[int(size) for size in row.shape.split()],
+    )

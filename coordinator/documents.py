@@ -1,0 +1,155 @@
+"""Documents over HTTP: strict reading of bodies, canonical answers, and their schemas in OpenAPI."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic.json_schema import models_json_schema
+from starlette.concurrency import run_in_threadpool
+
+from coordinator.problems import MEDIA_TYPE
+from coordinator.services import Coordinator
+from rexis.api import Problem
+from rexis.protocol.digests import Digest
+from rexis.protocol.errors import ResourceError
+from rexis.protocol.parsing import Address, Strict
+
+MAX_DOCUMENT_BYTES = 4 << 20
+_REF = "#/components/schemas/{model}"
+_JSON = "application/json"
+_documents: set[type[Strict]] = {Problem}
+_bearer = HTTPBearer(auto_error=False, description="A token from POST /v1/auth/token")
+
+_Document = TypeVar("_Document", bound=Strict)
+
+
+def coordinator_of(request: Request) -> Coordinator:
+    """The coordinator behind this application."""
+    found: Coordinator = request.app.state.coordinator
+    return found
+
+
+Services = Annotated[Coordinator, Depends(coordinator_of)]
+
+
+async def _caller(
+    request: Request, services: Services, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Address:
+    token = credentials.credentials if credentials is not None else None
+    address = await run_in_threadpool(services.auth.caller, token)
+    request.state.caller = address
+    return address
+
+
+Caller = Annotated[Address, Depends(_caller)]
+"""The address that the bearer token stands for. Stands before the body, so that strangers send none."""
+
+
+def _digest(digest: str) -> Digest:
+    return Digest.parse(digest, "digest")
+
+
+def _job_id(job_id: str) -> Digest:
+    return Digest.parse(job_id, "jobId")
+
+
+def _task_id(task_id: str) -> Digest:
+    return Digest.parse(task_id, "taskId")
+
+
+DigestPath = Annotated[Digest, Depends(_digest)]
+JobPath = Annotated[Digest, Depends(_job_id)]
+TaskPath = Annotated[Digest, Depends(_task_id)]
+
+
+def body(kind: type[_Document], max_bytes: int = MAX_DOCUMENT_BYTES) -> Any:
+    """Dependency: the request's body as a document, read by the kernel's strict rules."""
+
+    async def read(request: Request) -> _Document:
+        announced = request.headers.get("Content-Length", "")
+        if announced.isdigit() and int(announced) > max_bytes:
+            raise _too_large(max_bytes)
+        data = bytearray()
+        async for chunk in request.stream():
+            data += chunk
+            if len(data) > max_bytes:
+                raise _too_large(max_bytes)
+        return await run_in_threadpool(kind.from_json, bytes(data), max_bytes=max_bytes)
+
+    return Depends(read)
+
+
+def answer(document: Strict, status: int = HTTPStatus.OK) -> Response:
+    """A document as a response, in canonical form."""
+    return Response(document.to_json(), status, media_type=_JSON)
+
+
+def operation(
+    summary: str,
+    *answers: tuple[HTTPStatus, type[Strict] | str | None],
+    takes: type[Strict] | None = None,
+    refuses: tuple[int, ...] = (),
+) -> dict[str, Any]:
+    """Keyword arguments of a route: what it takes, answers and refuses, for OpenAPI.
+
+    Parameters
+    ----------
+    answers
+        Status with a document, a media type for bytes, or None for an empty body.
+    takes
+        The body's document.
+    refuses
+        Statuses of problems beside 500.
+    """
+    responses: dict[int | str, dict[str, Any]] = {}
+    for status, kind in answers:
+        responses[int(status)] = {"description": status.phrase, **({} if kind is None else _content(kind))}
+    for code in (*refuses, 500):
+        responses[code] = {
+            "description": HTTPStatus(code).phrase,
+            "content": {MEDIA_TYPE: {"schema": _schema_of(Problem)}},
+        }
+    extra = {"requestBody": {"required": True, **_content(takes)}} if takes is not None else {}
+    return {
+        "summary": summary,
+        "status_code": int(answers[0][0]),
+        "response_model": None,
+        "response_class": Response,
+        "responses": responses,
+        "openapi_extra": extra,
+    }
+
+
+def describe(app: FastAPI) -> None:
+    """Add the documents' schemas to the application's OpenAPI document."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            kinds = sorted(_documents, key=lambda kind: kind.__name__)
+            # What a field accepts is what it writes; the writers know their JSON types.
+            _, found = models_json_schema([(kind, "serialization") for kind in kinds], ref_template=_REF)
+            schema.setdefault("components", {}).setdefault("schemas", {}).update(found["$defs"])
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _content(kind: type[Strict] | str) -> dict[str, Any]:
+    if isinstance(kind, str):
+        return {"content": {kind: {"schema": {"type": "string", "format": "binary"}}}}
+    return {"content": {_JSON: {"schema": _schema_of(kind)}}}
+
+
+def _schema_of(kind: type[Strict]) -> dict[str, str]:
+    _documents.add(kind)
+    return {"$ref": _REF.format(model=kind.__name__)}
+
+
+def _too_large(limit: int) -> ResourceError:
+    return ResourceError(f"the document is larger than {limit} bytes")

@@ -1,0 +1,231 @@
+"""Intake of evidence. The worker is not believed: everything is rebuilt from the dataset and the uploaded outputs."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from sqlmodel import select
+
+from coordinator.blobs import Blobs
+from coordinator.catalogue import Catalogue, vka_words
+from coordinator.commitments import Commitments, job_of
+from coordinator.leases import Leases, add_fault, close, require_open
+from coordinator.store import Store
+from coordinator.tables import CommitmentRow, JobRow, LeaseRow, Outcome, TaskRow
+from coordinator.times import Clock
+from rexis.api import JobState, StepView, TaskState, VerdictView
+from rexis.protocol.digests import Digest
+from rexis.protocol.errors import (
+    EvidenceError,
+    LeaseError,
+    MalformedError,
+    TensorError,
+    UnavailableError,
+)
+from rexis.protocol.evidence import Evidence
+from rexis.protocol.parsing import Address
+from rexis.protocol.policy import Tier
+from rexis.protocol.tensors import unpack_outputs
+from rexis.protocol.typed_data import Domain
+from verifier.evidence import OPENINGS, SELECTION, STATEMENT, TaskContext, check_roots, walk_evidence
+from verifier.report import StepFailed, Verdict
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A piece of evidence with what it is checked against."""
+
+    lease_id: str
+    evidence: Evidence
+    context: TaskContext
+    committed: Digest | None
+
+
+class Intake:
+    """Checks evidence in a thread of its own, one piece after the other, and records what came out.
+
+    Parameters
+    ----------
+    keep_every_s
+        How often a lease is kept alive while its evidence is checked.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        blobs: Blobs,
+        clock: Clock,
+        catalogue: Catalogue,
+        leases: Leases,
+        commitments: Commitments,
+        domain: Domain,
+        keep_every_s: float,
+    ) -> None:
+        self._store, self._blobs, self._clock, self._catalogue = store, blobs, clock, catalogue
+        self._leases, self._commitments, self._domain = leases, commitments, domain
+        self._keep_every_s = keep_every_s
+        self._thread = ThreadPoolExecutor(1, "evidence")
+        self._running: dict[tuple[str, str], asyncio.Task[VerdictView]] = {}
+
+    def close(self) -> None:
+        """Stop checking."""
+        self._thread.shutdown(cancel_futures=True)
+
+    async def submit(self, lease_id: str, worker: Address, evidence: Evidence) -> VerdictView:
+        """Check a piece of evidence and record the verdict.
+
+        The same piece sent again, while the first is checked or later, has the same answer.
+
+        Raises
+        ------
+        LeaseError
+            The lease is lost.
+        EvidenceError
+            Refused: the step that failed, and why. The fault is recorded and another worker gets the task.
+        MalformedError
+            The outputs have not been uploaded.
+        UnavailableError
+            A part that checking needs is missing here; the lease goes on.
+        """
+        data = await asyncio.to_thread(evidence.to_json)
+        digest = await asyncio.to_thread(self._blobs.put, data)
+        key = (lease_id, str(digest))
+        running = self._running.get(key)
+        if running is None:
+            running = asyncio.create_task(self._run(lease_id, worker, evidence, digest))
+            self._running[key] = running
+            running.add_done_callback(lambda _: self._running.pop(key, None))
+        return await asyncio.shield(running)
+
+    async def _run(self, lease_id: str, worker: Address, evidence: Evidence, digest: Digest) -> VerdictView:
+        known = await asyncio.to_thread(self._known, lease_id, worker, digest)
+        if known is not None:
+            return known
+        keeper = asyncio.create_task(self._keep(lease_id))
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._thread, self._judge, lease_id, worker, evidence, digest)
+        finally:
+            keeper.cancel()
+
+    async def _keep(self, lease_id: str) -> None:
+        while True:
+            await asyncio.to_thread(self._leases.keep, lease_id)
+            await asyncio.sleep(self._keep_every_s)
+
+    def _known(self, lease_id: str, worker: Address, digest: Digest) -> VerdictView | None:
+        """The verdict on evidence that was accepted before."""
+        self._leases.expire()
+        with self._store.reading() as session:
+            lease = session.get(LeaseRow, lease_id)
+            if lease is not None and lease.worker == worker and lease.outcome == Outcome.ACCEPTED:
+                task = session.get_one(TaskRow, lease.task_id)
+                if task.evidence_digest != str(digest) or task.verdict is None:
+                    raise LeaseError("other evidence was accepted in this lease")
+                return VerdictView.from_json(task.verdict.encode())
+            require_open(session, lease_id, worker)
+        return None
+
+    def _judge(self, lease_id: str, worker: Address, evidence: Evidence, digest: Digest) -> VerdictView:
+        case = self._case(lease_id, worker, evidence)
+        verdict = self._check(case)
+        if verdict.failed is None and verdict.unchecked:
+            missing = verdict.unchecked[0]
+            raise UnavailableError(f"cannot check {missing.name}: {missing.detail}", hint=missing.hint)
+        if verdict.failed is not None:
+            failed = verdict.failed
+            detail = f"step {failed.number} ({failed.name}): {failed.detail}"
+            self._refuse(lease_id, worker, detail)
+            raise EvidenceError(detail, hint=failed.hint)
+        return self._accept(case, worker, digest, verdict)
+
+    def _case(self, lease_id: str, worker: Address, evidence: Evidence) -> _Case:
+        with self._store.reading() as session:
+            lease = require_open(session, lease_id, worker)
+            request, task = job_of(session, lease)
+            row = session.get(CommitmentRow, lease_id)
+            vka = vka_words(session, request.model_digest, request.key_epoch)
+        if self._blobs.size(evidence.outputs_digest) is None:
+            raise MalformedError(
+                f"the outputs {evidence.outputs_digest} have not been uploaded",
+                field="outputsDigest",
+                hint=f"PUT /v1/blobs/{evidence.outputs_digest} first, then send the evidence again",
+            )
+        tier, circuit = request.policy.tier, request.circuit
+        commitment = self._commitments.settled(row) if row is not None else None
+        if tier == Tier.SAMPLED and commitment is None:
+            raise MalformedError(
+                "the challenge is not known yet", field="proofs", hint="GET …/challenge first: it says what to prove"
+            )
+        context = TaskContext(
+            domain=self._domain,
+            request=request,
+            start=task.start,
+            count=task.count,
+            worker=worker,
+            nonce=Digest.parse(lease.nonce),
+            block_hash=commitment.challenge_block_hash if commitment else None,
+            material=None if tier == Tier.COMMIT else self._catalogue.material(circuit, vka),
+            srs=None if tier == Tier.COMMIT else self._blobs.path(circuit.srs_digest, "SRS"),
+        )
+        return _Case(lease_id, evidence, context, Digest.parse(row.statement_digest) if row else None)
+
+    def _check(self, case: _Case) -> Verdict:
+        verdict, evidence, context = Verdict(), case.evidence, case.context
+        request = context.request
+        try:
+            if case.committed is not None:
+                with verdict.step(STATEMENT, f"the statement that was committed, {context.name}"):
+                    found = self._domain.digest(evidence.statement)
+                    if found != case.committed:
+                        raise EvidenceError(f"{case.committed} was committed, the evidence is about {found}")
+            with verdict.step(SELECTION, f"outputs, {context.name}"):
+                blob = self._blobs.read(evidence.outputs_digest, "outputs")
+                fixed = request.policy.tier != Tier.COMMIT
+                outputs = unpack_outputs(blob, count=context.count, fixed=fixed)
+                if fixed and outputs[0].size != request.circuit.output_length:
+                    raise TensorError(
+                        f"a record has {outputs[0].size} values, the circuit gives {request.circuit.output_length}",
+                        field="outputs",
+                    )
+            walk_evidence(evidence, context, verdict)
+            with verdict.step(OPENINGS, f"roots rebuilt from every record, {context.name}"):
+                check_roots(evidence, request, self._catalogue.dataset(request.dataset_digest), outputs)
+        except StepFailed:
+            return verdict
+        return verdict
+
+    def _refuse(self, lease_id: str, worker: Address, detail: str) -> None:
+        with self._store.writing() as session:
+            lease = require_open(session, lease_id, worker)
+            close(session, lease, Outcome.REFUSED)
+            add_fault(session, lease, self._clock(), EvidenceError.code, detail)
+
+    def _accept(self, case: _Case, worker: Address, digest: Digest, verdict: Verdict) -> VerdictView:
+        statement = case.evidence.statement
+        view = VerdictView(
+            task_id=statement.task_id,
+            accepted=True,
+            steps=[
+                StepView(number=step.number, name=step.name, status=step.status.value, detail=step.detail)
+                for step in verdict.steps
+            ],
+        )
+        with self._store.writing() as session:
+            lease = require_open(session, case.lease_id, worker)
+            task = session.get_one(TaskRow, lease.task_id)
+            task.state, task.accepted_at = TaskState.ACCEPTED, self._clock()
+            task.statement_digest = str(self._domain.digest(statement))
+            task.evidence_digest, task.outputs_digest = str(digest), str(case.evidence.outputs_digest)
+            task.verdict = view.to_json().decode()
+            session.add(task)
+            close(session, lease, Outcome.ACCEPTED)
+            session.flush()
+            states = session.exec(select(TaskRow.state).where(TaskRow.job_id == task.job_id)).all()
+            if all(state in (TaskState.ACCEPTED, TaskState.ANCHORED) for state in states):
+                job = session.get_one(JobRow, task.job_id)
+                job.state = JobState.ANCHORING
+                session.add(job)
+        return view

@@ -1,0 +1,215 @@
+"""Leases: the time-bounded right of one worker to one task. They live in SQL, so a restart loses none."""
+
+from __future__ import annotations
+
+import secrets
+from typing import cast
+
+from sqlalchemy import ColumnElement, CursorResult, and_, exists, func
+from sqlmodel import Session, col, select, update
+
+from coordinator.catalogue import vka_words
+from coordinator.store import Store
+from coordinator.tables import FaultRow, JobRow, LeaseRow, Outcome, TaskRow
+from coordinator.times import Clock, rfc3339
+from coordinator.workers import Workers
+from rexis.api import JobState, Lease, LeaseExtended, Progress, TaskState
+from rexis.protocol.digests import Digest
+from rexis.protocol.errors import LeaseError
+from rexis.protocol.parsing import Address, parse_hex
+from rexis.protocol.statement import JobRequest
+from rexis.protocol.typed_data import Domain
+
+# A task that made the same worker vanish so often is likely what makes it vanish.
+_MAX_EXPIRIES = 3
+
+
+class Leases:
+    """Who works on what.
+
+    Parameters
+    ----------
+    lease_ms
+        How long a lease lasts after the worker's last sign of life.
+    heartbeat_seconds
+        How often the worker is asked for one.
+    """
+
+    def __init__(
+        self, store: Store, clock: Clock, workers: Workers, domain: Domain, lease_ms: int, heartbeat_seconds: int
+    ) -> None:
+        self._store, self._clock, self._workers, self._domain = store, clock, workers, domain
+        self._lease_ms, self._heartbeat_seconds = lease_ms, heartbeat_seconds
+
+    def grant(self, worker: Address) -> Lease | None:
+        """The oldest task that the worker may do, leased to it; None if there is none.
+
+        Raises
+        ------
+        ForbiddenError
+            The caller is not registered as a worker.
+        """
+        self.expire()
+        with self._store.writing() as session:
+            tiers = self._workers.seen(session, worker).tiers.split()
+            failed = exists().where(
+                col(FaultRow.task_id) == col(TaskRow.task_id),
+                col(FaultRow.worker) == worker,
+                col(FaultRow.excludes).is_(True),
+            )
+            task = session.exec(
+                select(TaskRow)
+                .where(col(TaskRow.state) == TaskState.PENDING, col(TaskRow.tier).in_(tiers), ~failed)
+                .order_by(col(TaskRow.submitted_at), col(TaskRow.job_id), col(TaskRow.start))
+                .limit(1)
+            ).first()
+            if task is None:
+                return None
+            lease = LeaseRow(
+                lease_id=secrets.token_hex(16),
+                task_id=task.task_id,
+                worker=worker,
+                nonce=str(Digest(secrets.token_bytes(32))),
+                expires_at=self._clock() + self._lease_ms,
+            )
+            claimed = session.exec(
+                update(TaskRow)
+                .where(col(TaskRow.task_id) == task.task_id, col(TaskRow.state) == TaskState.PENDING)
+                .values(state=TaskState.LEASED, lease_id=lease.lease_id)
+            )
+            if cast("CursorResult[object]", claimed).rowcount != 1:
+                return None  # another coordinator process was faster
+            session.add(lease)
+            job = session.get_one(JobRow, task.job_id)
+            if job.state == JobState.QUEUED:
+                job.state = JobState.RUNNING
+            return self._document(session, lease, task, job)
+
+    def heartbeat(self, lease_id: str, worker: Address, progress: Progress) -> LeaseExtended:
+        """Keep a lease, and note how far it is."""
+        self.expire()
+        with self._store.writing() as session:
+            self._workers.seen(session, worker)
+            lease = require_open(session, lease_id, worker)
+            lease.progress = progress.to_json().decode()
+            lease.expires_at = self._clock() + self._lease_ms
+            return LeaseExtended(expires_at=rfc3339(lease.expires_at))
+
+    def keep(self, lease_id: str) -> None:
+        """Keep a lease while its evidence is checked: that may take longer than a lease."""
+        with self._store.writing() as session:
+            session.exec(
+                update(LeaseRow)
+                .where(col(LeaseRow.lease_id) == lease_id, col(LeaseRow.outcome) == Outcome.OPEN)
+                .values(expires_at=self._clock() + self._lease_ms)
+            )
+
+    def give_up(self, lease_id: str, worker: Address, code: str, detail: str) -> None:
+        """The worker cannot do the task: another one shall."""
+        self._end(lease_id, worker, Outcome.GAVE_UP, code, detail)
+
+    def give_back(self, lease_id: str, worker: Address) -> None:
+        """The worker stops. No fault is recorded."""
+        self._end(lease_id, worker, Outcome.RETURNED)
+
+    def expire(self) -> int:
+        """Put the tasks of overdue leases back; returns how many there were."""
+        now = self._clock()
+        with self._store.reading() as session:
+            if session.exec(select(LeaseRow.lease_id).where(_overdue(now)).limit(1)).first() is None:
+                return 0
+        with self._store.writing() as session:
+            leases = session.exec(select(LeaseRow).where(_overdue(now))).all()
+            for lease in leases:
+                close(session, lease, Outcome.EXPIRED)
+                self._note_expiry(session, lease)
+        return len(leases)
+
+    def _note_expiry(self, session: Session, lease: LeaseRow) -> None:
+        session.flush()
+        same = (col(LeaseRow.task_id) == lease.task_id, col(LeaseRow.worker) == lease.worker)
+        expired = select(func.count()).select_from(LeaseRow).where(*same, col(LeaseRow.outcome) == Outcome.EXPIRED)
+        count = session.exec(expired).one()
+        if count % _MAX_EXPIRIES == 0:
+            detail = f"{count} leases of this task expired without a sign of life"
+            add_fault(session, lease, self._clock(), "lease-expired", detail)
+
+    def _end(self, lease_id: str, worker: Address, outcome: Outcome, code: str = "", detail: str = "") -> None:
+        self.expire()
+        with self._store.writing() as session:
+            lease = session.get(LeaseRow, lease_id)
+            if lease is not None and lease.worker == worker and lease.outcome == outcome:
+                return  # said twice
+            lease = require_open(session, lease_id, worker)
+            close(session, lease, outcome)
+            if code:
+                add_fault(session, lease, self._clock(), code, detail)
+
+    def _document(self, session: Session, lease: LeaseRow, task: TaskRow, job: JobRow) -> Lease:
+        request = JobRequest.from_json(job.request.encode())
+        proved = request.circuit.visibility != 0
+        return Lease(
+            lease_id=lease.lease_id,
+            nonce=Digest.parse(lease.nonce),
+            expires_at=rfc3339(lease.expires_at),
+            heartbeat_seconds=self._heartbeat_seconds,
+            domain=self._domain,
+            request=request,
+            request_signature=parse_hex(job.signature),
+            start=task.start,
+            count=task.count,
+            vka=vka_words(session, request.model_digest, request.key_epoch) if proved else [],
+        )
+
+
+def require_open(session: Session, lease_id: str, worker: Address) -> LeaseRow:
+    """An open lease of this worker.
+
+    Raises
+    ------
+    LeaseError
+        It has ended, was never there, or is another worker's.
+    """
+    lease = session.get(LeaseRow, lease_id)
+    if lease is None:
+        raise LeaseError("no such lease", hint="ask for another one")
+    if lease.worker != worker:
+        raise LeaseError("the lease belongs to another worker")
+    if lease.outcome != Outcome.OPEN:
+        raise LeaseError(f"the lease has ended ({Outcome(lease.outcome)})", hint="ask for another one")
+    return lease
+
+
+def close(session: Session, lease: LeaseRow, outcome: Outcome) -> None:
+    """End a lease. Unless its evidence was accepted, its task waits for a worker again."""
+    lease.outcome = outcome
+    session.add(lease)
+    task = session.get_one(TaskRow, lease.task_id)
+    if outcome != Outcome.ACCEPTED and task.lease_id == lease.lease_id and task.state == TaskState.LEASED:
+        task.state, task.lease_id = TaskState.PENDING, None
+        session.add(task)
+
+
+def add_fault(session: Session, lease: LeaseRow, at: int, code: str, detail: str) -> None:
+    """Record why a lease ended badly; the worker doesn't get the task again."""
+    session.add(
+        FaultRow(
+            task_id=lease.task_id, worker=lease.worker, at=at, outcome=lease.outcome, code=code, detail=detail[:2000]
+        )
+    )
+
+
+def fail_job(session: Session, job: JobRow, reason: str) -> None:
+    """A job that cannot be finished: its tasks fail, its leases end."""
+    job.state, job.reason = JobState.FAILED, reason
+    session.add(job)
+    for task in session.exec(select(TaskRow).where(col(TaskRow.job_id) == job.job_id)):
+        if task.state == TaskState.LEASED and task.lease_id is not None:
+            close(session, session.get_one(LeaseRow, task.lease_id), Outcome.CANCELLED)
+        if task.state in (TaskState.PENDING, TaskState.LEASED):
+            task.state = TaskState.FAILED
+        session.add(task)
+
+
+def _overdue(now: int) -> ColumnElement[bool]:
+    return and_(col(LeaseRow.outcome) == Outcome.OPEN, col(LeaseRow.expires_at) <= now)

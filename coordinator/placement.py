@@ -1,0 +1,38 @@
+"""Why a pending task is not placed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A worker, as placement sees it."""
+
+    address: str
+    tiers: frozenset[str]
+    online: bool
+
+
+def waiting_reason(tier: str, workers: Sequence[Candidate], excluded: Collection[str]) -> str:
+    """The reason, for a person.
+
+    Parameters
+    ----------
+    tier
+        Name of the task's tier.
+    excluded
+        Workers that do not get the task again.
+    """
+    if not workers:
+        return "no worker registered"
+    fitting = [worker for worker in workers if tier in worker.tiers]
+    if not fitting:
+        return f"no worker proves tier {tier}"
+    left = [worker for worker in fitting if worker.address not in excluded]
+    if not left:
+        return "every worker that fits has failed this task"
+    if not any(worker.online for worker in left):
+        return "every worker that fits is offline"
+    return "waiting for a free worker"

@@ -1,0 +1,93 @@
+"""Errors as RFC 9457 problem documents, always with a request id, never with internals."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DBAPIError
+from starlette.exceptions import HTTPException
+
+from rexis.api import Problem
+from rexis.protocol.errors import AuthError, ForbiddenError, MalformedError, NotFoundError, RexisError, UnavailableError
+
+MEDIA_TYPE = "application/problem+json"
+_RETRY_AFTER_S = "2"
+_log = logging.getLogger(__name__)
+
+
+def problem_response(error: RexisError, request_id: str) -> Response:
+    """The response that an error becomes."""
+    document = Problem(
+        type=f"urn:rexis:problem:{error.code}",
+        title=error.code.replace("-", " ").capitalize(),
+        status=error.status,
+        detail=error.message,
+        code=error.code,
+        field=error.field,
+        hint=error.hint,
+        retryable=error.retryable,
+        request_id=request_id,
+    )
+    headers = {}
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.retryable:
+        headers["Retry-After"] = _RETRY_AFTER_S
+    return Response(document.to_json(), error.status, headers, MEDIA_TYPE)
+
+
+class InternalError(RexisError):
+    """A fault of ours; the log has it under the request id."""
+
+    code = "internal"
+    status = 500
+
+
+class MethodError(RexisError):
+    """A path that has no such method."""
+
+    code = "method-not-allowed"
+    status = 405
+
+
+def install(app: FastAPI) -> None:
+    """Turn everything that a handler can raise into problems."""
+
+    async def on_rexis_error(request: Request, error: RexisError) -> Response:
+        return problem_response(error, request.state.request_id)
+
+    async def on_http_error(request: Request, error: HTTPException) -> Response:
+        found = _from_http(request, error)
+        response = problem_response(found, request.state.request_id)
+        response.headers.update(error.headers or {})
+        return response
+
+    async def on_validation_error(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        return problem_response(MalformedError(str(first["msg"]), field=field), request.state.request_id)
+
+    async def on_database_error(request: Request, error: DBAPIError) -> Response:
+        _log.error("database: %s (request %s)", type(error).__name__, request.state.request_id, exc_info=error)
+        busy = UnavailableError("the database is busy or out of reach", hint="try again")
+        return problem_response(busy, request.state.request_id)
+
+    app.add_exception_handler(RexisError, on_rexis_error)  # type: ignore[arg-type]
+    app.add_exception_handler(HTTPException, on_http_error)  # type: ignore[arg-type]
+    app.add_exception_handler(RequestValidationError, on_validation_error)  # type: ignore[arg-type]
+    app.add_exception_handler(DBAPIError, on_database_error)  # type: ignore[arg-type]
+
+
+def _from_http(request: Request, error: HTTPException) -> RexisError:
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return NotFoundError(f"nothing at {request.url.path}", hint="the API is described at /docs")
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return MethodError(f"{request.method} is not possible at {request.url.path}", hint="see /docs")
+    if error.status_code == HTTPStatus.UNAUTHORIZED:
+        return AuthError(error.detail)
+    if error.status_code == HTTPStatus.FORBIDDEN:
+        return ForbiddenError(error.detail)
+    return MalformedError(error.detail) if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR else InternalError("")

@@ -1,0 +1,106 @@
+"""Workers, models, datasets."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Response
+
+from coordinator.documents import Caller, DigestPath, Services, answer, body, operation
+from rexis.api import (
+    DatasetRegistration,
+    DatasetView,
+    ModelRegistration,
+    ModelView,
+    WorkerRegistration,
+    WorkerView,
+)
+from rexis.protocol.errors import NotFoundError
+from rexis.protocol.parsing import Strict
+
+router = APIRouter(prefix="/v1", tags=["catalogue"])
+
+_REFUSES = (401, 403, 413, 422)
+
+
+class WorkerList(Strict):
+    """``GET /v1/workers``: all workers, by name."""
+
+    workers: list[WorkerView]
+
+
+@router.post(
+    "/workers",
+    **operation(
+        "Announce the caller as a worker",
+        (HTTPStatus.CREATED, WorkerView),
+        (HTTPStatus.OK, WorkerView),
+        takes=WorkerRegistration,
+        refuses=_REFUSES,
+    ),
+)
+def register_worker(
+    caller: Caller, services: Services, document: Annotated[WorkerRegistration, body(WorkerRegistration)]
+) -> Response:
+    registered = services.workers.register(caller, document)
+    services.bell.ring()
+    return _registered(registered)
+
+
+@router.get("/workers", **operation("All workers", (HTTPStatus.OK, WorkerList), refuses=(401,)))
+def workers(caller: Caller, services: Services) -> Response:
+    return answer(WorkerList(workers=services.workers.all()))
+
+
+@router.post(
+    "/models",
+    **operation(
+        "Make a model known that is registered on chain",
+        (HTTPStatus.CREATED, ModelView),
+        (HTTPStatus.OK, ModelView),
+        takes=ModelRegistration,
+        refuses=(*_REFUSES, 502, 503),
+    ),
+)
+def register_model(
+    caller: Caller, services: Services, document: Annotated[ModelRegistration, body(ModelRegistration)]
+) -> Response:
+    return _registered(services.catalogue.register_model(caller, document))
+
+
+@router.get("/models/{digest}/{epoch}", **operation("A model", (HTTPStatus.OK, ModelView), refuses=(401, 404, 422)))
+def model(caller: Caller, services: Services, digest: DigestPath, epoch: int) -> Response:
+    found = services.catalogue.model(digest, epoch) if 0 <= epoch < 2**53 else None
+    if found is None:
+        raise NotFoundError(f"no model {digest} with key epoch {epoch} here", hint="its owner registers it")
+    return answer(found)
+
+
+@router.post(
+    "/datasets",
+    **operation(
+        "Make an uploaded blob known as a dataset",
+        (HTTPStatus.CREATED, DatasetView),
+        (HTTPStatus.OK, DatasetView),
+        takes=DatasetRegistration,
+        refuses=_REFUSES,
+    ),
+)
+def register_dataset(
+    caller: Caller, services: Services, document: Annotated[DatasetRegistration, body(DatasetRegistration)]
+) -> Response:
+    return _registered(services.catalogue.register_dataset(caller, document.digest))
+
+
+@router.get("/datasets/{digest}", **operation("A dataset", (HTTPStatus.OK, DatasetView), refuses=(401, 404, 422)))
+def dataset(caller: Caller, services: Services, digest: DigestPath) -> Response:
+    found = services.catalogue.dataset_view(digest)
+    if found is None:
+        raise NotFoundError(f"no dataset {digest} here", hint="upload it, then POST /v1/datasets")
+    return answer(found)
+
+
+def _registered(result: tuple[Strict, bool]) -> Response:
+    document, created = result
+    return answer(document, HTTPStatus.CREATED if created else HTTPStatus.OK)

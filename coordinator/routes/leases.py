@@ -1,0 +1,151 @@
+"""What a worker does: lease, heartbeat, commit, take the challenge, hand in evidence, give up or back."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from coordinator.bell import heard
+from coordinator.documents import Caller, Services, answer, body, operation
+from rexis.api import (
+    Challenge,
+    CommitmentSubmission,
+    Failure,
+    Heartbeat,
+    Lease,
+    LeaseExtended,
+    LeaseRequest,
+    VerdictView,
+)
+from rexis.protocol.evidence import MAX_EVIDENCE_BYTES, Evidence
+
+router = APIRouter(prefix="/v1/leases", tags=["leases"])
+
+_REFUSES = (401, 403, 409, 413, 422)
+# Clients commonly wait 30 s for an answer.
+_CHALLENGE_WAIT_S = 15.0
+_POLL_S = 1.0
+
+
+@router.post(
+    "",
+    **operation(
+        "Ask for a task, and wait for one",
+        (HTTPStatus.OK, Lease),
+        (HTTPStatus.NO_CONTENT, None),
+        takes=LeaseRequest,
+        refuses=(401, 403, 413, 422),
+    ),
+)
+async def lease(
+    request: Request, caller: Caller, services: Services, document: Annotated[LeaseRequest, body(LeaseRequest)]
+) -> Response:
+    deadline = asyncio.get_running_loop().time() + document.wait_seconds
+    while True:
+        rung = services.bell.listen()
+        granted = await run_in_threadpool(services.leases.grant, caller)
+        if granted is not None:
+            return answer(granted)
+        left = deadline - asyncio.get_running_loop().time()
+        if left <= 0 or services.bell.stopping or await request.is_disconnected():
+            return Response(status_code=HTTPStatus.NO_CONTENT)
+        await heard(rung, min(left, _POLL_S))
+
+
+@router.post(
+    "/{lease_id}/heartbeat",
+    **operation(
+        "Keep a lease, and say how far it is",
+        (HTTPStatus.OK, LeaseExtended),
+        takes=Heartbeat,
+        refuses=_REFUSES,
+    ),
+)
+def heartbeat(
+    caller: Caller, services: Services, lease_id: str, document: Annotated[Heartbeat, body(Heartbeat)]
+) -> Response:
+    return answer(services.leases.heartbeat(lease_id, caller, document.progress))
+
+
+@router.post(
+    "/{lease_id}/commitment",
+    **operation(
+        "Fix a statement before its challenge is known (tier sampled)",
+        (HTTPStatus.NO_CONTENT, None),
+        takes=CommitmentSubmission,
+        refuses=_REFUSES,
+    ),
+)
+def commitment(
+    caller: Caller,
+    services: Services,
+    lease_id: str,
+    document: Annotated[CommitmentSubmission, body(CommitmentSubmission)],
+) -> Response:
+    services.commitments.submit(lease_id, caller, document)
+    services.bell.ring()
+    return Response(status_code=HTTPStatus.NO_CONTENT)
+
+
+@router.get(
+    "/{lease_id}/challenge",
+    **operation(
+        "The block that says which records to prove; wait for it",
+        (HTTPStatus.OK, Challenge),
+        (HTTPStatus.NO_CONTENT, None),
+        refuses=(401, 409),
+    ),
+)
+async def challenge(request: Request, caller: Caller, services: Services, lease_id: str) -> Response:
+    deadline = asyncio.get_running_loop().time() + _CHALLENGE_WAIT_S
+    while True:
+        rung = services.bell.listen()
+        found = await run_in_threadpool(services.commitments.challenge, lease_id, caller)
+        if found is not None:
+            return answer(Challenge(commitment=found))
+        left = deadline - asyncio.get_running_loop().time()
+        if left <= 0 or services.bell.stopping or await request.is_disconnected():
+            return Response(status_code=HTTPStatus.NO_CONTENT)
+        await heard(rung, min(left, _POLL_S))
+
+
+@router.post(
+    "/{lease_id}/evidence",
+    **operation(
+        "Hand evidence in; the answer is what checking it gave",
+        (HTTPStatus.OK, VerdictView),
+        takes=Evidence,
+        refuses=(*_REFUSES, 503),
+    ),
+)
+async def evidence(
+    caller: Caller, services: Services, lease_id: str, document: Annotated[Evidence, body(Evidence, MAX_EVIDENCE_BYTES)]
+) -> Response:
+    try:
+        return answer(await services.intake.submit(lease_id, caller, document))
+    finally:
+        services.bell.ring()
+
+
+@router.post(
+    "/{lease_id}/fail",
+    **operation("Give a task up, and say why", (HTTPStatus.NO_CONTENT, None), takes=Failure, refuses=_REFUSES),
+)
+def fail(caller: Caller, services: Services, lease_id: str, document: Annotated[Failure, body(Failure)]) -> Response:
+    services.leases.give_up(lease_id, caller, document.code, document.detail)
+    services.bell.ring()
+    return Response(status_code=HTTPStatus.NO_CONTENT)
+
+
+@router.delete(
+    "/{lease_id}",
+    **operation("Give a lease back unused", (HTTPStatus.NO_CONTENT, None), refuses=(401, 403, 409)),
+)
+def give_back(caller: Caller, services: Services, lease_id: str) -> Response:
+    services.leases.give_back(lease_id, caller)
+    services.bell.ring()
+    return Response(status_code=HTTPStatus.NO_CONTENT)

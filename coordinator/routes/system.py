@@ -1,0 +1,60 @@
+"""Health, information, sign-in."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Annotated
+
+from fastapi import APIRouter, Request, Response
+
+from coordinator.documents import Services, answer, body, operation
+from rexis.api import Info, LoginChallenge, LoginRequest, Token, TokenRequest
+from rexis.protocol.certificate import Contracts
+
+router = APIRouter(tags=["system"])
+
+
+@router.get("/healthz", **operation("Whether the process answers", (HTTPStatus.OK, "text/plain")))
+def healthz() -> Response:
+    return Response("ok\n", media_type="text/plain")
+
+
+@router.get("/v1/info", **operation("What to know before signing anything", (HTTPStatus.OK, Info)))
+def info(services: Services) -> Response:
+    deployment = services.deployment
+    return answer(
+        Info(
+            version=version("rexis"),
+            domain=deployment.domain,
+            contracts=Contracts(model_registry=deployment.model_registry, certifier=deployment.certifier),
+            coordinator=services.address,
+            rpc_url=services.settings.suggested_rpc,
+            tiers=services.tiers,
+            max_blob_bytes=services.blobs.max_bytes,
+        )
+    )
+
+
+@router.post(
+    "/v1/auth/challenge",
+    **operation(
+        "A message to sign (EIP-4361)", (HTTPStatus.OK, LoginChallenge), takes=LoginRequest, refuses=(413, 422, 503)
+    ),
+)
+def challenge(request: Request, services: Services, document: Annotated[LoginRequest, body(LoginRequest)]) -> Response:
+    authority, url = services.authority(request.headers.get("host", ""))
+    return answer(services.auth.challenge(document.address, authority, url))
+
+
+@router.post(
+    "/v1/auth/token",
+    **operation(
+        "A bearer token for a signed message",
+        (HTTPStatus.OK, Token),
+        takes=TokenRequest,
+        refuses=(401, 403, 413, 422),
+    ),
+)
+def token(services: Services, document: Annotated[TokenRequest, body(TokenRequest)]) -> Response:
+    return answer(services.auth.token(document.message, document.signature))

@@ -1,0 +1,193 @@
+"""The tables. Digests and addresses stand in their text form, documents as canonical JSON, times in milliseconds."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from sqlalchemy import BigInteger, Text
+from sqlmodel import Field, SQLModel
+
+from rexis.api import JobState, TaskState
+
+SCHEMA_VERSION = 1
+
+
+class Outcome(StrEnum):
+    """How a lease ended, or ``open``."""
+
+    OPEN = "open"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    GAVE_UP = "gave-up"
+    RETURNED = "returned"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+class SchemaRow(SQLModel, table=True):
+    """Which version of these tables a database holds."""
+
+    __tablename__ = "schema_version"
+    version: int = Field(primary_key=True)
+
+
+class LoginRow(SQLModel, table=True):
+    """A sign-in message that has not been used."""
+
+    __tablename__ = "login"
+    message_digest: str = Field(primary_key=True)
+    address: str
+    expires_at: int = Field(sa_type=BigInteger, index=True)
+
+
+class TokenRow(SQLModel, table=True):
+    """A bearer token, by its SHA-256 only."""
+
+    __tablename__ = "token"
+    token_digest: str = Field(primary_key=True)
+    address: str
+    expires_at: int = Field(sa_type=BigInteger, index=True)
+
+
+class WorkerRow(SQLModel, table=True):
+    """A worker. `tiers` is a space-separated list of names."""
+
+    __tablename__ = "worker"
+    address: str = Field(primary_key=True)
+    name: str
+    provider: str
+    tiers: str
+    memory_bytes: int = Field(sa_type=BigInteger)
+    last_seen: int = Field(sa_type=BigInteger)
+
+
+class ModelRow(SQLModel, table=True):
+    """A model that is registered on chain. `circuit` is a document, `vka` a space-separated list of words."""
+
+    __tablename__ = "model"
+    model_digest: str = Field(primary_key=True)
+    key_epoch: int = Field(sa_type=BigInteger, primary_key=True)
+    owner: str
+    circuit: str = Field(sa_type=Text)
+    vka: str = Field(sa_type=Text)
+
+
+class DatasetRow(SQLModel, table=True):
+    """A blob that is a dataset. `shape` is that of its records, space-separated."""
+
+    __tablename__ = "dataset"
+    digest: str = Field(primary_key=True)
+    owner: str
+    shape: str
+
+
+class JobRow(SQLModel, table=True):
+    """A job."""
+
+    __tablename__ = "job"
+    job_id: str = Field(primary_key=True)
+    requester: str = Field(index=True)
+    submitted_at: int = Field(sa_type=BigInteger, index=True)
+    state: JobState = Field(sa_type=Text, index=True)
+    request: str = Field(sa_type=Text)
+    signature: str
+    reason: str | None = Field(default=None, sa_type=Text)
+    certificate_digest: str | None = None
+
+
+class TaskRow(SQLModel, table=True):
+    """One shard of a job. `lease_id` is the open lease, or the one whose evidence was accepted."""
+
+    __tablename__ = "task"
+    task_id: str = Field(primary_key=True)
+    job_id: str = Field(foreign_key="job.job_id", index=True)
+    start: int = Field(sa_type=BigInteger)
+    count: int = Field(sa_type=BigInteger)
+    tier: str
+    submitted_at: int = Field(sa_type=BigInteger)
+    state: TaskState = Field(sa_type=Text, index=True)
+    lease_id: str | None = None
+    statement_digest: str | None = None
+    evidence_digest: str | None = None
+    outputs_digest: str | None = None
+    verdict: str | None = Field(default=None, sa_type=Text)
+    accepted_at: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class LeaseRow(SQLModel, table=True):
+    """The right of one worker to one task."""
+
+    __tablename__ = "lease"
+    lease_id: str = Field(primary_key=True)
+    task_id: str = Field(foreign_key="task.task_id", index=True)
+    worker: str = Field(index=True)
+    nonce: str
+    expires_at: int = Field(sa_type=BigInteger)
+    outcome: Outcome = Field(default=Outcome.OPEN, sa_type=Text, index=True)
+    progress: str | None = None
+
+
+class FaultRow(SQLModel, table=True):
+    """What went wrong with a task at one worker.
+
+    `outcome` is ``refused``, ``gave-up`` or ``expired``; `excludes` says that the worker doesn't get the task again.
+    """
+
+    __tablename__ = "fault"
+    id: int | None = Field(default=None, primary_key=True)
+    task_id: str = Field(foreign_key="task.task_id", index=True)
+    worker: str = Field(index=True)
+    at: int = Field(sa_type=BigInteger)
+    outcome: Outcome = Field(sa_type=Text)
+    code: str
+    detail: str = Field(sa_type=Text)
+    excludes: bool = True
+
+
+class CommitmentRow(SQLModel, table=True):
+    """Intent to commit a statement on chain; what the chain made of it, once that is known.
+
+    `since_block` is the chain's head when the intent was written: the transaction, if it was ever sent, comes later.
+    """
+
+    __tablename__ = "commitment"
+    lease_id: str = Field(primary_key=True, foreign_key="lease.lease_id")
+    task_id: str = Field(foreign_key="task.task_id", index=True)
+    statement_digest: str
+    since_block: int | None = Field(default=None, sa_type=BigInteger)
+    attempt: int | None = None
+    block: int | None = Field(default=None, sa_type=BigInteger)
+    tx_hash: str | None = None
+    challenge_block_hash: str | None = None
+
+
+class AnchorRow(SQLModel, table=True):
+    """Intent to anchor a tree of statements; the chain's entry, once that is known."""
+
+    __tablename__ = "anchor"
+    id: int | None = Field(default=None, primary_key=True)
+    root: str
+    size: int
+    since_block: int = Field(sa_type=BigInteger)
+    anchor_id: int | None = Field(default=None, sa_type=BigInteger)
+    block: int | None = Field(default=None, sa_type=BigInteger)
+    tx_hash: str | None = None
+
+
+class LeafRow(SQLModel, table=True):
+    """A task's place in an anchored tree. `path` is a space-separated list of nodes."""
+
+    __tablename__ = "anchor_leaf"
+    task_id: str = Field(primary_key=True, foreign_key="task.task_id")
+    anchor: int = Field(foreign_key="anchor.id", index=True)
+    leaf_index: int
+    path: str = Field(sa_type=Text)
+
+
+class CertifiedRow(SQLModel, table=True):
+    """The transaction in which the Certifier accepted a record."""
+
+    __tablename__ = "certified_record"
+    task_id: str = Field(primary_key=True, foreign_key="task.task_id")
+    record_index: int = Field(sa_type=BigInteger, primary_key=True)
+    tx_hash: str

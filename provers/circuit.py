@@ -1,0 +1,80 @@
+"""A task's circuit, with its keys, in the prover's child process."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from circuits.artefacts import CircuitCache
+from circuits.build import prepare_keys
+from circuits.memory import available_bytes, setup_bytes
+from circuits.process import EzklProcess
+from circuits.proving import Prover
+from circuits.settings import MAX_SETTINGS_BYTES, CircuitSettings
+from circuits.srs import read_srs
+from provers.task import CircuitFiles
+from rexis.files import read_file
+from rexis.protocol.circuit import Circuit
+from rexis.protocol.errors import ResourceError
+from rexis.protocol.policy import Tier
+
+_MAX_MODEL_BYTES = 2 << 30  # protobuf's own limit
+
+
+def provable_tiers() -> tuple[Tier, ...]:
+    """The tiers that this installation can serve: without ezkl, only ``commit``."""
+    if importlib.util.find_spec("ezkl") is None:
+        return (Tier.COMMIT,)
+    return (Tier.COMMIT, Tier.SAMPLED, Tier.ZK)
+
+
+class Circuits:
+    """Opens circuits, one at a time, in one child process that lives as long as the worker.
+
+    Parameters
+    ----------
+    keys
+        Folder of the keys; may be shared by several workers.
+    memory_bytes
+        Refuse circuits whose set-up would take more; None for what is free at the time.
+    """
+
+    def __init__(self, keys: Path, memory_bytes: int | None) -> None:
+        self._cache = CircuitCache(keys)
+        self._memory_bytes = memory_bytes
+        self._ezkl = EzklProcess()
+
+    @property
+    def memory_bytes(self) -> int:
+        """What set-up and proofs may take."""
+        return available_bytes() if self._memory_bytes is None else self._memory_bytes
+
+    def open(self, pinned: Circuit, files: CircuitFiles) -> Prover:
+        """Rebuild the pinned circuit's keys, or find them, and check that they are the pinned ones.
+
+        Raises
+        ------
+        DigestMismatchError
+            The encrypted model is not that of the registered circuit.
+        CircuitError
+            ezkl refused.
+        ResourceError
+            More memory than the worker may use.
+        """
+        settings = read_file(files.settings, "settings", max_bytes=MAX_SETTINGS_BYTES)
+        needed = setup_bytes(CircuitSettings.parse(settings))
+        if needed > self.memory_bytes:
+            raise ResourceError(
+                f"this circuit takes about {needed >> 20} MiB, the worker may use {self.memory_bytes >> 20} MiB"
+            )
+        model = read_file(files.model, "model", max_bytes=_MAX_MODEL_BYTES)
+        srs = read_srs(files.srs, pinned.srs_digest)
+        return Prover(prepare_keys(model, settings, pinned, srs, self._cache, self._ezkl), self._ezkl)
+
+    def close(self) -> None:
+        """End the child process for good."""
+        self._ezkl.close()
+
+    def kill(self) -> None:
+        """End what is going on, from any thread; the call in progress fails."""
+        self._ezkl.kill()

@@ -1,0 +1,169 @@
+"""Runs an encrypted model over records. ONNX Runtime on the best provider that is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx.external_data_helper import uses_external_data
+
+from rexis.protocol.errors import TensorError
+from rexis.protocol.records import Floats
+
+PREFERRED_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+DEFAULT_BATCH = 256
+
+
+class Executor(Protocol):
+    """Something that evaluates one model."""
+
+    @property
+    def provider(self) -> str:
+        """What it runs on, as it stands in the evidence (letters and digits)."""
+        ...
+
+    def run(self, records: Floats) -> Floats:
+        """Outputs ``[n, …]`` of records ``[n, …]``, finite float32."""
+        ...
+
+
+def best_provider() -> str:
+    """The first of :data:`PREFERRED_PROVIDERS` that this ONNX Runtime has."""
+    available = ort.get_available_providers()
+    return next(name for name in PREFERRED_PROVIDERS if name in available)
+
+
+class OnnxExecutor:
+    """An ONNX model with one input and one output, first axis the batch.
+
+    Parameters
+    ----------
+    model
+        The ONNX file. Comes from a stranger: it may not name other files.
+    batch_size
+        Records per run, where the model leaves the batch axis open.
+    provider
+        Default: :func:`best_provider`, and the CPU if that one does not come up.
+    threads
+        CPU threads; 0 leaves the choice to ONNX Runtime.
+
+    Raises
+    ------
+    TensorError
+        Not a model that can be run, or one with external data.
+    """
+
+    def __init__(
+        self, model: Path, *, batch_size: int = DEFAULT_BATCH, provider: str | None = None, threads: int = 0
+    ) -> None:
+        refuse_external_data(model)
+        wanted = provider or best_provider()
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.use_deterministic_compute = True
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.intra_op_num_threads = threads
+        try:
+            self._session = ort.InferenceSession(
+                str(model), options, providers=list(dict.fromkeys((wanted, "CPUExecutionProvider")))
+            )
+        except Exception as error:  # ONNX Runtime's errors share no public base class
+            raise TensorError(f"the encrypted model cannot be loaded: {error}", field="model") from error
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise TensorError(
+                f"the model has {len(inputs)} inputs and {len(outputs)} outputs, expected one of each", field="model"
+            )
+        self._input = inputs[0].name
+        fixed = inputs[0].shape[0] if inputs[0].shape else None
+        self._step = fixed if isinstance(fixed, int) and fixed > 0 else batch_size
+        self._is_fixed = isinstance(fixed, int)
+        self._record_shape = [dim if isinstance(dim, int) else None for dim in inputs[0].shape[1:]]
+
+    @property
+    def provider(self) -> str:
+        """The provider that the session really uses."""
+        return str(self._session.get_providers()[0])
+
+    def run(self, records: Floats) -> Floats:
+        """Outputs ``[n, …]`` (``[n, 1]`` for a scalar a record).
+
+        Raises
+        ------
+        TensorError
+            The records do not fit the model, the run fails, or an output is NaN or infinite.
+        """
+        rows = self._fit(records)
+        parts = [self._run_batch(rows[start : start + self._step]) for start in range(0, len(rows), self._step)]
+        outputs = np.concatenate(parts)
+        if outputs.ndim == 1:
+            outputs = outputs[:, None]
+        finite = np.isfinite(outputs.reshape(len(outputs), -1)).all(axis=1)
+        if not bool(finite.all()):
+            raise TensorError(f"the model's output for record {int(np.argmin(finite))} of the task is not finite")
+        return outputs
+
+    def _fit(self, records: Floats) -> Floats:
+        if None in self._record_shape:
+            return records
+        shape = [int(dim) for dim in self._record_shape if dim is not None]
+        if int(np.prod(shape)) != int(np.prod(records.shape[1:])):
+            raise TensorError(f"records have shape {list(records.shape[1:])}, the model takes {shape}", field="records")
+        return records.reshape(len(records), *shape)
+
+    def _run_batch(self, batch: Floats) -> Floats:
+        count = len(batch)
+        if self._is_fixed and count < self._step:
+            batch = np.concatenate([batch, np.repeat(batch[-1:], self._step - count, axis=0)])
+        try:
+            found: Any = self._session.run(None, {self._input: batch})[0]
+        except Exception as error:  # ONNX Runtime's errors share no public base class
+            raise TensorError(f"the encrypted model does not run on the records: {error}", field="records") from error
+        if not isinstance(found, np.ndarray) or found.dtype != np.float32 or len(found) != len(batch):
+            raise TensorError("the model's output is not float32 with one row a record", field="model")
+        return found[:count]
+
+
+def refuse_external_data(model: Path) -> None:
+    """Refuse an ONNX file that keeps tensors in other files: it would read this machine's files by name.
+
+    Raises
+    ------
+    TensorError
+        It does, or it is no ONNX file.
+    """
+    try:
+        proto = onnx.load(str(model), load_external_data=False)
+    except Exception as error:  # protobuf's DecodeError is not exported by onnx
+        raise TensorError("the encrypted model is not an ONNX file", field="model") from error
+    graphs = [proto.graph]
+    for function in proto.functions:
+        for node in function.node:
+            _check_node(node, graphs)
+    while graphs:
+        graph = graphs.pop()
+        for sparse in graph.sparse_initializer:
+            _check_tensor(sparse.values)
+            _check_tensor(sparse.indices)
+        for tensor in graph.initializer:
+            _check_tensor(tensor)
+        for node in graph.node:
+            _check_node(node, graphs)
+
+
+def _check_node(node: Any, graphs: list[Any]) -> None:
+    for attribute in node.attribute:
+        tensors = [attribute.t, *attribute.tensors]
+        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+            tensors += [sparse.values, sparse.indices]
+        for tensor in tensors:
+            _check_tensor(tensor)
+        graphs.extend([attribute.g, *attribute.graphs])
+
+
+def _check_tensor(tensor: Any) -> None:
+    if uses_external_data(tensor):
+        raise TensorError(f"the encrypted model keeps tensor {tensor.name!r} in another file", field="model")

@@ -1,0 +1,158 @@
+"""Keeps a lease alive while its task runs, and says when the task has to end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
+
+from provers.display import Display, log
+from rexis.api import Lease, LeaseExtended, Progress, Stage
+from rexis.protocol.errors import LeaseError, NotFoundError, RexisError, UnavailableError
+
+_TICK_S = 0.1
+# How long a step of a task waits for a coordinator that is down (restarted, upgraded) before the task fails.
+PATIENCE_S = 300.0
+_RETRY_S = 2.0
+
+_T = TypeVar("_T")
+
+
+class StopRequested(Exception):
+    """The worker was told to stop, and the current task is given back."""
+
+
+class Stop:
+    """Whether the worker was told to stop. A plain flag: a signal handler may not take a lock."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep, at most until a stop is requested; returns whether it is."""
+        deadline = time.monotonic() + seconds
+        while not self.requested and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(_TICK_S, left))
+        return self.requested
+
+
+class Heartbeats(Protocol):
+    """The part of the client that a keeper needs."""
+
+    def heartbeat(self, lease_id: str, progress: Progress) -> LeaseExtended:
+        """See :meth:`rexis.client.RexisClient.heartbeat`."""
+        ...
+
+
+class LeaseKeeper:
+    """Sends heartbeats with the task's progress from a thread of its own; a context manager.
+
+    Parameters
+    ----------
+    client
+        The coordinator.
+    lease
+        The lease to keep.
+    stop
+        The worker's stop flag.
+    finish
+        Finish the task in spite of a stop.
+    display
+        Shown every stage.
+    """
+
+    def __init__(self, client: Heartbeats, lease: Lease, stop: Stop, *, finish: bool, display: Display) -> None:
+        self._client, self._lease, self._stop, self._display = client, lease, stop, display
+        self._ignores_stop = finish
+        self._name = f"records {lease.start}–{lease.start + lease.count - 1}"
+        self._progress = Progress(stage=Stage.FETCH, done=0, total=lease.count)
+        self._lost: RexisError | None = None
+        self._interrupts: list[Callable[[], None]] = []
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed.set()
+        self._thread.join(timeout=5.0)
+        self._display.idle()
+
+    def at(self, stage: Stage, done: int, total: int) -> None:
+        """Note how far the task is, after :meth:`check`."""
+        self.check()
+        self._progress = Progress(stage=stage, done=done, total=total)
+        self._display.stage(self._name, stage, done, total)
+
+    def check(self) -> None:
+        """Return if the task should go on.
+
+        Raises
+        ------
+        LeaseError
+            The lease is lost.
+        StopRequested
+            The worker is to stop.
+        """
+        if self._lost is not None:
+            raise LeaseError(f"the lease is lost: {self._lost.message}")
+        if self._stop.requested and not self._ignores_stop:
+            raise StopRequested
+
+    def finish(self) -> None:
+        """From here on a stop no longer ends the task: it is nearly done."""
+        self.check()
+        self._ignores_stop = True
+
+    def on_interrupt(self, call: Callable[[], None]) -> None:
+        """Call this, from the keeper's thread, while the task has to end: it should make a long step fail."""
+        self._interrupts.append(call)
+
+    def patiently(self, call: Callable[[], _T]) -> _T:
+        """Call the coordinator, waiting for it if it is down.
+
+        Raises
+        ------
+        UnavailableError
+            It stayed down for :data:`PATIENCE_S`.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            self.check()
+            try:
+                return call()
+            except UnavailableError as error:
+                if time.monotonic() > deadline:
+                    raise
+                log.warning("%s; trying again", error)
+                self._wait(_RETRY_S)
+
+    def _wait(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.check()
+            time.sleep(_TICK_S)
+
+    def _keep(self) -> None:
+        due = time.monotonic()
+        while not self._closed.wait(_TICK_S):
+            if self._lost is not None or (self._stop.requested and not self._ignores_stop):
+                for call in self._interrupts:  # again and again: the task may have been just about to begin a step
+                    call()
+            elif time.monotonic() >= due:
+                self._beat()
+                due = time.monotonic() + self._lease.heartbeat_seconds
+
+    def _beat(self) -> None:
+        try:
+            self._client.heartbeat(self._lease.lease_id, self._progress)
+        except (LeaseError, NotFoundError) as error:
+            self._lost = error
+        except RexisError as error:  # the coordinator's word alone ends a lease, not its silence
+            log.warning("heartbeat failed: %s", error)

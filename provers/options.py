@@ -1,0 +1,64 @@
+"""What a worker can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from eth_account.signers.local import LocalAccount
+
+from provers.executor import DEFAULT_BATCH
+from rexis.protocol.policy import Tier
+from rexis.protocol.typed_data import Domain
+
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """Options of ``rexis worker run``.
+
+    Attributes
+    ----------
+    coordinator
+        URL.
+    account
+        The wallet that signs in and signs statements.
+    name
+        Shown to people.
+    cache
+        Folder for blobs, keys and proofs; workers on one machine may share it.
+    rpc_url
+        A chain node that the worker trusts. Default: the one that the coordinator suggests.
+    domain
+        Chain and EvidenceLog to work for. Default: what the coordinator names when the worker starts.
+    tiers
+        Tiers to serve. Default: all that this installation can prove.
+    batch_size
+        Records per run of the model.
+    memory_bytes
+        Memory for keys and proofs. Default: what is free at the time.
+    cache_bytes, proof_cache_bytes
+        Bounds on the blobs and the finished proofs that are kept.
+    finish
+        On SIGTERM, finish the current task rather than give it back.
+    wait_seconds
+        Length of one long poll; a stop between tasks takes at most this long.
+    dishonest
+        A fault of :mod:`provers.dishonest`, for tests and the demo only.
+    """
+
+    coordinator: str
+    account: LocalAccount = field(repr=False)
+    name: str
+    cache: Path
+    rpc_url: str | None = field(default=None, repr=False)
+    domain: Domain | None = None
+    tiers: tuple[Tier, ...] | None = None
+    batch_size: int = DEFAULT_BATCH
+    memory_bytes: int | None = None
+    cache_bytes: int = 20 * _GIB
+    proof_cache_bytes: int = _GIB
+    finish: bool = False
+    wait_seconds: int = 5
+    dishonest: str | None = None

@@ -1,0 +1,169 @@
+"""One task, from the lease's documents to what a tier needs. Nothing that the coordinator says is believed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from eth_account.signers.local import LocalAccount
+
+from circuits.proving import Proof
+from provers.cache import ProofCache
+from provers.executor import Executor
+from rexis.api import Lease, Stage
+from rexis.protocol.certificate import Commitment
+from rexis.protocol.digests import Digest, require_digest
+from rexis.protocol.errors import ConflictError, DigestMismatchError, MalformedError, UnavailableError
+from rexis.protocol.evidence import Evidence, Measured, RecordProof
+from rexis.protocol.policy import Tier
+from rexis.protocol.records import Floats, Integers, TaskTrees, input_root
+from rexis.protocol.signing import address_of, require_signer, sign_digest
+from rexis.protocol.statement import JobRequest, Kind, Statement, statement_for
+from rexis.protocol.tensors import Dataset
+from rexis.protocol.typed_data import Domain
+
+OnStage = Callable[[Stage, int, int], None]
+"""Told the stage and how many of how many records are done; raises if the task is to end."""
+
+
+class RecordProver(Protocol):
+    """A circuit with its keys, ready to run and prove fixed-point records (:class:`circuits.proving.Prover`)."""
+
+    def outputs(self, records: Integers) -> Integers:
+        """Exactly what the circuit outputs, ``[n, output_length]`` in its output scale."""
+        ...
+
+    def prove(self, record: Integers) -> Proof:
+        """A proof of one record, verified once on this side."""
+        ...
+
+
+@dataclass(frozen=True)
+class CircuitFiles:
+    """What a circuit is rebuilt from. The keys are not fetched: the worker makes them, and compares the vk."""
+
+    model: Path
+    settings: Path
+    srs: Path
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a tier's prover works with.
+
+    Attributes
+    ----------
+    dataset
+        All the encrypted records; the task's are ``start … start+count-1``.
+    open_circuit
+        Fetches and prepares the keys; costly.
+    commit
+        Hands a statement in and returns the challenge's commitment (tier ``sampled``).
+    """
+
+    lease: Lease
+    account: LocalAccount
+    dataset: Dataset
+    executor: Executor
+    open_circuit: Callable[[], RecordProver]
+    proofs: ProofCache
+    commit: Callable[[Statement], Commitment]
+    at: OnStage
+
+    @property
+    def request(self) -> JobRequest:
+        """The signed request."""
+        return self.lease.request
+
+    @property
+    def records(self) -> Floats:
+        """The task's own records."""
+        return self.dataset.records[self.lease.start : self.lease.start + self.lease.count]
+
+    def trees(self, outputs: Floats | Integers) -> TaskTrees:
+        """The task's trees over these outputs."""
+        request = self.request
+        return TaskTrees(
+            request.policy.tier, request.circuit, self.dataset.records, self.dataset.salts, self.lease.start, outputs
+        )
+
+    def statement(self, output_root: Digest) -> Statement:
+        """The statement about these outputs."""
+        return statement_for(
+            self.request,
+            self.lease.domain,
+            start=self.lease.start,
+            count=self.lease.count,
+            output_root=output_root,
+            worker=address_of(self.account),
+            nonce=self.lease.nonce,
+        )
+
+    def evidence(
+        self,
+        statement: Statement,
+        outputs_digest: Digest,
+        trees: TaskTrees,
+        proofs: list[RecordProof],
+        measured: Measured,
+    ) -> Evidence:
+        """Signed evidence that opens each proved record."""
+        return Evidence(
+            statement=statement,
+            signature=sign_digest(self.account, self.lease.domain.digest(statement)),
+            outputs_digest=outputs_digest,
+            openings=[trees.open(proof.index) for proof in proofs],
+            proofs=proofs,
+            measured=measured,
+        )
+
+
+def check_lease(lease: Lease, domain: Domain) -> None:
+    """The lease follows from a request that its requester signed, on the chain that this worker pinned.
+
+    Raises
+    ------
+    ConflictError
+        Another chain or EvidenceLog than `domain`, or a range that is no shard of the job.
+    SignatureError
+        The request is not signed by its requester.
+    UnavailableError
+        A kind of job that this version does not do.
+    """
+    request = lease.request
+    if lease.domain != domain:
+        raise ConflictError(
+            f"the lease is for chain {lease.domain.chain_id}, EvidenceLog {lease.domain.verifying_contract}; "
+            f"this worker works on chain {domain.chain_id}, {domain.verifying_contract}",
+            field="domain",
+        )
+    require_signer(request.job_id(domain), lease.request_signature, request.requester, "the job request")
+    if (lease.start, lease.count) not in request.shards():
+        raise ConflictError(f"records {lease.start} + {lease.count} are not a shard of the job", field="start")
+    if request.kind != Kind.EVALUATION:
+        raise UnavailableError("this version evaluates only", field="request.kind")
+
+
+def read_dataset(path: Path, request: JobRequest) -> Dataset:
+    """Parse a dataset and rebuild the input root that the requester signed.
+
+    Raises
+    ------
+    TensorError
+        Not a dataset.
+    MalformedError, DigestMismatchError
+        Its size, record length or root is not the request's.
+    """
+    dataset = Dataset.from_bytes(require_digest(path.read_bytes(), request.dataset_digest, "dataset"))
+    if len(dataset) != request.input_size:
+        raise MalformedError(f"the dataset has {len(dataset)} records, the request says {request.input_size}")
+    length = dataset.records[0].size
+    tier, circuit = request.policy.tier, request.circuit
+    if tier != Tier.COMMIT and length != circuit.input_length:
+        raise MalformedError(f"a record has {length} values, the circuit takes {circuit.input_length}")
+    found = input_root(tier, circuit, dataset.records, dataset.salts)
+    if found != request.input_root:
+        raise DigestMismatchError(f"the dataset's root is {found}, the request says {request.input_root}")
+    return dataset

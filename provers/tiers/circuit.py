@@ -1,0 +1,92 @@
+"""What tiers ``sampled`` and ``zk`` share: exact outputs from the circuit, and proofs of chosen records."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from provers.task import RecordProver, Task
+from provers.tiers.computed import Computed, fixed_point_errors, milliseconds_since
+from rexis.api import Stage
+from rexis.protocol.digests import sha256
+from rexis.protocol.errors import CircuitError, TensorError
+from rexis.protocol.evidence import Evidence, RecordProof
+from rexis.protocol.records import TaskTrees, quantise
+from rexis.protocol.statement import Statement
+from rexis.protocol.tensors import pack_outputs
+
+# Records per call of the child: between two calls the worker can stop. About 30 ms a record for a small model.
+_WITNESS_BATCH = 32
+
+
+class CircuitProver:
+    """A task's circuit.
+
+    The outputs that the circuit gave are kept apart from those that are claimed (:meth:`evidence`'s argument): a
+    proof can only ever be about the former.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._prover: RecordProver | None = None
+        self._inputs = quantise(task.records, task.request.circuit.input_scale).reshape(task.lease.count, -1)
+        self._outputs = np.empty((0, task.request.circuit.output_length), dtype=np.int64)
+
+    def prepare(self) -> None:
+        """Check or make the keys."""
+        self._task.at(Stage.SETUP, 0, self._task.lease.count)
+        self._prover = self._task.open_circuit()
+
+    def compute(self) -> Computed:
+        """What the circuit outputs for every record, and how far that is from the float32 model."""
+        task, circuit, count = self._task, self._task.request.circuit, self._task.lease.count
+        begun = time.perf_counter()
+        parts = []
+        for start in range(0, count, _WITNESS_BATCH):
+            task.at(Stage.COMPUTE, start, count)
+            parts.append(self._ready().outputs(self._inputs[start : start + _WITNESS_BATCH]))
+        self._outputs = np.concatenate(parts)
+        reference = task.executor.run(task.records)
+        if reference.size != self._outputs.size:
+            raise TensorError(
+                f"the model gives {reference[0].size} values a record, its circuit {circuit.output_length}"
+            )
+        largest, rms = fixed_point_errors(self._outputs, circuit.output_scale, reference)
+        return Computed(self._outputs, task.executor.provider, milliseconds_since(begun), largest, rms)
+
+    def claim(self, computed: Computed) -> tuple[TaskTrees, Statement]:
+        """The trees over the claimed outputs, and the statement about them."""
+        self._task.at(Stage.COMMIT, 0, self._task.lease.count)
+        trees = self._task.trees(computed.outputs)
+        return trees, self._task.statement(trees.output_root)
+
+    def prove(self, computed: Computed, trees: TaskTrees, statement: Statement, indices: list[int]) -> Evidence:
+        """Evidence with a proof for each record in `indices` (absolute, ascending)."""
+        task = self._task
+        begun = time.perf_counter()
+        proofs = []
+        for done, index in enumerate(indices):
+            task.at(Stage.PROVE, done, len(indices))
+            proofs.append(RecordProof(index=index, proof=self._proof(index - task.lease.start)))
+        task.at(Stage.PROVE, len(indices), len(indices))
+        measured = computed.measured(milliseconds_since(begun))
+        return task.evidence(statement, sha256(pack_outputs(computed.outputs)), trees, proofs, measured)
+
+    def _proof(self, row: int) -> bytes:
+        """A proof for one of the task's records, from the cache if it was made before."""
+        task, vk_digest = self._task, self._task.request.circuit.vk_digest
+        instances = np.concatenate([self._inputs[row], self._outputs[row]])
+        found = task.proofs.get(vk_digest, instances)
+        if found is not None:
+            return found
+        made = self._ready().prove(self._inputs[row])
+        if made.outputs != tuple(self._outputs[row].tolist()):
+            raise CircuitError(f"record {task.lease.start + row} was proved with other outputs than it had")
+        task.proofs.put(vk_digest, instances, made.data)
+        return made.data
+
+    def _ready(self) -> RecordProver:
+        if self._prover is None:
+            raise CircuitError("the circuit is prepared before it is used")
+        return self._prover

@@ -1,0 +1,101 @@
+"""The ``rexis`` command: one module per role, thin over the library.
+
+Commands import what they need when they run, so that ``--help`` is fast and works with the core dependencies alone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from rexis.cli import auditor, local, operator, owner, requester, wallets
+from rexis.cli.console import complain
+from rexis.protocol.errors import RexisError
+
+app = typer.Typer(
+    name="rexis",
+    help="Evaluate a model on data that nobody else may see, on hardware that nobody has to trust.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"rexis {version('rexis')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+_OWNER, _REQUESTER, _AUDITOR, _OPERATOR = "Model owner", "Data owner and requester", "Auditor", "Operator"
+_TRY = "Try it on one machine"
+
+app.add_typer(wallets.app, name="wallet", rich_help_panel="Everybody")
+app.command(rich_help_panel="Everybody")(operator.info)
+
+app.command(rich_help_panel=_OWNER)(owner.keygen)
+app.command(rich_help_panel=_OWNER)(owner.register)
+app.command(rich_help_panel=_OWNER)(owner.revoke)
+
+app.command(rich_help_panel=_REQUESTER)(requester.encrypt)
+app.command(rich_help_panel=_REQUESTER)(requester.submit)
+app.command(rich_help_panel=_REQUESTER)(requester.status)
+app.command(rich_help_panel=_REQUESTER)(requester.jobs)
+app.command(rich_help_panel=_REQUESTER)(requester.fetch)
+app.command(rich_help_panel=_REQUESTER)(requester.decrypt)
+
+app.command(rich_help_panel=_AUDITOR)(auditor.verify)
+
+app.command(rich_help_panel=_OPERATOR)(operator.deploy)
+app.add_typer(operator.worker, name="worker", rich_help_panel=_OPERATOR)
+app.add_typer(operator.coordinator, name="coordinator", rich_help_panel=_OPERATOR)
+
+app.command(rich_help_panel=_TRY)(local.demo)
+app.command(rich_help_panel=_TRY)(local.up)
+app.command(rich_help_panel=_TRY)(local.down)
+
+
+def run() -> None:
+    """Entry point: errors become one line and an exit code.
+
+    Exit codes: 0 done or valid; 1 refused or not valid; 2 wrong usage or could not check; 130 interrupted.
+    """
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command; returns its exit code."""
+    try:
+        app(arguments, prog_name="rexis")
+    except SystemExit as leave:
+        return leave.code if isinstance(leave.code, int) else 0
+    except RexisError as error:
+        complain(error)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  # the interpreter flushes it once more at exit
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        complain(RexisError(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")))
+    except Exception as error:
+        if os.environ.get("REXIS_DEBUG"):
+            raise
+        complain(
+            RexisError(f"internal fault: {type(error).__name__}", hint="REXIS_DEBUG=1 shows where; please report it")
+        )
+    return 1

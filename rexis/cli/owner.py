@@ -1,0 +1,233 @@
+"""Commands of the model owner: make an EE key, register and revoke a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rexis.cli.console import emit, note, say, transfer, working
+from rexis.cli.options import (
+    Coordinator,
+    DeploymentFile,
+    Json,
+    KeyFile,
+    PassphraseFile,
+    Rpc,
+    Wallet,
+    digest,
+    needs,
+    open_chain,
+    open_wallet,
+)
+from rexis.protocol.errors import ConflictError, NotFoundError, RexisError
+
+if TYPE_CHECKING:
+    from circuits.build import ProvingCircuit
+    from circuits.profile import CircuitProfile
+    from contracts.chain import Chain, Transaction
+    from rexis.protocol.circuit import Circuit
+    from rexis.protocol.digests import Digest
+
+DEVELOPMENT = "development"
+_MAX_PROFILE_BYTES = 64 << 10
+_MAX_MODEL_BYTES = 2 << 30  # a protobuf message cannot be larger
+
+
+def keygen(
+    model: Annotated[Path, typer.Option(metavar="FILE", help="The plain model (ONNX).")],
+    key: KeyFile,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The encrypted model to write (ONNX).")],
+    epoch: Annotated[int, typer.Option(min=1, help="Key epoch.")] = 1,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+) -> None:
+    """Draw a fresh EE key, write it to a new file, and encrypt a model with it.
+
+    The key file is itself encrypted with a passphrase. Whoever has both reads your records and your model.
+    """
+    from rexis.cli.passphrase import read_passphrase
+    from rexis.files import read_file, require_absent, write_file
+
+    with needs("ee"):
+        from rexis.ee.compiler import encrypt_model
+    from rexis.ee import save_key
+
+    require_absent(key, out)
+    encrypted = encrypt_model(read_file(model, "model", max_bytes=_MAX_MODEL_BYTES), epoch=epoch)
+    save_key(key, encrypted.key, read_passphrase(f"new EE key {key}", passphrase_file, new=True))
+    try:
+        write_file(out, encrypted.model)
+    except RexisError:
+        key.unlink()  # a key without its model is of no use
+        raise
+    if as_json:
+        emit(
+            {
+                "key": str(key),
+                "keyId": encrypted.key.key_id,
+                "model": str(out),
+                "modelDigest": str(encrypted.digest),
+                "keyEpoch": epoch,
+            }
+        )
+    else:
+        say(f"EE key          {key} (epoch {epoch}, id {encrypted.key.key_id})")
+        say(f"encrypted model {out}")
+        say(f"model digest    {encrypted.digest}")
+
+
+def register(
+    model: Annotated[Path, typer.Option(metavar="FILE", help="The encrypted model (ONNX).")],
+    epoch: Annotated[int, typer.Option(min=1, help="Its key epoch.")],
+    rpc: Rpc,
+    deployment: DeploymentFile,
+    wallet: Wallet,
+    coordinator: Coordinator,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Circuit profile: of a zoo model, or a JSON file. Without it the model serves tier commit only.",
+        ),
+    ] = None,
+    srs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|development",
+            help="The SRS: a file of the perpetual powers of tau, or `development`, which nobody else should believe.",
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where circuits and development SRS are kept.")
+    ] = None,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+) -> None:
+    """Build an encrypted model's circuit and register both, on chain and with a coordinator.
+
+    Running it again goes on where it stopped.
+    """
+    from rexis.api import ModelRegistration
+    from rexis.client import RexisClient
+    from rexis.files import read_file
+    from rexis.protocol.circuit import NO_CIRCUIT
+    from rexis.protocol.digests import sha256
+
+    if (profile is None) != (srs is None):
+        raise typer.BadParameter("a circuit needs both --profile and --srs", param_hint="--profile")
+    onnx = read_file(model, "encrypted model", max_bytes=_MAX_MODEL_BYTES)
+    account = open_wallet(wallet, passphrase_file)
+    chain = open_chain(rpc, deployment, account)
+    with RexisClient(coordinator, account, domain=chain.deployment.domain) as client:
+        client.info()  # a wrong coordinator is found before the minutes of work
+        built = _build(onnx, profile, srs, cache or _cache_folder()) if profile and srs else None
+        circuit = built.artefacts.description if built else NO_CIRCUIT
+        blobs: dict[str, Path | bytes] = {"encrypted model": onnx}
+        if built is not None:
+            artefacts = built.artefacts
+            blobs |= {"settings": artefacts.settings, "verifying key": artefacts.vk, "SRS": built.srs.path}
+        for what, blob in blobs.items():
+            with transfer(f"uploading the {what}") as progress:
+                client.upload_blob(blob, progress=progress)
+        transaction = _register_on_chain(chain, sha256(onnx), epoch, circuit)
+        view = client.register_model(
+            ModelRegistration(
+                model_digest=sha256(onnx),
+                key_epoch=epoch,
+                circuit=circuit,
+                vka=list(built.artefacts.vka) if built else [],
+            )
+        )
+    if as_json:
+        emit(view.to_object() | {"transaction": str(transaction.hash) if transaction else None})
+        return
+    say(f"model digest {view.model_digest}")
+    say(f"key epoch    {view.key_epoch}")
+    say(f"owner        {view.owner}")
+    if built is None:
+        say("circuit      none: tier commit only")
+    else:
+        say(f"circuit      2^{built.srs.logrows} rows, vk {circuit.vk_digest}")
+        say(f"SRS          {built.srs.kind.value}, {circuit.srs_digest}")
+    say(f"on chain     {f'block {transaction.block}' if transaction else 'since before'}")
+
+
+def revoke(
+    model: Annotated[str, typer.Option(metavar="DIGEST", help="The encrypted model's digest.")],
+    epoch: Annotated[int, typer.Option(min=1, help="The key epoch to revoke.")],
+    rpc: Rpc,
+    deployment: DeploymentFile,
+    wallet: Wallet,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+) -> None:
+    """Revoke a model's key epoch on chain, for good. What was certified before stays certified."""
+    model_digest = digest(model, "--model")
+    chain = open_chain(rpc, deployment, open_wallet(wallet, passphrase_file))
+    with working("revoking on chain"):
+        done = chain.revoke(model_digest, epoch)
+    if as_json:
+        emit({"modelDigest": str(model_digest), "keyEpoch": epoch, "transaction": str(done.hash), "block": done.block})
+    else:
+        say(f"revoked {model_digest}, epoch {epoch}, in block {done.block}")
+
+
+def _build(onnx: bytes, profile: str, srs: str, cache: Path) -> ProvingCircuit:
+    with needs("circuits"):
+        from circuits.artefacts import CircuitCache
+        from circuits.build import build_circuit
+        from circuits.process import EzklProcess
+        from circuits.srs import ensure_development_srs, read_srs
+
+    chosen = _profile(profile)
+    if srs == DEVELOPMENT:
+        with working(f"development SRS for 2^{chosen.logrows} rows"):
+            found = ensure_development_srs(chosen.logrows, cache / "srs")
+        note("warning: a development SRS. Its maker could prove anything, so auditors refuse it by default.")
+    else:
+        found = read_srs(Path(srs))
+    with working("building the circuit and its keys"), EzklProcess() as ezkl:
+        return build_circuit(onnx, chosen, found, CircuitCache(cache / "circuits"), ezkl)
+
+
+def _profile(name_or_file: str) -> CircuitProfile:
+    from circuits.profile import CircuitProfile, profile_for
+    from rexis.files import read_file
+
+    file = Path(name_or_file)
+    if file.suffix == ".json" or file.is_file():
+        return CircuitProfile.from_json(read_file(file, "circuit profile", max_bytes=_MAX_PROFILE_BYTES))
+    return profile_for(name_or_file)
+
+
+def _register_on_chain(chain: Chain, model_digest: Digest, epoch: int, circuit: Circuit) -> Transaction | None:
+    """Register, unless this very registration stands there already."""
+    try:
+        found = chain.registration(model_digest, epoch)
+    except NotFoundError:
+        with working("registering on chain"):
+            return chain.register(model_digest, epoch, circuit)
+    if found.owner != chain.address:
+        raise ConflictError(
+            f"epoch {epoch} of model {model_digest} is registered by {found.owner}",
+            hint="use that wallet, or encrypt the model again with a fresh key",
+        )
+    if found.circuit_hash != circuit.hash_struct():
+        raise ConflictError(
+            f"epoch {epoch} of model {model_digest} is registered with another circuit",
+            hint="give the profile and the SRS file of the first time, or encrypt the model again with a fresh key",
+        )
+    if found.revoked_at is not None:
+        raise ConflictError(
+            f"epoch {epoch} of model {model_digest} was revoked in block {found.revoked_at}",
+            hint="encrypt the model again with a fresh key",
+        )
+    return None
+
+
+def _cache_folder() -> Path:
+    from platformdirs import user_cache_path
+
+    return user_cache_path("rexis")

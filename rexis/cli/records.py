@@ -1,0 +1,189 @@
+"""Tables of records in files: NumPy arrays and CSV in, predictions out."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rexis.files import read_file, write_file
+from rexis.protocol.errors import MalformedError, TensorError
+from rexis.protocol.records import Floats
+from rexis.protocol.tensors import check_records
+
+if TYPE_CHECKING:
+    from models.zoo import Manifest
+
+_MAX_BYTES = 4 << 30
+_MAX_MANIFEST_BYTES = 16 << 20
+# Standardised values lie within a few units of 0; raw laboratory values rarely do.
+_SUSPICIOUS = 100.0
+
+
+def read_manifest(path: Path) -> Manifest:
+    """A zoo model's manifest, for its feature names, standardisation and class names."""
+    from pydantic import ValidationError
+
+    from models.zoo import Manifest
+
+    try:
+        return Manifest.model_validate_json(read_file(path, "manifest", max_bytes=_MAX_MANIFEST_BYTES))
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise MalformedError(f"{path} is not a model's manifest", field=where or None) from None
+
+
+def read_records(path: Path, manifest: Manifest | None) -> Floats:
+    """Records ``float32 [n, d]`` as the plain model takes them, from ``.npy`` or ``.csv`` with a header.
+
+    Parameters
+    ----------
+    manifest
+        With it, the file holds raw values, which are standardised; a CSV's columns are found by their names.
+
+    Raises
+    ------
+    TensorError, MalformedError
+        Names the record (counted from 0) and the column at fault, never the value.
+    """
+    data = read_file(path, "records file", max_bytes=_MAX_BYTES)
+    names = manifest.feature_names if manifest is not None else None
+    if path.suffix == ".csv":
+        columns, values = _read_csv(data, path, names)
+    elif path.suffix == ".npy":
+        values = _read_npy(data, path)
+        columns = names if names is not None and len(names) == values.shape[1] else _numbered(values.shape[1])
+    else:
+        raise MalformedError(f"{path} is neither .npy nor .csv", hint="one row a record, one column a feature")
+    _require_finite(values, columns)
+    with np.errstate(over="ignore"):
+        records = values.astype(np.float32) if manifest is None else manifest.standardise(values)
+    _require_finite(records, columns)
+    return check_records(records)
+
+
+def look_raw(records: Floats) -> bool:
+    """Whether records look as if nobody had standardised them."""
+    return bool((np.abs(records) > _SUSPICIOUS).any())
+
+
+def write_predictions(path: Path, outputs: Floats, first: int, class_names: tuple[str, ...] | None) -> None:
+    """Write decrypted outputs, readable by the owner only: ``.npy`` as they are, ``.csv`` with record numbers.
+
+    Parameters
+    ----------
+    first
+        Index in the dataset of the first record.
+    class_names
+        With them a CSV names its columns so, and says which is largest.
+    """
+    if path.suffix == ".npy":
+        buffer = io.BytesIO()
+        np.save(buffer, outputs)
+        write_file(path, buffer.getvalue(), private=True)
+        return
+    if path.suffix != ".csv":
+        raise MalformedError(f"{path} is neither .npy nor .csv")
+    rows = outputs.reshape(len(outputs), -1)
+    if class_names is not None and len(class_names) != rows.shape[1]:
+        raise TensorError(f"the outputs have {rows.shape[1]} columns, the manifest {len(class_names)} classes")
+    names = class_names or tuple(f"output_{i}" for i in range(rows.shape[1]))
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["record", *names] + (["prediction"] if class_names else []))
+    for index, row in enumerate(rows):
+        prediction = [names[int(np.argmax(row))]] if class_names else []
+        table.writerow([first + index, *(repr(float(value)) for value in row), *prediction])
+    write_file(path, text.getvalue().encode(), private=True)
+
+
+def _read_npy(data: bytes, path: Path) -> NDArray[Any]:
+    try:
+        values: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError, OSError):
+        hint = "is it truncated, or does it hold objects?"
+        raise TensorError(f"{path} is not a NumPy array file", hint=hint) from None
+    if not isinstance(values, np.ndarray) or values.dtype not in (np.float32, np.float64):
+        kind = getattr(values, "dtype", "unknown")
+        raise TensorError(f"dtype is {kind}, expected float32 or float64", field="records")
+    if values.ndim != 2 or 0 in values.shape:
+        raise TensorError(f"shape is {list(values.shape)}, expected [records, features]", field="records")
+    return values
+
+
+def _read_csv(data: bytes, path: Path, wanted: tuple[str, ...] | None) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise MalformedError(f"{path} is not UTF-8 text") from None
+    lines = csv.reader(io.StringIO(text, newline=""))
+    try:
+        header = [name.strip() for name in next(lines, [])]
+        places = _places(header, wanted, path)
+        rows = [
+            [_number(row, place, header, index, lines.line_num) for place in places]
+            for index, row in enumerate(row for row in lines if row)
+        ]
+    except csv.Error as error:
+        raise MalformedError(f"{path}, line {lines.line_num}: {error}") from None
+    if not rows:
+        raise TensorError(f"{path} holds no records below its header")
+    return tuple(header[place] for place in places), np.asarray(rows, dtype=np.float64)
+
+
+def _places(header: list[str], wanted: tuple[str, ...] | None, path: Path) -> list[int]:
+    """Which columns to take, in the model's order."""
+    if not header:
+        raise MalformedError(f"{path} is empty", hint="the first line names the columns")
+    if all(_is_number(name) for name in header):
+        raise MalformedError(f"{path} has no header", hint="the first line names the columns")
+    if len(set(header)) != len(header):
+        raise MalformedError(f"{path} names a column twice")
+    if wanted is None:
+        return list(range(len(header)))
+    missing = [name for name in wanted if name not in header]
+    unknown = [name for name in header if name not in wanted]
+    if missing or unknown:
+        what = (
+            f"lacks column {missing[0]!r}" if missing else f"has a column {unknown[0]!r} that the model does not take"
+        )
+        more = len(missing) + len(unknown) - 1
+        raise MalformedError(f"{path} {what}" + (f" (and {more} more faults)" if more else ""), field="header")
+    return [header.index(name) for name in wanted]
+
+
+def _number(row: list[str], place: int, header: list[str], index: int, line: int) -> float:
+    where = f"record {index} (line {line})"
+    if len(row) != len(header):
+        raise TensorError(f"{where} has {len(row)} values, the header names {len(header)}")
+    try:
+        return float(row[place])
+    except ValueError:
+        what = "is empty" if not row[place].strip() else "is not a number"
+        raise TensorError(f"{where}, column {header[place]!r}: {what}", hint="remove or impute such values") from None
+
+
+def _require_finite(values: NDArray[Any], columns: tuple[str, ...]) -> None:
+    finite = np.isfinite(values)
+    if not bool(finite.all()):
+        index, column = (int(place) for place in np.argwhere(~finite)[0])
+        raise TensorError(
+            f"record {index}, column {columns[column]!r}: NaN, infinite or beyond float32",
+            hint="remove or impute such values",
+        )
+
+
+def _numbered(width: int) -> tuple[str, ...]:
+    return tuple(str(place) for place in range(width))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,128 @@
+"""Files that are either whole or not there: atomic writes, and secrets that only their owner may read."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from rexis.protocol.errors import ConflictError, KeyFileError, NotFoundError, ResourceError, RexisError
+
+_GROUP_AND_OTHERS = 0o077
+
+
+def read_file(path: Path, what: str, *, max_bytes: int) -> bytes:
+    """Read a whole file that a person named.
+
+    Parameters
+    ----------
+    what
+        What the file should hold, for the error.
+    max_bytes
+        Larger files are refused before they are read.
+
+    Raises
+    ------
+    NotFoundError, ResourceError, RexisError
+        The file is missing, too large, or cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            data = stream.read(max_bytes + 1)
+    except FileNotFoundError:
+        raise NotFoundError(f"no {what} at {path}", hint="check the path") from None
+    except OSError as error:
+        raise RexisError(f"cannot read {what} {path}: {error.strerror}") from None
+    if len(data) > max_bytes:
+        raise ResourceError(f"{what} {path} has {max(size, len(data))} bytes, over the limit of {max_bytes}")
+    return data
+
+
+def write_file(path: Path, data: bytes, *, private: bool = False, overwrite: bool = False) -> None:
+    """Write a whole file: a reader sees the old one or the new one, never a part, even after a crash.
+
+    Parameters
+    ----------
+    private
+        Create it with mode 0600.
+    overwrite
+        Without it, an existing file is an error and stays as it is.
+
+    Raises
+    ------
+    ConflictError
+        The file exists and `overwrite` is false.
+    RexisError
+        The folder is missing or cannot be written.
+    """
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")  # mode 0600
+    except OSError as error:
+        raise RexisError(f"cannot write in {path.parent}: {error.strerror}", hint="does the folder exist?") from None
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            if not private:
+                os.fchmod(stream.fileno(), 0o666 & ~_umask())
+            os.fsync(stream.fileno())
+        publish(temporary, path, overwrite=overwrite)
+    except OSError as error:
+        raise RexisError(f"cannot write {path}: {error.strerror}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def publish(temporary: Path, path: Path, *, overwrite: bool) -> None:
+    """Give a finished file in the same folder its final name, and make that last."""
+    if overwrite:
+        temporary.replace(path)
+    else:
+        try:
+            os.link(temporary, path)  # unlike a rename, this never replaces
+        except FileExistsError:
+            raise already_there(path) from None
+        temporary.unlink()
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def require_absent(*paths: Path) -> None:
+    """Raise :class:`ConflictError` if one of the paths exists, before any work is done."""
+    for path in paths:
+        if path.exists() or path.is_symlink():
+            raise already_there(path)
+
+
+def already_there(path: Path) -> ConflictError:
+    """The error for a file that will not be overwritten."""
+    return ConflictError(f"{path} exists and will not be overwritten", hint="choose another name, or move it away")
+
+
+def require_private(path: Path, what: str) -> None:
+    """Refuse a secret file that others than its owner can reach.
+
+    Raises
+    ------
+    KeyFileError
+        Its mode gives rights to the group or to everybody.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise NotFoundError(f"no {what} at {path}", hint="check the path") from None
+    if mode & _GROUP_AND_OTHERS:
+        raise KeyFileError(
+            f"{what} {path} can be reached by others (mode {mode & 0o777:04o})", hint=f"chmod 600 {path}"
+        )
+
+
+def _umask() -> int:
+    current = os.umask(0o077)
+    os.umask(current)
+    return current

@@ -1,0 +1,183 @@
+"""The certificate: everything an auditor needs about a job, in one canonical JSON document.
+
+Reading one checks its form only. What it claims is checked by ``verifier``.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Annotated, Literal
+
+from pydantic import Base64Bytes, Field, PlainSerializer, field_validator
+
+from rexis.protocol.circuit import Circuit
+from rexis.protocol.digests import Digest, sha256
+from rexis.protocol.errors import MalformedError
+from rexis.protocol.evidence import Evidence
+from rexis.protocol.merkle import MAX_PATH
+from rexis.protocol.parsing import (
+    AddressField,
+    DigestField,
+    HexBytes,
+    Strict,
+    UInt32,
+    UInt64,
+    canonical_json,
+)
+from rexis.protocol.statement import JobRequest
+from rexis.protocol.typed_data import Domain
+
+FORMAT = "rexis-certificate-v1"
+MAX_CERTIFICATE_BYTES = 256 << 20
+DEVELOPMENT_CHAINS = frozenset({1337, 31337})  # geth --dev, anvil/hardhat
+
+_SEAL_TEXT = "rexis certificate seal v1\n"
+
+
+class CircuitMaterial(Strict):
+    """The public artefacts whose digests :class:`Circuit` pins.
+
+    Attributes
+    ----------
+    settings
+        ezkl's settings, canonical JSON text.
+    vk
+        Verifying key bytes.
+    vka
+        The reusable verifier's artifact: 32-byte words.
+    """
+
+    settings: Annotated[str, Field(max_length=1 << 20)]
+    vk: Annotated[Base64Bytes, PlainSerializer(lambda raw: _base64(raw))]
+    vka: list[DigestField]
+
+
+class Commitment(Strict):
+    """Where a ``sampled`` task was committed before its challenge.
+
+    Attributes
+    ----------
+    attempt
+        1 for the coordinator's first commitment of this task.
+    block_number
+        Block b of the commitment.
+    challenge_block_hash
+        Hash of block b+1.
+    transaction
+        Hash of the commitment's transaction.
+    """
+
+    attempt: Annotated[UInt32, Field(ge=1)]
+    block_number: UInt64
+    challenge_block_hash: DigestField
+    transaction: DigestField
+
+
+class Anchor(Strict):
+    """Where a statement's digest stands on chain.
+
+    Attributes
+    ----------
+    anchor_id, root, size
+        The EvidenceLog's entry.
+    leaf_index, path
+        Inclusion of the statement digest.
+    block_number, transaction
+        Of the anchor.
+    """
+
+    anchor_id: UInt64
+    root: DigestField
+    size: Annotated[UInt64, Field(ge=1)]
+    leaf_index: UInt64
+    path: Annotated[list[DigestField], Field(max_length=MAX_PATH)]
+    block_number: UInt64
+    transaction: DigestField
+
+
+class CertifiedTask(Strict):
+    """One task's evidence with its places on chain.
+
+    Attributes
+    ----------
+    commitment
+        Tier ``sampled`` only.
+    opening_block_hash
+        Tier ``commit`` only: hash of the block after the anchor's, which chose the opened records.
+    certified
+        Transactions in which the Certifier contract accepted a record's proof, by record order (``certifyOnChain``).
+    """
+
+    evidence: Evidence
+    commitment: Commitment | None
+    opening_block_hash: DigestField | None
+    anchor: Anchor
+    certified: list[DigestField]
+
+
+class Contracts(Strict):
+    """The other contracts of the deployment at issue."""
+
+    model_registry: AddressField
+    certifier: AddressField
+
+
+Development = Literal["chain", "srs"]
+
+
+class Certificate(Strict):
+    """See ``docs/protocol.md`` §5."""
+
+    format: Literal["rexis-certificate-v1"]
+    domain: Domain
+    contracts: Contracts
+    request: JobRequest
+    request_signature: HexBytes
+    circuit: CircuitMaterial | None
+    tasks: Annotated[list[CertifiedTask], Field(min_length=1)]
+    development: list[Development]
+    issued_at: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+    seal: HexBytes
+
+    @field_validator("development")
+    @classmethod
+    def _sorted_set(cls, value: list[Development]) -> list[Development]:
+        if value != sorted(set(value)):
+            raise ValueError("development markers are sorted and unique")
+        return value
+
+    @classmethod
+    def parse(cls, data: bytes) -> Certificate:
+        """Read a certificate; refuses any byte string that is not the canonical form of what it says."""
+        certificate = cls.from_json(data, max_bytes=MAX_CERTIFICATE_BYTES)
+        if certificate.to_json() != data:
+            raise MalformedError(
+                "certificate is not in canonical form",
+                hint="was the file edited or reformatted? fetch it again",
+            )
+        return certificate
+
+    @property
+    def seal_text(self) -> str:
+        """The text that the coordinator signs (EIP-191): a domain line and the document's digest."""
+        return seal_text(self.to_object())
+
+    @property
+    def job_id(self) -> Digest:
+        """EIP-712 digest of the request."""
+        return self.request.job_id(self.domain)
+
+    @property
+    def pinned_circuit(self) -> Circuit:
+        """The circuit that the requester signed."""
+        return self.request.circuit
+
+
+def seal_text(document: dict[str, object]) -> str:
+    """The text to sign for a certificate document, whose ``seal`` field is left out."""
+    body = {key: value for key, value in document.items() if key != "seal"}
+    return _SEAL_TEXT + str(sha256(canonical_json(body)))
+
+
+def _base64(raw: bytes) -> str:
+    return b64encode(raw).decode("ascii")

@@ -1,0 +1,71 @@
+"""What a worker hands in for a task: statement, signature, openings and proofs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from rexis.protocol.parsing import DigestField, HexBytes, Strict, UInt64
+from rexis.protocol.records import Opening
+from rexis.protocol.statement import Statement
+
+MAX_EVIDENCE_BYTES = 256 << 20
+
+
+class RecordProof(Strict):
+    """A proof for one record. Only the bytes: the public instances are rebuilt from the record's opening.
+
+    Attributes
+    ----------
+    index
+        Absolute record index.
+    proof
+        ezkl's proof bytes (Halo2-KZG, EVM transcript).
+    """
+
+    index: UInt64
+    proof: Annotated[HexBytes, Field(min_length=1)]
+
+
+class Measured(Strict):
+    """What the worker measured and nobody proved, in units of 10⁻⁹.
+
+    Attributes
+    ----------
+    max_abs_error_e9
+        Largest |fixed-point output − float32 output| over the task's records (0 for tier ``commit``).
+    rms_error_e9
+        Root mean square of the same.
+    prove_ms, compute_ms
+        Wall time in milliseconds.
+    provider
+        ONNX Runtime execution provider.
+    """
+
+    max_abs_error_e9: UInt64
+    rms_error_e9: UInt64
+    compute_ms: UInt64
+    prove_ms: UInt64
+    provider: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9]+$")]
+
+
+class Evidence(Strict):
+    """Statement, proof and worker's signature for one task.
+
+    Attributes
+    ----------
+    signature
+        The worker's, over the statement's EIP-712 digest.
+    outputs_digest
+        SHA-256 of the blob with the task's encrypted outputs.
+    openings, proofs
+        One each for every record that the tier proves, in ascending order of index.
+    """
+
+    statement: Statement
+    signature: HexBytes
+    outputs_digest: DigestField
+    openings: list[Opening]
+    proofs: list[RecordProof]
+    measured: Measured

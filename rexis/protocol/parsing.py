@@ -1,0 +1,243 @@
+"""The one place where bytes from outside become typed, checked values.
+
+JSON is read strictly (no duplicate keys, no floats, no NaN, bounded size and depth) and models refuse unknown fields
+and coercion, so that a document has one meaning and one canonical form.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Annotated, Any, Self, TypeVar
+
+from eth_hash.auto import keccak
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic.alias_generators import to_camel
+
+from rexis.protocol.digests import Digest
+from rexis.protocol.errors import MalformedError
+
+MAX_JSON_BYTES = 64 << 20
+MAX_DEPTH = 32
+MAX_SAFE_INTEGER = 2**53 - 1  # RFC 8259 §6: integers that every JSON reader agrees on
+
+_T = TypeVar("_T")
+
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\Z")
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKETS = re.compile(rb"[\[\]{}]")
+_HEX = re.compile(r"0x([0-9a-f]{2})*\Z")
+
+
+class Address(str):
+    """An Ethereum address in its EIP-55 checksummed form."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: object, field: str | None = None) -> Self:
+        """Read a checksummed address; a wrong checksum is refused rather than mended."""
+        if not isinstance(text, str) or not _ADDRESS.match(text):
+            raise MalformedError("not an address", field=field, hint="0x and 40 hexadecimal digits")
+        if text != cls.from_bytes(bytes.fromhex(text[2:])):
+            raise MalformedError("address with a wrong checksum", field=field, hint="EIP-55 mixed case")
+        return cls(text)
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Self:
+        """Checksum 20 raw bytes (EIP-55)."""
+        if len(raw) != 20:
+            raise MalformedError(f"an address is 20 bytes, not {len(raw)}")
+        lower = raw.hex()
+        nibbles = keccak(lower.encode()).hex()
+        return cls("0x" + "".join(c.upper() if int(n, 16) >= 8 else c for c, n in zip(lower, nibbles, strict=False)))
+
+    def raw(self) -> bytes:
+        """The 20 bytes."""
+        return bytes.fromhex(self[2:])
+
+
+ZERO_ADDRESS = Address("0x" + "0" * 40)
+
+
+def parse_hex(text: object, field: str | None = None) -> bytes:
+    """Read ``0x``-prefixed lower-case hexadecimal bytes."""
+    if isinstance(text, bytes):
+        return text
+    if not isinstance(text, str) or not _HEX.match(text):
+        raise MalformedError("not hexadecimal bytes", field=field, hint="0x and lower-case digit pairs")
+    return bytes.fromhex(text[2:])
+
+
+def to_hex(raw: bytes) -> str:
+    """Write bytes as ``0x``-prefixed lower-case hexadecimal."""
+    return "0x" + raw.hex()
+
+
+def _digest(value: object) -> Digest:
+    return _as_value_error(lambda: value if isinstance(value, Digest) else Digest.parse(value))
+
+
+def _address(value: object) -> Address:
+    return _as_value_error(lambda: value if isinstance(value, Address) else Address.parse(value))
+
+
+def _hex_bytes(value: object) -> bytes:
+    return _as_value_error(lambda: parse_hex(value))
+
+
+def _as_value_error(read: Callable[[], _T]) -> _T:
+    try:
+        return read()
+    except MalformedError as error:  # pydantic collects ValueErrors and adds the field's path
+        raise ValueError(error.message + (f"; {error.hint}" if error.hint else "")) from None
+
+
+def read_enum(kind: type[IntEnum]) -> BeforeValidator:
+    """Read an enumeration by its text form (see :func:`enum_name`)."""
+    names = {member.name.lower().replace("_", "-"): member for member in kind}
+
+    def read(value: object) -> IntEnum:
+        if isinstance(value, kind):
+            return value
+        if isinstance(value, str) and value in names:
+            return names[value]
+        raise ValueError(f"expected one of {', '.join(names)}")
+
+    return BeforeValidator(read)
+
+
+def enum_name(member: IntEnum) -> str:
+    """The text form of an enumeration member: ``ZK_ONSITE`` is written ``zk-onsite``."""
+    return member.name.lower().replace("_", "-")
+
+
+class SolidityType:
+    """Annotation: which Solidity type a field has in EIP-712 typed data."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+# An enumeration's field is Annotated[Kind, read_enum(Kind), WRITE_ENUM, UINT8]: written by name, hashed as uint8.
+WRITE_ENUM = PlainSerializer(enum_name)
+UINT8 = SolidityType("uint8")
+
+
+UInt8 = Annotated[int, Field(strict=True, ge=0, lt=2**8), SolidityType("uint8")]
+UInt16 = Annotated[int, Field(strict=True, ge=0, lt=2**16), SolidityType("uint16")]
+UInt32 = Annotated[int, Field(strict=True, ge=0, lt=2**32), SolidityType("uint32")]
+UInt64 = Annotated[int, Field(strict=True, ge=0, le=MAX_SAFE_INTEGER), SolidityType("uint64")]
+Flag = Annotated[bool, Field(strict=True), SolidityType("bool")]
+DigestField = Annotated[Digest, BeforeValidator(_digest), PlainSerializer(str), SolidityType("bytes32")]
+AddressField = Annotated[Address, BeforeValidator(_address), PlainSerializer(str), SolidityType("address")]
+HexBytes = Annotated[bytes, BeforeValidator(_hex_bytes), PlainSerializer(to_hex)]
+
+
+class Strict(BaseModel):
+    """Base of every document: frozen, camelCase outside, no unknown fields, no coercion."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        arbitrary_types_allowed=True,
+    )
+
+    @classmethod
+    def from_json(cls, data: bytes, *, max_bytes: int = MAX_JSON_BYTES) -> Self:
+        """Parse a JSON document; see :func:`load_json` for what is refused."""
+        return cls.from_object(load_json(data, max_bytes=max_bytes))
+
+    @classmethod
+    def from_object(cls, value: object) -> Self:
+        """Check a decoded JSON value against this model's schema.
+
+        Raises
+        ------
+        MalformedError
+            Names the first field at fault and how many others there are.
+        """
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            faults = error.errors(include_url=False, include_input=False, include_context=False)
+            first = faults[0]
+            path = ".".join(str(part) for part in first["loc"]) or cls.__name__
+            more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+            raise MalformedError(first["msg"].removeprefix("Value error, ") + more, field=path) from None
+
+    def to_object(self) -> dict[str, Any]:
+        """The JSON value of this document, with camelCase names."""
+        return self.model_dump(by_alias=True)
+
+    def to_json(self) -> bytes:
+        """Canonical bytes: :func:`canonical_json` of :meth:`to_object`."""
+        return canonical_json(self.to_object())
+
+
+def load_json(data: bytes, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """Decode JSON, refusing what has more than one reading.
+
+    Raises
+    ------
+    MalformedError
+        Too large, not UTF-8, not JSON, a duplicate key, a float, NaN/Infinity, an integer beyond 2⁵³−1, or nesting
+        beyond 32 levels.
+    """
+    if len(data) > max_bytes:
+        raise MalformedError(f"document of {len(data)} bytes, over the limit of {max_bytes}")
+    require_shallow(data)
+    try:
+        return json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_float=_refuse_float,
+            parse_constant=_refuse_float,
+            parse_int=_bounded_int,
+        )
+    except UnicodeDecodeError:
+        raise MalformedError("document is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise MalformedError(
+            f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}",
+            hint="is the file truncated?",
+        ) from None
+
+
+def canonical_json(value: object) -> bytes:
+    """Sorted keys, no white space, ASCII, one trailing newline: the form that digests and seals are taken over."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return text.encode("ascii") + b"\n"
+
+
+def require_shallow(data: bytes) -> None:
+    """Refuse JSON text nested deeper than :data:`MAX_DEPTH`, before anything recursive reads it."""
+    # CPython's C scanner recurses once a level and can exhaust the C stack before it raises RecursionError.
+    depth = 0
+    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", data)):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MAX_DEPTH:
+            raise MalformedError(f"document is nested deeper than {MAX_DEPTH} levels")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise MalformedError(f"duplicate key {key!r}")
+        found[key] = value
+    return found
+
+
+def _refuse_float(text: str) -> Any:
+    raise MalformedError(f"number {text!r} is not an integer", hint="rexis documents hold integers only")
+
+
+def _bounded_int(text: str) -> int:
+    if len(text) > 17 or abs(int(text)) > MAX_SAFE_INTEGER:
+        raise MalformedError(f"integer {text[:24]} is beyond 2^53-1")
+    return int(text)

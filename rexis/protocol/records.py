@@ -1,0 +1,291 @@
+"""Records as Merkle leaves: encodings, quantisation, salts, openings.
+
+A leaf commits one record's values with a salt, so that a guess about low-entropy data cannot be checked with the tree.
+Its layout is in ``docs/protocol.md`` §3; Solidity rebuilds fixed-point leaves from a proof's public instances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from rexis.protocol.circuit import Circuit
+from rexis.protocol.digests import Digest, sha256
+from rexis.protocol.errors import MalformedError, TensorError
+from rexis.protocol.merkle import MAX_PATH, MerkleTree, check_inclusion
+from rexis.protocol.parsing import DigestField, HexBytes, Strict, UInt64
+from rexis.protocol.policy import Tier
+
+Floats = NDArray[np.float32]
+Integers = NDArray[np.int64]
+Salts = NDArray[np.uint8]
+
+_RECORD_DOMAIN = b"rexis.record.v1\0"
+_OUTPUT_SALT_DOMAIN = b"rexis.output-salt.v1\0"
+SALT_BYTES = 32
+# Integers beyond 2^52 would have lost precision in binary64, where the rounding is done.
+_MAX_QUANTISED = 2.0**52
+_MAX_SCALE = 32
+_MAX_VALUES = 1 << 20
+
+
+class Side(IntEnum):
+    """Which tree a leaf belongs to."""
+
+    INPUT = 0
+    OUTPUT = 1
+
+
+class Encoding(IntEnum):
+    """How a leaf's values are written."""
+
+    FLOAT32 = 0
+    FIXED = 1
+
+
+class LeafFormat(Strict):
+    """Encoding and scale of one side's leaves.
+
+    Attributes
+    ----------
+    scale
+        Fixed-point scale: value = integer · 2^-scale. 0 for float32.
+    """
+
+    side: Side
+    encoding: Encoding
+    scale: Annotated[int, Field(ge=0, le=_MAX_SCALE)]
+
+    @property
+    def _dtype(self) -> str:
+        return "<f4" if self.encoding == Encoding.FLOAT32 else ">i8"
+
+    def payload(self, values: Floats | Integers) -> bytes:
+        """The raw bytes of one record's values, flattened in C order."""
+        kind = "f" if self.encoding == Encoding.FLOAT32 else "i"
+        if values.dtype.kind != kind:
+            raise TensorError(f"{self.encoding.name.lower()} leaves cannot hold {values.dtype.name}")
+        return np.ascontiguousarray(values, dtype=self._dtype).tobytes()
+
+    def values(self, payload: bytes) -> Floats | Integers:
+        """The values back from a payload; refuses NaN, infinity and partial values."""
+        width = 4 if self.encoding == Encoding.FLOAT32 else 8
+        if len(payload) % width or not payload or len(payload) > width * _MAX_VALUES:
+            raise MalformedError(f"a payload of {len(payload)} bytes does not hold {width}-byte values")
+        found = np.frombuffer(payload, dtype=self._dtype)
+        if self.encoding == Encoding.FLOAT32:
+            if not bool(np.isfinite(found).all()):
+                raise TensorError("record holds NaN or infinity")
+            return found.astype(np.float32)
+        return found.astype(np.int64)
+
+    def leaf(self, salt: bytes, payload: bytes) -> bytes:
+        """Leaf data of one record."""
+        width = 4 if self.encoding == Encoding.FLOAT32 else 8
+        return b"".join(
+            (
+                _RECORD_DOMAIN,
+                bytes((self.side, self.encoding, self.scale)),
+                salt,
+                (len(payload) // width).to_bytes(4, "big"),
+                payload,
+            )
+        )
+
+    def tree(self, values: Floats | Integers, salts: Salts) -> MerkleTree:
+        """The tree over all rows of `values` ``[n, …]`` with `salts` ``[n, 32]``."""
+        rows = values.reshape(len(values), -1)
+        if len(rows) != len(salts):
+            raise TensorError(f"{len(rows)} records but {len(salts)} salts")
+        return MerkleTree(self.leaf(salts[i].tobytes(), self.payload(rows[i])) for i in range(len(rows)))
+
+
+def input_format(tier: Tier, circuit: Circuit) -> LeafFormat:
+    """Format of the input tree's leaves."""
+    return _format(Side.INPUT, tier, circuit.input_scale)
+
+
+def output_format(tier: Tier, circuit: Circuit) -> LeafFormat:
+    """Format of the output tree's leaves."""
+    return _format(Side.OUTPUT, tier, circuit.output_scale)
+
+
+def _format(side: Side, tier: Tier, scale: int) -> LeafFormat:
+    if tier == Tier.COMMIT:
+        return LeafFormat(side=side, encoding=Encoding.FLOAT32, scale=0)
+    return LeafFormat(side=side, encoding=Encoding.FIXED, scale=scale)
+
+
+def quantise(values: Floats, scale: int) -> Integers:
+    """Fixed point as ezkl does it: round half away from zero of ``x · 2^scale``, computed in binary64.
+
+    Raises
+    ------
+    TensorError
+        A value is NaN, infinite, or beyond 2⁵² after scaling.
+    """
+    scaled = values.astype(np.float64) * 2.0**scale
+    if not bool(np.isfinite(scaled).all()) or bool((np.abs(scaled) > _MAX_QUANTISED).any()):
+        raise TensorError("value is not finite or too large for fixed point", hint=f"scale is {scale}")
+    return np.trunc(scaled + np.copysign(0.5, scaled)).astype(np.int64)
+
+
+def dequantise(values: Integers, scale: int) -> Floats:
+    """``integer · 2^-scale`` as float32."""
+    return (values.astype(np.float64) * 2.0**-scale).astype(np.float32)
+
+
+def output_salt(salt: bytes) -> bytes:
+    """The salt of an output leaf, from that of its input leaf."""
+    return sha256(_OUTPUT_SALT_DOMAIN, salt)
+
+
+def output_salts(salts: Salts) -> Salts:
+    """:func:`output_salt` of every row, ``[n, 32]``."""
+    derived = b"".join(output_salt(salt.tobytes()) for salt in salts)
+    return np.frombuffer(derived, dtype=np.uint8).reshape(-1, SALT_BYTES)
+
+
+class Opening(Strict):
+    """One record of a task, opened: values and salt with their paths to the input and output roots.
+
+    Attributes
+    ----------
+    index
+        Absolute index in the dataset.
+    salt
+        The input leaf's salt.
+    input, output
+        Payload bytes in the task's leaf formats.
+    input_path, output_path
+        Audit paths, from the leaf up.
+    """
+
+    index: UInt64
+    salt: DigestField
+    input: HexBytes
+    input_path: Annotated[list[DigestField], Field(max_length=MAX_PATH)]
+    output: HexBytes
+    output_path: Annotated[list[DigestField], Field(max_length=MAX_PATH)]
+
+
+class TaskTrees:
+    """The two trees of one task, for whoever holds the records: roots and openings.
+
+    Parameters
+    ----------
+    tier, circuit
+        Fix the leaf formats.
+    records
+        The whole dataset's encrypted records, float32 ``[n, …]``.
+    salts
+        uint8 ``[n, 32]``.
+    start
+        First record of the task.
+    outputs
+        The task's outputs ``[count, …]``: float32 for tier ``commit``, else int64 in the circuit's output scale.
+    """
+
+    def __init__(
+        self,
+        tier: Tier,
+        circuit: Circuit,
+        records: Floats,
+        salts: Salts,
+        start: int,
+        outputs: Floats | Integers,
+    ) -> None:
+        self._in_format = input_format(tier, circuit)
+        self._out_format = output_format(tier, circuit)
+        self._start = start
+        self._salts = salts
+        self._inputs = encode_inputs(tier, circuit, records)
+        self._outputs = outputs
+        self._in_tree = self._in_format.tree(self._inputs, salts)
+        self._out_tree = self._out_format.tree(outputs, output_salts(salts[start : start + len(outputs)]))
+
+    @property
+    def input_root(self) -> Digest:
+        """Root over the whole dataset."""
+        return self._in_tree.root
+
+    @property
+    def output_root(self) -> Digest:
+        """Root over the task's outputs."""
+        return self._out_tree.root
+
+    def open(self, index: int) -> Opening:
+        """Open the record with absolute `index`."""
+        local = index - self._start
+        return Opening(
+            index=index,
+            salt=Digest(self._salts[index].tobytes()),
+            input=self._in_format.payload(self._inputs[index].reshape(-1)),
+            input_path=self._in_tree.path(index),
+            output=self._out_format.payload(self._outputs[local].reshape(-1)),
+            output_path=self._out_tree.path(local),
+        )
+
+
+def encode_inputs(tier: Tier, circuit: Circuit, records: Floats) -> Floats | Integers:
+    """Records as the tier commits them: unchanged for ``commit``, fixed point for the others."""
+    return records if tier == Tier.COMMIT else quantise(records, circuit.input_scale)
+
+
+def input_root(tier: Tier, circuit: Circuit, records: Floats, salts: Salts) -> Digest:
+    """Root of a dataset's input tree for one tier."""
+    return input_format(tier, circuit).tree(encode_inputs(tier, circuit, records), salts).root
+
+
+def check_opening(
+    opening: Opening,
+    *,
+    tier: Tier,
+    circuit: Circuit,
+    input_root: Digest,
+    input_size: int,
+    output_root: Digest,
+    start: int,
+    count: int,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Check that an opening leads to both roots; returns its (input values, output values).
+
+    Raises
+    ------
+    MerkleError, MalformedError, TensorError
+        The index lies outside the task, a payload has the wrong length, or a path leads elsewhere.
+    """
+    if not start <= opening.index < start + count:
+        raise MalformedError(f"record {opening.index} lies outside the task's {start} … {start + count - 1}")
+    in_format, out_format = input_format(tier, circuit), output_format(tier, circuit)
+    inputs, outputs = in_format.values(opening.input), out_format.values(opening.output)
+    if tier != Tier.COMMIT:
+        _require_length(inputs, circuit.input_length, f"input of record {opening.index}")
+        _require_length(outputs, circuit.output_length, f"output of record {opening.index}")
+    check_inclusion(
+        input_root,
+        input_size,
+        opening.index,
+        in_format.leaf(opening.salt, opening.input),
+        opening.input_path,
+        f"input of record {opening.index}",
+    )
+    check_inclusion(
+        output_root,
+        count,
+        opening.index - start,
+        out_format.leaf(output_salt(opening.salt), opening.output),
+        opening.output_path,
+        f"output of record {opening.index}",
+    )
+    return inputs, outputs
+
+
+def _require_length(values: Sequence[Any] | NDArray[Any], expected: int, what: str) -> None:
+    if len(values) != expected:
+        raise MalformedError(f"{what} has {len(values)} values, the circuit has {expected}")

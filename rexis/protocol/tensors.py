@@ -1,0 +1,107 @@
+"""The two blobs that travel: datasets (records and salts) and task outputs, as safetensors.
+
+Safetensors is a plain header and raw little-endian data: nothing in it runs. The reader admits exactly the
+tensors it knows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from rexis.protocol.digests import Digest, sha256
+from rexis.protocol.errors import TensorError
+from rexis.protocol.records import SALT_BYTES, Floats, Integers, Salts
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Encrypted records with their salts.
+
+    Attributes
+    ----------
+    records
+        float32 ``[n, …]``, finite, n ≥ 1.
+    salts
+        uint8 ``[n, 32]``.
+    """
+
+    records: Floats
+    salts: Salts
+
+    def __post_init__(self) -> None:
+        check_records(self.records)
+        if self.salts.dtype != np.uint8 or self.salts.shape != (len(self.records), SALT_BYTES):
+            raise TensorError(
+                f"salts are {self.salts.dtype.name} {list(self.salts.shape)}, expected uint8 [{len(self.records)}, 32]",
+                field="salts",
+            )
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def to_bytes(self) -> bytes:
+        """The blob; its SHA-256 is the dataset digest."""
+        return _save(records=self.records, salts=self.salts)
+
+    @classmethod
+    def from_bytes(cls, blob: bytes) -> Dataset:
+        """Parse a blob; raises :class:`TensorError` with the tensor at fault."""
+        tensors = _load(blob, {"records", "salts"}, "dataset")
+        return cls(tensors["records"], tensors["salts"])
+
+    @property
+    def digest(self) -> Digest:
+        """SHA-256 of :meth:`to_bytes`."""
+        return sha256(self.to_bytes())
+
+
+def check_records(records: NDArray[Any], field: str = "records") -> Floats:
+    """Require float32 ``[n, …]``, n ≥ 1, at least one value a record, all finite."""
+    if records.dtype != np.float32:
+        raise TensorError(f"dtype is {records.dtype.name}, expected float32", field=field)
+    if records.ndim < 2 or 0 in records.shape:
+        raise TensorError(f"shape is {list(records.shape)}, expected [records, features…]", field=field)
+    finite = np.isfinite(records.reshape(len(records), -1)).all(axis=1)
+    if not bool(finite.all()):
+        raise TensorError(f"record {int(np.argmin(finite))} holds NaN or infinity", field=field)
+    return records
+
+
+def pack_outputs(outputs: Floats | Integers) -> bytes:
+    """A task's outputs ``[count, …]`` as a blob; float32 (tier ``commit``) or int64 (fixed point)."""
+    return _save(outputs=outputs)
+
+
+def unpack_outputs(blob: bytes, *, count: int, fixed: bool) -> Floats | Integers:
+    """Outputs back from a blob, checked against the expected number of records and dtype."""
+    outputs = _load(blob, {"outputs"}, "outputs blob")["outputs"]
+    expected = np.int64 if fixed else np.float32
+    if outputs.dtype != expected:
+        raise TensorError(f"dtype is {outputs.dtype.name}, expected {np.dtype(expected).name}", field="outputs")
+    if outputs.ndim < 2 or len(outputs) != count or 0 in outputs.shape:
+        raise TensorError(f"shape is {list(outputs.shape)}, expected [{count}, …]", field="outputs")
+    if not fixed and not bool(np.isfinite(outputs).all()):
+        raise TensorError("outputs hold NaN or infinity", field="outputs")
+    return outputs
+
+
+def _save(**tensors: NDArray[Any]) -> bytes:
+    return bytes(save({name: np.ascontiguousarray(array) for name, array in tensors.items()}))
+
+
+def _load(blob: bytes, names: set[str], what: str) -> dict[str, NDArray[Any]]:
+    try:
+        tensors: dict[str, NDArray[Any]] = load(blob)
+    except (SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise TensorError(
+            f"{what} is not safetensors: {error}", hint="is the file truncated, or of another kind?"
+        ) from None
+    if set(tensors) != names:
+        raise TensorError(f"{what} holds {sorted(tensors)}, expected exactly {sorted(names)}")
+    return tensors

@@ -1,0 +1,224 @@
+"""A tiny circuit from ONNX to a checked proof, and every way to cheat with it that we know."""
+
+import asyncio
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from circuits.artefacts import CircuitArtefacts, CircuitCache
+from circuits.build import ProvingCircuit, build_circuit, prepare_keys
+from circuits.evm import reusable_verifier_source
+from circuits.process import EzklProcess
+from circuits.proving import Proof, Prover
+from circuits.srs import Srs, ensure_development_srs
+from circuits.tuning import tune
+from circuits.verifying import MAX_PROOF_BYTES, Claim, check_proofs, require_vka, verify_proofs
+from rexis.protocol.digests import Digest, sha256
+from rexis.protocol.errors import CircuitError, DigestMismatchError, TensorError
+from rexis.protocol.records import dequantise, quantise
+from tests.integration.circuits.tiny_circuit import TINY, mlp
+
+RECORDS = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def prover(circuit: ProvingCircuit, ezkl: EzklProcess) -> Prover:
+    return Prover(circuit, ezkl)
+
+
+@pytest.fixture(scope="module")
+def proof(prover: Prover) -> Proof:
+    return prover.prove(quantise(RECORDS[0], TINY.input_scale))
+
+
+def test_outputs_are_the_models_within_fixed_point_error(prover: Prover, circuit: ProvingCircuit) -> None:
+    settings = circuit.artefacts.parsed
+    exact = dequantise(prover.outputs(quantise(RECORDS, settings.input_scale)), settings.output_scale)
+    expected = onnxruntime.InferenceSession(mlp(0)).run(None, {"records": RECORDS})[0]
+    assert exact.shape == (5, 2)
+    assert np.abs(exact - expected).max() < 0.1
+
+
+def test_proof_shows_the_outputs_of_the_witness(prover: Prover, proof: Proof) -> None:
+    assert proof.outputs == tuple(prover.outputs(quantise(RECORDS[:1], TINY.input_scale))[0])
+    assert proof.inputs == tuple(quantise(RECORDS[0], TINY.input_scale))
+
+
+def test_good_proofs_hold_together(circuit: ProvingCircuit, prover: Prover, proof: Proof) -> None:
+    second = asyncio.run(prover.aprove(quantise(RECORDS[1], TINY.input_scale)))
+    claims = [Claim(made.data, made.inputs, made.outputs) for made in (proof, second)]
+    verify_proofs(circuit.artefacts, claims, circuit.srs)
+
+
+FORGERIES: dict[str, Callable[[Claim], Claim]] = {
+    "first byte": lambda c: dataclasses.replace(c, proof=bytes([c.proof[0] ^ 1]) + c.proof[1:]),
+    "last byte": lambda c: dataclasses.replace(c, proof=c.proof[:-1] + bytes([c.proof[-1] ^ 1])),
+    "truncated": lambda c: dataclasses.replace(c, proof=c.proof[:-32]),
+    "trailing byte": lambda c: dataclasses.replace(c, proof=c.proof + b"\0"),
+    "trailing word": lambda c: dataclasses.replace(c, proof=c.proof + bytes(32)),
+    "empty": lambda c: dataclasses.replace(c, proof=b""),
+    "zeros": lambda c: dataclasses.replace(c, proof=bytes(len(c.proof))),
+    "random": lambda c: dataclasses.replace(c, proof=os.urandom(len(c.proof))),
+    "a megabyte": lambda c: dataclasses.replace(c, proof=os.urandom(MAX_PROOF_BYTES)),
+    "too many bytes": lambda c: dataclasses.replace(c, proof=bytes(MAX_PROOF_BYTES + 1)),
+    "input changed": lambda c: dataclasses.replace(c, inputs=[c.inputs[0] + 1, *c.inputs[1:]]),
+    "output changed": lambda c: dataclasses.replace(c, outputs=[*c.outputs[:-1], c.outputs[-1] - 1]),
+    "output negated": lambda c: dataclasses.replace(c, outputs=[-value for value in c.outputs]),
+    "input missing": lambda c: dataclasses.replace(c, inputs=c.inputs[1:]),
+    "output added": lambda c: dataclasses.replace(c, outputs=[*c.outputs, 0]),
+    "value moved": lambda c: dataclasses.replace(c, inputs=[*c.inputs, c.outputs[0]], outputs=c.outputs[1:]),
+}
+
+
+def test_forged_claims_are_refused_and_good_ones_beside_them_stand(circuit: ProvingCircuit, proof: Proof) -> None:
+    good = Claim(proof.data, proof.inputs, proof.outputs)
+    reasons = check_proofs(circuit.artefacts, [good, *(forge(good) for forge in FORGERIES.values()), good], circuit.srs)
+    assert reasons[0] is reasons[-1] is None
+    accepted = [name for name, reason in zip(FORGERIES, reasons[1:-1], strict=True) if reason is None]
+    assert accepted == []
+
+
+def test_verify_names_the_bad_claim(circuit: ProvingCircuit, proof: Proof) -> None:
+    good = Claim(proof.data, proof.inputs, proof.outputs)
+    with pytest.raises(CircuitError, match="proof 1 does not hold"):
+        verify_proofs(circuit.artefacts, [good, FORGERIES["output changed"](good)], circuit.srs)
+
+
+@pytest.fixture(scope="module")
+def other(work: Path, srs: Srs, ezkl: EzklProcess) -> ProvingCircuit:
+    """Another model's circuit, of the same shape."""
+    return build_circuit(mlp(7), TINY, srs, CircuitCache(work / "other"), ezkl)
+
+
+def _with_vk(artefacts: CircuitArtefacts, vk: bytes) -> CircuitArtefacts:
+    return dataclasses.replace(artefacts, vk=vk)
+
+
+def test_other_or_broken_vk_is_refused(circuit: ProvingCircuit, other: ProvingCircuit, proof: Proof) -> None:
+    good, vk = Claim(proof.data, proof.inputs, proof.outputs), circuit.artefacts.vk
+    for bad in (other.artefacts.vk, vk[:-1], vk[: len(vk) // 2], b"", os.urandom(len(vk)), b"\xff" * len(vk)):
+        artefacts = _with_vk(circuit.artefacts, bad)
+        assert check_proofs(artefacts, [good], circuit.srs) != [None]
+        with pytest.raises(DigestMismatchError):
+            artefacts.require(circuit.artefacts.description)
+
+
+def test_other_srs_is_refused(circuit: ProvingCircuit, proof: Proof, tmp_path: Path) -> None:
+    stranger = ensure_development_srs(TINY.logrows, tmp_path)
+    good = Claim(proof.data, proof.inputs, proof.outputs)
+    with pytest.raises(DigestMismatchError):
+        verify_proofs(circuit.artefacts, [good], stranger)
+    relabelled = dataclasses.replace(circuit.artefacts, srs_digest=stranger.digest)
+    assert check_proofs(relabelled, [good], stranger) != [None]
+
+
+def test_vka_belongs_to_vk(circuit: ProvingCircuit, other: ProvingCircuit) -> None:
+    require_vka(circuit.artefacts, circuit.srs)
+    swapped = dataclasses.replace(circuit.artefacts, vka=other.artefacts.vka)
+    with pytest.raises(DigestMismatchError):
+        require_vka(swapped, circuit.srs)
+
+
+def test_worker_rebuilds_the_same_keys_from_model_settings_and_srs(
+    circuit: ProvingCircuit, srs: Srs, work: Path
+) -> None:
+    artefacts = circuit.artefacts
+    with EzklProcess() as own:
+        rebuilt = prepare_keys(
+            mlp(0), artefacts.settings, artefacts.description, srs, CircuitCache(work / "worker"), own
+        )
+    assert rebuilt.artefacts == artefacts
+    assert sha256((rebuilt.folder / "pk").read_bytes()) == sha256((circuit.folder / "pk").read_bytes())
+
+
+def test_settings_and_keys_are_the_same_in_another_process(circuit: ProvingCircuit, srs: Srs, work: Path) -> None:
+    with EzklProcess() as own:
+        again = build_circuit(mlp(0), TINY, srs, CircuitCache(work / "again"), own)
+    assert again.artefacts == circuit.artefacts
+
+
+def test_model_with_one_other_weight_does_not_give_the_registered_circuit(
+    circuit: ProvingCircuit, srs: Srs, work: Path, ezkl: EzklProcess
+) -> None:
+    with pytest.raises(DigestMismatchError):
+        prepare_keys(
+            mlp(1),
+            circuit.artefacts.settings,
+            circuit.artefacts.description,
+            srs,
+            CircuitCache(work / "cheat"),
+            ezkl,
+        )
+
+
+def test_record_out_of_range_has_no_proof(prover: Prover) -> None:
+    with pytest.raises(CircuitError, match="too large to be represented"):
+        prover.prove(np.full(4, 1 << 30, dtype=np.int64))
+
+
+@pytest.mark.parametrize("record", [np.zeros(3, np.int64), np.zeros(5, np.int64), np.zeros(4, np.float32)])
+def test_record_of_another_shape_or_dtype_is_refused(prover: Prover, record: np.ndarray) -> None:  # type: ignore[type-arg]
+    with pytest.raises(TensorError):
+        prover.prove(record)
+
+
+def test_verifier_contract_does_not_depend_on_the_circuit(
+    circuit: ProvingCircuit, work: Path, ezkl: EzklProcess
+) -> None:
+    profile = TINY.model_copy(update={"logrows": 11, "inner_columns": 2, "decomposition_legs": 4})
+    wider = build_circuit(
+        mlp(3, (6, 5, 3)), profile, ensure_development_srs(11, work), CircuitCache(work / "wide"), ezkl
+    )
+    assert reusable_verifier_source(circuit, ezkl) == reusable_verifier_source(wider, ezkl)
+    assert wider.artefacts.vka_digest != circuit.artefacts.vka_digest
+
+
+@pytest.mark.skipif(
+    subprocess.run(["unshare", "-rn", "true"], check=False, capture_output=True).returncode != 0
+    if shutil.which("unshare")
+    else True,
+    reason="needs a network namespace without interfaces",
+)
+def test_verifying_needs_no_network(circuit: ProvingCircuit, proof: Proof) -> None:
+    claim = {"proof": proof.data.hex(), "instances": [*proof.inputs, *proof.outputs]}
+    files = {name: str(circuit.folder / file) for name, file in (("vk", "vk"), ("settings", "settings.json"))}
+    script = (
+        "import json, sys\n"
+        "from circuits.process import EzklProcess\n"
+        "with EzklProcess() as ezkl: print(ezkl.call('verify', **json.load(sys.stdin)))\n"
+    )
+    done = subprocess.run(
+        ["unshare", "-rn", sys.executable, "-c", script],
+        input=json.dumps({**files, "srs": str(circuit.srs.path), "claims": [claim]}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[None]"
+
+
+def test_tuning_prefers_the_cheaper_profile_and_refuses_the_impossible(work: Path) -> None:
+    profiles = [TINY, TINY.model_copy(update={"logrows": 12, "inner_columns": 2})]
+    outputs = onnxruntime.InferenceSession(mlp(0)).run(None, {"records": RECORDS})[0]
+    best = tune(mlp(0), RECORDS, outputs, max_error=0.1, work_dir=work, profiles=profiles, finalists=1)
+    assert best[0].profile == TINY
+    with pytest.raises(CircuitError, match="no profile"):
+        tune(mlp(0), RECORDS, outputs, max_error=1e-9, work_dir=work, profiles=profiles)
+
+
+def test_digests_are_of_the_bytes(circuit: ProvingCircuit) -> None:
+    description = circuit.artefacts.description
+    assert description.vk_digest == sha256(circuit.artefacts.vk)
+    assert description.settings_digest == sha256(circuit.artefacts.settings)
+    assert description.srs_digest == circuit.srs.digest
+    assert isinstance(description.vka_digest, Digest)
+    assert (description.input_length, description.output_length) == (4, 2)

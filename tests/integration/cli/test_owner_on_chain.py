@@ -1,0 +1,149 @@
+"""deploy, register and revoke against a real chain, and a coordinator that only stores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.devchain import DevChain
+from models import zoo
+from rexis.cli.main import main
+from rexis.protocol.digests import sha256
+from rexis.wallet import create_wallet, wallet_address
+
+from ...unit.client.fake_coordinator import FakeCoordinator, Reply, Request, serving
+
+MODEL = zoo.ONNX_DIR / "breast_cancer.onnx"
+PASSPHRASE = "correct horse battery staple"
+
+
+@dataclass
+class Store(FakeCoordinator):
+    deployment: dict[str, Any] = field(default_factory=dict)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    models: list[dict[str, Any]] = field(default_factory=list)
+
+    def handle(self, request: Request) -> Reply:
+        match (request.method, request.path.strip("/").split("/")[1:]):
+            case (_, ["info"]):
+                info = json.loads(super().handle(request).body)
+                log = self.deployment["evidenceLog"]
+                return Reply.json(
+                    info | {"domain": {"chainId": 31337, "verifyingContract": log}, "maxBlobBytes": 1 << 30}
+                )
+            case (_, ["auth", _]):
+                return super().handle(request)
+            case ("HEAD", ["blobs", digest]):
+                return Reply(200 if digest in self.blobs else 404)
+            case ("PUT", ["blobs", digest]):
+                self.blobs[digest] = request.body
+                return Reply.json({"digest": digest, "size": len(request.body)})
+            case ("POST", ["models"]):
+                self.models.append(json.loads(request.body))
+                return Reply.json(self.models[-1] | {"owner": "0x" + "0" * 40})
+        return Reply.problem(404, "not-found")
+
+
+@dataclass
+class World:
+    folder: Path
+    chain: DevChain
+    capsys: pytest.CaptureFixture[str]
+    server: Store
+
+    def __call__(self, *arguments: object) -> tuple[int, str, str]:
+        code = main([str(argument) for argument in arguments])
+        captured = self.capsys.readouterr()
+        return code, captured.out, captured.err
+
+    def wallet(self, name: str) -> Path:
+        path = self.folder / f"{name}.json"
+        if not path.exists():
+            create_wallet(path, PASSPHRASE)
+            self.chain.fund(wallet_address(path))
+        return path
+
+    def on_chain(self, owner: str = "owner") -> tuple[object, ...]:
+        return (
+            "--epoch", 1, "--rpc", self.chain.url, "--deployment", self.folder / "deployment.json",
+            "--wallet", self.wallet(owner), "--json",
+        )  # fmt: skip
+
+    def register(self, *more: object, owner: str = "owner") -> tuple[int, str, str]:
+        coordinator = ("--coordinator", self.server.url, "--cache", self.folder / "cache")
+        return self("register", "--model", MODEL, *self.on_chain(owner), *coordinator, *more)
+
+
+@pytest.fixture
+def world(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setenv("REXIS_PASSPHRASE", PASSPHRASE)
+    chain = DevChain.start()
+    try:
+        made = World(tmp_path, chain, capsys, Store())
+        deployment = tmp_path / "deployment.json"
+        code, out, err = made(
+            "deploy", "--rpc", chain.url, "--wallet", made.wallet("owner"), "--out", deployment, "--json"
+        )
+        assert (code, json.loads(out)) == (0, json.loads(deployment.read_text())), err
+        made.server.deployment = json.loads(out)
+        with serving(made.server):
+            yield made
+    finally:
+        chain.stop()
+
+
+def test_a_model_from_registration_to_revocation(world: World) -> None:
+    circuit = ("--profile", "breast_cancer", "--srs", "development")
+    code, out, err = world.register(*circuit)
+    assert code == 0, err
+    assert "auditors refuse it" in err
+    first = json.loads(out)
+    assert first["transaction"] is not None
+    pinned = first["circuit"]
+    named = {pinned["vkDigest"], pinned["srsDigest"], pinned["settingsDigest"], str(sha256(MODEL.read_bytes()))}
+    assert set(world.server.blobs) == named
+
+    code, out, err = world.register(*circuit)  # once more, as after a crash
+    assert code == 0, err
+    assert json.loads(out) == first | {"transaction": None}
+
+    code, _, err = world.register()
+    assert (code, "with another circuit" in err) == (1, True)
+    code, _, err = world.register(*circuit, owner="somebody-else")
+    assert (code, "is registered by" in err) == (1, True)
+
+    model = ("--model", first["modelDigest"])
+    code, out, err = world("revoke", *model, *world.on_chain())
+    assert code == 0, err
+    code, _, err = world("revoke", *model, *world.on_chain())
+    assert code == 1
+    code, _, err = world.register(*circuit)
+    assert (code, "was revoked in block" in err) == (1, True)
+
+
+def test_commit_only(world: World) -> None:
+    code, out, err = world.register()
+    assert code == 0, err
+    assert json.loads(out)["circuit"]["visibility"] == "none"
+    assert len(world.server.blobs) == 1
+
+
+def test_refusals(world: World) -> None:
+    assert world.register("--profile", "breast_cancer")[0] == 2
+    code, _, err = world.register("--profile", "none-such", "--srs", "development")
+    assert (code, "no tuned circuit profile" in err) == (1, True)
+    broken = world.folder / "broken.srs"
+    broken.write_bytes(b"\x0d\0\0\0")
+    assert world.register("--profile", "breast_cancer", "--srs", broken)[0] == 1
+    world.server.deployment = {"evidenceLog": "0x" + "0" * 40}
+    code, _, err = world.register()
+    assert (code, "the coordinator works on chain 31337" in err) == (1, True)
+    assert world.server.blobs == {}
+    taken = world.folder / "deployment.json"
+    code, _, err = world("deploy", "--rpc", world.chain.url, "--wallet", world.wallet("owner"), "--out", taken)
+    assert (code, "will not be overwritten" in err) == (1, True)

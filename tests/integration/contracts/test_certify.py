@@ -1,0 +1,140 @@
+"""On-chain certification with a real ezkl proof, from a statement and openings that Python made."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from contracts.chain import AnchorProof, Chain, RevertError
+from contracts.onchain import vka_digest
+from rexis.protocol.circuit import Circuit, Visibility
+from rexis.protocol.digests import Digest, sha256
+from rexis.protocol.merkle import MerkleTree
+from rexis.protocol.policy import Tier
+from rexis.protocol.records import Opening, TaskTrees, dequantise
+from rexis.protocol.signing import address_of, new_account, sign_digest
+from rexis.protocol.statement import Kind, Statement, task_id
+
+TINY = json.loads((Path(__file__).parents[2] / "vectors/protocol/halo2_tiny.json").read_text())
+PROOF = bytes.fromhex(TINY["proof"][2:])
+VKA = [Digest.parse(word) for word in TINY["vka"]]
+WORKER = new_account()
+SIZE, START, COUNT = 3, 1, 2
+
+
+@dataclass(frozen=True)
+class Task:
+    """An honest worker's task, anchored: both its records hold the values of the real proof."""
+
+    statement: Statement
+    signature: bytes
+    anchor: AnchorProof
+    openings: list[Opening]
+
+
+@pytest.fixture
+def circuit() -> Circuit:
+    return Circuit(
+        vk_digest=sha256(b"vk"),
+        vka_digest=vka_digest(VKA),
+        srs_digest=sha256(b"srs"),
+        settings_digest=sha256(b"settings"),
+        visibility=Visibility.PUBLIC,
+        input_scale=TINY["inputScale"],
+        output_scale=TINY["outputScale"],
+        input_length=len(TINY["inputs"]),
+        output_length=len(TINY["outputs"]),
+    )
+
+
+@pytest.fixture
+def task(chain: Chain, circuit: Circuit) -> Task:
+    model = Digest(np.random.default_rng().bytes(32))
+    chain.register(model, 1, circuit)
+    inputs = np.array([[int(x) for x in TINY["inputs"]]] * SIZE, dtype=np.int64)
+    outputs = np.array([[int(x) for x in TINY["outputs"]]] * COUNT, dtype=np.int64)
+    salts = np.random.default_rng(1).integers(0, 256, (SIZE, 32), dtype=np.uint8)
+    trees = TaskTrees(Tier.ZK, circuit, dequantise(inputs, circuit.input_scale), salts, START, outputs)
+    job = sha256(b"job", model)
+    statement = Statement(
+        version=1,
+        job_id=job,
+        task_id=task_id(job, START, COUNT),
+        kind=Kind.EVALUATION,
+        model_digest=model,
+        key_epoch=1,
+        circuit=circuit,
+        input_root=trees.input_root,
+        input_size=SIZE,
+        output_root=trees.output_root,
+        record_start=START,
+        record_count=COUNT,
+        tier=Tier.ZK,
+        policy_digest=sha256(b"policy"),
+        worker=address_of(WORKER),
+        nonce=sha256(b"lease"),
+    )
+    digest = chain.deployment.domain.digest(statement)
+    tree = MerkleTree([sha256(b"another"), digest])
+    anchored, _ = chain.anchor(tree.root, len(tree))
+    return Task(
+        statement=statement,
+        signature=sign_digest(WORKER, digest),
+        anchor=AnchorProof(anchored.anchor_id, 1, tree.path(1)),
+        openings=[trees.open(START + i) for i in range(COUNT)],
+    )
+
+
+def _certify(chain: Chain, task: Task, index: int = 0, proof: bytes = PROOF) -> int:
+    sent = chain.certify_record(task.statement, task.signature, task.anchor, task.openings[index], proof, VKA)
+    return sent.gas_used
+
+
+def test_certify_every_record_with_the_real_proof(chain: Chain, task: Task) -> None:
+    digest = chain.deployment.domain.digest(task.statement)
+    chain.register_vka(VKA)
+    assert chain.is_vka_registered(vka_digest(VKA))
+    assert chain.register_vka(VKA) is None  # idempotent
+
+    assert _certify(chain, task, 0) < 1_500_000
+    assert (chain.certified_count(digest), chain.is_certified(digest)) == (1, False)
+    assert chain.is_record_certified(digest, 0)
+    assert not chain.is_record_certified(digest, 1)
+    with pytest.raises(RevertError) as caught:
+        _certify(chain, task, 0)
+    assert caught.value.name == "AlreadyCertified"
+
+    _certify(chain, task, 1)
+    assert (chain.certified_count(digest), chain.is_certified(digest)) == (2, True)
+
+
+def test_forged_evidence_is_refused_by_name(chain: Chain, task: Task) -> None:
+    chain.register_vka(VKA)
+    opening = task.openings[0]
+    flipped = bytes([PROOF[0] ^ 1]) + PROOF[1:]
+    false_output = opening.model_copy(update={"output": bytes(len(opening.output))})
+    false_input = opening.model_copy(update={"input": opening.input[:-1] + b"\x00"})
+    other = sign_digest(new_account(), chain.deployment.domain.digest(task.statement))
+    forged = {
+        "OutputNotInTree": replace(task, openings=[false_output]),
+        "InputNotInTree": replace(task, openings=[false_input]),
+        "WrongSigner": replace(task, signature=other),
+        "NotAnchored": replace(task, anchor=replace(task.anchor, leaf_index=0)),
+        "UnknownAnchor": replace(task, anchor=replace(task.anchor, anchor_id=10**6)),
+    }
+    for name, case in forged.items():
+        with pytest.raises(RevertError) as caught:
+            _certify(chain, case)
+        assert caught.value.name == name
+    with pytest.raises(RevertError) as caught:
+        _certify(chain, task, proof=flipped)
+    assert caught.value.name == "ProofRejected"
+
+    chain.revoke(task.statement.model_digest, 1)
+    with pytest.raises(RevertError) as caught:
+        _certify(chain, task)
+    assert caught.value.name == "ModelNotActive"

@@ -1,0 +1,66 @@
+"""Signals: to a worker that waits for its coordinator, and in the middle of a long proof."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from circuits.process import EzklProcess
+from provers.display import PlainDisplay
+from provers.keeper import LeaseKeeper, Stop, StopRequested
+from rexis.api import Lease, Stage
+from rexis.protocol.errors import CircuitError
+from rexis.protocol.signing import new_account
+from tests.unit.provers.fakes import FakeCoordinator
+
+ROOT = Path(__file__).resolve().parents[3]
+_NOBODY_LISTENS = "http://127.0.0.1:9"
+_PROGRAM = """
+import sys
+from pathlib import Path
+from provers.worker import WorkerOptions, run_worker
+from rexis.protocol.signing import new_account
+run_worker(WorkerOptions(coordinator=sys.argv[1], account=new_account(), name="w", cache=Path(sys.argv[2])))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_waiting_worker_with_0(tmp_path: Path, number: signal.Signals) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM, _NOBODY_LISTENS, str(tmp_path / "cache")],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    first = process.stderr.readline()
+    assert "cannot reach the coordinator" in first
+    assert "trying again" in first
+    process.send_signal(number)
+    assert process.wait(timeout=10) == 0
+    assert process.stderr.read().rstrip().endswith("stopped")
+
+
+def test_a_stop_ends_a_long_proof_at_once(folder: Path) -> None:
+    lease = Lease.from_json((folder / "lease.json").read_bytes())
+    stop = Stop()
+    with EzklProcess() as ezkl:
+        begun = time.monotonic()
+        with pytest.raises(StopRequested), keeper_of(lease, stop) as keeper:
+            keeper.on_interrupt(ezkl.kill)
+            keeper.at(Stage.PROVE, 0, 1)
+            threading.Timer(1.0, lambda: setattr(stop, "requested", True)).start()
+            with pytest.raises(CircuitError):
+                ezkl.call("srs", out=str(folder / "big.srs"), logrows=20)  # takes minutes
+            keeper.check()
+    assert time.monotonic() - begun < 20
+
+
+def keeper_of(lease: Lease, stop: Stop) -> LeaseKeeper:
+    return LeaseKeeper(FakeCoordinator(new_account(), {}), lease, stop, finish=False, display=PlainDisplay())

@@ -1,0 +1,81 @@
+"""Artefacts: they are those of the current build, deploy, and decode our errors."""
+
+from __future__ import annotations
+
+import pytest
+from eth_abi.abi import encode
+from eth_hash.auto import keccak
+
+from contracts import export
+from contracts.artefacts import CONTRACTS, ContractName, decode_revert, load
+
+
+@pytest.mark.parametrize("name", CONTRACTS)
+def test_load_gives_code_that_fits_a_chain(name: ContractName) -> None:
+    artefact = load(name)
+    assert artefact.bytecode.endswith(artefact.runtime[-32:])
+    assert 0 < len(artefact.runtime) <= export.MAX_CODE
+    assert artefact.compiler["solc"].startswith("0.8.37")
+
+
+def test_is_code_forgives_immutables_only() -> None:
+    artefact = load("Certifier")
+    deployed = bytearray(artefact.runtime)
+    for start, length in artefact.immutables:
+        deployed[start : start + length] = b"\xaa" * length
+    assert artefact.is_code(bytes(deployed))
+    deployed[0] ^= 1
+    assert not artefact.is_code(bytes(deployed))
+    assert not artefact.is_code(bytes(deployed[:-1]))
+    assert not artefact.is_code(b"")
+
+
+def test_decode_revert_names_custom_errors() -> None:
+    data = keccak(b"UnknownAnchor(uint256)")[:4] + encode(["uint256"], [7])
+    found = decode_revert(data)
+    assert found is not None
+    assert str(found) == "UnknownAnchor(anchorId=7)"
+
+
+def test_decode_revert_names_a_library_error() -> None:
+    data = keccak(b"InstanceOutOfRange(uint256,uint256)")[:4] + encode(["uint256", "uint256"], [1, 2])
+    found = decode_revert(data)
+    assert found is not None
+    assert found.name == "InstanceOutOfRange"
+
+
+def test_decode_revert_names_solidity_errors() -> None:
+    found = decode_revert(keccak(b"Error(string)")[:4] + encode(["string"], ["VKA not registered"]))
+    assert found is not None
+    assert found.arguments == {"reason": "VKA not registered"}
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x01\x02", b"\xde\xad\xbe\xef", keccak(b"UnknownAnchor(uint256)")[:4] + b"\x01"]
+)
+def test_decode_revert_gives_none_for_other_data(data: bytes) -> None:
+    assert decode_revert(data) is None
+
+
+@pytest.mark.skipif(not export.OUT.is_dir(), reason="contracts are not built: make setup")
+def test_artefacts_are_those_of_the_build(capsys: pytest.CaptureFixture[str]) -> None:
+    assert export.main(["--check"]) == 0, capsys.readouterr().err
+
+
+@pytest.mark.skipif(not export.OUT.is_dir(), reason="contracts are not built: make setup")
+def test_export_check_fails_if_a_file_is_stale(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = dict.fromkeys(export.rendered(), "{}\n")
+    monkeypatch.setattr(export, "rendered", lambda: files)
+    assert export.main(["--check"]) == 1
+    assert "Certifier.json is not up to date" in capsys.readouterr().err
+
+
+def test_export_fails_if_nothing_is_built(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def missing() -> dict[object, str]:
+        raise FileNotFoundError(2, "No such file", "out/ModelRegistry.json")
+
+    monkeypatch.setattr(export, "rendered", missing)
+    assert export.main([]) == 2
+    assert "make setup" in capsys.readouterr().err

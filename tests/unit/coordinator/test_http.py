@@ -1,0 +1,205 @@
+"""Over HTTP: every refusal is a problem document with a request id; nothing a client sends gives a 500."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from coordinator.services import Coordinator
+from rexis.api import Info, JobList, JobView, Lease, LeaseRequest, Problem, TaskView, WorkerRegistration
+from rexis.protocol.policy import Tier
+from rexis.protocol.signing import address_of, new_account
+from tests.unit.coordinator.fakes import FakeLedger
+from tests.unit.coordinator.scene import Scene
+
+POSTS = (
+    "/v1/auth/challenge",
+    "/v1/auth/token",
+    "/v1/workers",
+    "/v1/models",
+    "/v1/datasets",
+    "/v1/jobs",
+    "/v1/leases",
+    "/v1/leases/{lease}/heartbeat",
+    "/v1/leases/{lease}/commitment",
+    "/v1/leases/{lease}/evidence",
+    "/v1/leases/{lease}/fail",
+)
+BAD_BODIES = (
+    b"",
+    b"{",
+    b"null",
+    b"[]",
+    b"{}",
+    b'"text"',
+    b"\xff\xfe",
+    b'{"address": 1.5}',
+    b'{"address": NaN}',
+    b'{"a": 1, "a": 1}',
+    b'{"unknown": true}',
+    b"[" * 100_000,
+    b'{"waitSeconds": 99999999999999999999}',
+    b'{"waitSeconds": "5"}',
+    b'{"name": "\\u0000", "provider": "x", "tiers": [], "memoryBytes": -1}',
+    b'{"request": {}, "signature": "0x"}',
+    b'{"statement": null, "signature": "0x00"}',
+    b'{"message": "\\ud800", "signature": "0x"}',
+)
+
+
+def problem(response: Any, status: int, code: str) -> Problem:
+    assert response.headers["Content-Type"] == "application/problem+json"
+    found = Problem.from_json(response.content)
+    assert (response.status_code, found.status, found.code) == (status, status, code)
+    assert found.request_id == response.headers["X-Request-Id"]
+    return found
+
+
+@pytest.mark.parametrize("path", POSTS)
+def test_bad_bodies_are_problems(http: TestClient, scene: Scene, path: str) -> None:
+    headers = scene.headers()
+    for body in BAD_BODIES:
+        response = http.post(path.format(lease="0" * 32), content=body, headers=headers)
+        assert 400 <= response.status_code < 500, (body, response.text)
+        problem(response, response.status_code, response.json()["code"])
+
+
+@pytest.mark.parametrize("path", [path for path in POSTS if "auth" not in path])
+def test_without_a_token_nothing_is_read(http: TestClient, path: str) -> None:
+    problem(http.post(path.format(lease="0" * 32), content=b"{"), 401, "unauthorised")
+    problem(http.post(path.format(lease="0" * 32), headers={"Authorization": "Basic eDp5"}), 401, "unauthorised")
+
+
+def test_documents_have_a_limit(http: TestClient, scene: Scene) -> None:
+    huge = b'{"address": "' + b"a" * (5 << 20) + b'"}'
+    problem(http.post("/v1/auth/challenge", content=huge), 413, "too-large")
+    problem(http.post("/v1/auth/challenge", content=iter([huge])), 413, "too-large")
+
+
+def test_unknown_paths_and_methods(http: TestClient) -> None:
+    problem(http.get("/v2/jobs"), 404, "not-found")
+    problem(http.get("/v1/jobs/"), 404, "not-found")
+    problem(http.delete("/v1/info"), 405, "method-not-allowed")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/jobs/x", "/v1/tasks/0x", "/v1/models/0x12/1", "/v1/datasets/x", "/v1/models/0x" + "0" * 64 + "/one"],
+)
+def test_bad_names(http: TestClient, scene: Scene, path: str) -> None:
+    problem(http.get(path, headers=scene.headers()), 422, "malformed")
+
+
+@pytest.mark.parametrize("path", ["jobs", "tasks", "datasets"])
+def test_names_of_nothing(http: TestClient, scene: Scene, path: str) -> None:
+    problem(http.get(f"/v1/{path}/0x{'0' * 64}", headers=scene.headers()), 404, "not-found")
+    epoch = 10**30
+    problem(http.get(f"/v1/models/0x{'0' * 64}/{epoch}", headers=scene.headers()), 404, "not-found")
+
+
+def test_the_chain_being_away_is_a_retryable_problem(http: TestClient, scene: Scene, ledger: FakeLedger) -> None:
+    scene.publish()
+    ledger.down = True
+    body = scene.sign(scene.request()).to_json()
+    response = http.post("/v1/jobs", content=body, headers=scene.headers())
+    assert problem(response, 503, "unavailable").retryable
+    assert response.headers["Retry-After"].isdigit()
+
+
+def test_an_error_of_ours_shows_nothing(
+    http: TestClient, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def burst(*_: object) -> None:
+        raise ZeroDivisionError("a secret detail")
+
+    monkeypatch.setattr(coordinator.auth, "challenge", burst)
+    body = json.dumps({"address": address_of(new_account())}).encode()
+    response = http.post("/v1/auth/challenge", content=body)
+    found = problem(response, 500, "internal")
+    assert "secret" not in response.text
+    assert found.request_id in caplog.text
+
+
+def test_the_callers_request_id_is_kept_if_it_is_one(http: TestClient) -> None:
+    assert http.get("/v1/info", headers={"X-Request-Id": "abc-12345"}).headers["X-Request-Id"] == "abc-12345"
+    assert http.get("/v1/info", headers={"X-Request-Id": "a b\tc"}).headers["X-Request-Id"] != "a b\tc"
+
+
+def test_one_log_line_a_request_without_secrets(
+    http: TestClient, scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    headers = scene.headers()
+    with caplog.at_level(logging.INFO, "coordinator"):
+        http.get("/v1/jobs?token=hidden", headers=headers)
+    lines = [record.getMessage() for record in caplog.records if record.name == "coordinator.access"]
+    assert len(lines) == 1
+    assert "method=GET path=/v1/jobs status=200" in lines[0]
+    assert f"caller={address_of(scene.requester)}" in lines[0]
+    assert headers["Authorization"].removeprefix("Bearer ") not in caplog.text
+    assert "hidden" not in caplog.text
+
+
+def test_info(http: TestClient, coordinator: Coordinator) -> None:
+    info = Info.from_json(http.get("/v1/info").content)
+    assert info.coordinator == coordinator.address
+    assert Tier.COMMIT in info.tiers
+    assert info.rpc_url is None
+    assert http.get("/healthz").text == "ok\n"
+
+
+def test_a_job_over_http(http: TestClient, scene: Scene) -> None:
+    scene.publish()
+    headers, body = scene.headers(), scene.sign(scene.request()).to_json()
+    first = http.post("/v1/jobs", content=body, headers=headers)
+    again = http.post("/v1/jobs", content=body, headers=headers)
+    assert (first.status_code, again.status_code) == (201, 200)
+    view = JobView.from_json(first.content)
+    assert JobList.from_json(http.get("/v1/jobs", headers=headers).content).jobs == [view]
+    task = http.get(f"/v1/tasks/{view.tasks[0].task_id}", headers=headers)
+    assert TaskView.from_json(task.content) == view.tasks[0]
+    problem(http.get(f"/v1/jobs/{view.job_id}", headers=scene.headers(new_account())), 403, "forbidden")
+    problem(http.get(f"/v1/jobs/{view.job_id}/certificate", headers=headers), 409, "conflict")
+
+
+def test_a_lease_over_http(http: TestClient, scene: Scene) -> None:
+    scene.publish()
+    account = new_account()
+    headers, wait = scene.headers(account), LeaseRequest(wait_seconds=0).to_json()
+    problem(http.post("/v1/leases", content=wait, headers=headers), 403, "forbidden")
+    worker = WorkerRegistration(name="w", provider="CPU", tiers=[Tier.COMMIT], memory_bytes=1).to_json()
+    statuses = [http.post("/v1/workers", content=worker, headers=headers).status_code for _ in range(2)]
+    assert statuses == [201, 200]
+    assert http.get("/v1/workers", headers=headers).json()["workers"][0]["address"] == address_of(account)
+    assert http.post("/v1/leases", content=wait, headers=headers).status_code == 204
+    scene.submit()
+    lease = Lease.from_json(http.post("/v1/leases", content=wait, headers=headers).content)
+    url = f"/v1/leases/{lease.lease_id}"
+    beat = http.post(f"{url}/heartbeat", content=b'{"progress":{"stage":"fetch","done":0,"total":3}}', headers=headers)
+    assert beat.status_code == 200
+    problem(http.get(f"{url}/challenge", headers=headers), 409, "conflict")
+    problem(http.delete(url, headers=scene.headers()), 409, "lease-lost")
+    assert http.delete(url, headers=headers).status_code == 204
+    problem(http.post(f"{url}/fail", content=b'{"code":"x","detail":""}', headers=headers), 409, "lease-lost")
+
+
+def test_openapi_describes_every_operation(http: TestClient) -> None:
+    document = http.get("/openapi.json").json()
+    schemas = document["components"]["schemas"]
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            where = f"{method} {path}"
+            assert operation["responses"]["500"]["content"]["application/problem+json"], where
+            if path.startswith("/v1/") and "auth" not in path and path != "/v1/info":
+                assert operation["security"] == [{"HTTPBearer": []}], where
+                assert "401" in operation["responses"], where
+            if method == "post":
+                reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+                assert reference.rpartition("/")[2] in schemas, where
+    references = {part.split('"')[0] for part in json.dumps(document).split("#/components/schemas/")[1:]}
+    assert references <= set(schemas)
+    assert "jobId" in schemas["JobView"]["properties"]
+    assert http.get("/docs").status_code == 200

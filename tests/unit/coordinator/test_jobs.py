@@ -1,0 +1,186 @@
+"""What is refused when a job is submitted, with the field and a hint; and what registration checks."""
+
+from __future__ import annotations
+
+import pytest
+
+from rexis.api import JobState, ModelRegistration
+from rexis.protocol.circuit import NO_CIRCUIT, Circuit, Visibility
+from rexis.protocol.digests import ZERO_DIGEST, sha256
+from rexis.protocol.errors import (
+    ConflictError,
+    ForbiddenError,
+    MalformedError,
+    NotFoundError,
+    ResourceError,
+    SignatureError,
+    TensorError,
+    UnavailableError,
+)
+from rexis.protocol.parsing import Address
+from rexis.protocol.policy import Tier
+from rexis.protocol.signing import address_of, new_account
+from rexis.protocol.statement import Kind
+from tests.unit.coordinator.fakes import MODEL_DIGEST, FakeLedger, make_policy
+from tests.unit.coordinator.scene import Scene
+
+OTHER = sha256(b"other")
+CIRCUIT = Circuit(
+    vk_digest=OTHER,
+    vka_digest=OTHER,
+    srs_digest=OTHER,
+    settings_digest=OTHER,
+    visibility=Visibility.PUBLIC,
+    input_scale=7,
+    output_scale=7,
+    input_length=4,
+    output_length=2,
+)
+
+
+def test_the_same_request_is_the_same_job(scene: Scene) -> None:
+    scene.publish()
+    submission = scene.sign(scene.request())
+    caller = address_of(scene.requester)
+    first, created = scene.coordinator.jobs.submit(caller, submission)
+    again, created_again = scene.coordinator.jobs.submit(caller, submission)
+    assert (created, created_again) == (True, False)
+    assert first == again
+    assert first.state == JobState.QUEUED
+    assert len(scene.coordinator.jobs.listed(caller)) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"coordinator": Address("0x" + "0" * 40)}, "request.coordinator"),
+        ({"kind": Kind.TRAINING}, "request.kind"),
+        ({"model_digest": OTHER}, "request.modelDigest"),
+        ({"key_epoch": 2}, "request.modelDigest"),
+        ({"dataset_digest": OTHER}, "request.datasetDigest"),
+        ({"input_size": 6}, "request.inputSize"),
+        ({"input_root": OTHER}, "request.inputRoot"),
+        ({"policy": make_policy(tier=Tier.SAMPLED), "circuit": CIRCUIT}, "request.circuit"),
+    ],
+)
+def test_what_does_not_fit_is_named(scene: Scene, changes: dict[str, object], field: str) -> None:
+    scene.publish()
+    with pytest.raises(MalformedError) as refused:
+        scene.submit(**changes)
+    assert refused.value.field == field
+    assert scene.coordinator.jobs.listed(address_of(scene.requester)) == []
+
+
+def test_a_job_must_be_the_callers_and_signed(scene: Scene) -> None:
+    scene.publish()
+    with pytest.raises(SignatureError):
+        scene.coordinator.jobs.submit(address_of(scene.requester), scene.sign(scene.request(), new_account()))
+    with pytest.raises(ForbiddenError) as refused:
+        scene.coordinator.jobs.submit(address_of(new_account()), scene.sign(scene.request()))
+    assert refused.value.field == "request.requester"
+
+
+def test_tiers_that_cannot_be_checked_are_refused(scene: Scene) -> None:
+    scene.publish()
+    scene.coordinator.jobs._place = scene.coordinator.jobs._place.__class__(
+        scene.coordinator.deployment.domain, scene.coordinator.address, [Tier.COMMIT]
+    )
+    with pytest.raises(MalformedError) as refused:
+        scene.submit(policy=make_policy(tier=Tier.ZK, sample_size=0), circuit=CIRCUIT)
+    assert refused.value.field == "request.policy.tier"
+    assert "use commit" in str(refused.value.hint)
+
+
+def test_a_model_that_was_revoked_since_is_refused(scene: Scene, ledger: FakeLedger) -> None:
+    scene.publish()
+    ledger.register_model(address_of(scene.owner), revoked_at=9)
+    with pytest.raises(MalformedError, match="revoked in block 9"):
+        scene.submit()
+
+
+def test_the_chain_is_asked_at_every_submission(scene: Scene, ledger: FakeLedger) -> None:
+    scene.publish()
+    ledger.down = True
+    with pytest.raises(UnavailableError):
+        scene.submit()
+
+
+def test_too_many_tasks(scene: Scene) -> None:
+    scene.publish()
+    with pytest.raises(ResourceError) as refused:
+        scene.submit(policy=make_policy(shard_size=1), input_size=10_001, record_count=10_001)
+    assert refused.value.field == "request.policy.shardSize"
+
+
+def test_jobs_are_private(scene: Scene) -> None:
+    scene.publish()
+    job, stranger = scene.submit(), address_of(new_account())
+    jobs = scene.coordinator.jobs
+    for look in (jobs.view, jobs.certificate, jobs.outputs):
+        with pytest.raises(ForbiddenError):
+            look(stranger, job.job_id)
+        with pytest.raises(NotFoundError):
+            look(stranger, OTHER)
+    with pytest.raises(ForbiddenError):
+        jobs.task(stranger, job.tasks[0].task_id)
+    with pytest.raises(ConflictError, match="queued"):
+        jobs.certificate(address_of(scene.requester), job.job_id)
+    with pytest.raises(ConflictError, match="queued"):
+        jobs.outputs(address_of(scene.requester), job.job_id)
+
+
+def test_a_worker_may_look_at_its_task(scene: Scene) -> None:
+    scene.publish()
+    job = scene.submit()
+    worker = scene.worker()
+    scene.lease(worker)
+    assert scene.coordinator.jobs.task(worker.address, job.tasks[0].task_id).worker == worker.address
+
+
+def registration(**changes: object) -> ModelRegistration:
+    fields: dict[str, object] = {"model_digest": MODEL_DIGEST, "key_epoch": 1, "circuit": NO_CIRCUIT, "vka": []}
+    return ModelRegistration(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "error"),
+    [
+        ({"model_digest": OTHER}, "modelDigest", MalformedError),
+        ({"key_epoch": 9}, "modelDigest", MalformedError),
+        ({"vka": [ZERO_DIGEST]}, "vka", MalformedError),
+        ({"circuit": CIRCUIT}, "circuit.srsDigest", MalformedError),
+    ],
+)
+def test_a_model_that_does_not_fit(scene: Scene, changes: dict[str, object], field: str, error: type) -> None:
+    scene.publish()
+    with pytest.raises(error) as refused:
+        scene.coordinator.catalogue.register_model(address_of(scene.owner), registration(**changes))
+    assert refused.value.field == field
+
+
+def test_only_the_owner_on_chain_registers_a_model(scene: Scene) -> None:
+    scene.publish()
+    with pytest.raises(ForbiddenError):
+        scene.coordinator.catalogue.register_model(address_of(new_account()), registration())
+    _, created = scene.coordinator.catalogue.register_model(address_of(scene.owner), registration())
+    assert not created
+
+
+def test_another_circuit_than_the_chains(scene: Scene, ledger: FakeLedger) -> None:
+    scene.publish()
+    key = (MODEL_DIGEST, 1)
+    found = ledger.models[key]
+    ledger.models[key] = found.__class__(
+        found.owner, OTHER, found.vka_digest, found.srs_digest, found.registered_at, None
+    )
+    with pytest.raises(MalformedError, match="another circuit"):
+        scene.coordinator.catalogue.register_model(address_of(scene.owner), registration())
+
+
+def test_a_dataset_must_be_one(scene: Scene) -> None:
+    register = scene.coordinator.catalogue.register_dataset
+    caller = address_of(scene.requester)
+    with pytest.raises(MalformedError, match="has not been uploaded"):
+        register(caller, OTHER)
+    with pytest.raises(TensorError):
+        register(caller, scene.coordinator.blobs.put(b"no safetensors"))

@@ -1,0 +1,183 @@
+"""Leases: one worker at a time, put back when they run out, and reasons why a task waits."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from coordinator.placement import Candidate, waiting_reason
+from coordinator.services import Coordinator
+from rexis.api import JobState, Progress, Stage, TaskState, WorkerRegistration
+from rexis.protocol.errors import EvidenceError, ForbiddenError, LeaseError
+from rexis.protocol.parsing import Address
+from rexis.protocol.policy import Tier
+from tests.unit.coordinator.fakes import FakeClock, FakeWorker, make_policy
+from tests.unit.coordinator.scene import Scene
+
+PROGRESS = Progress(stage=Stage.COMPUTE, done=1, total=3)
+
+
+@pytest.fixture
+def published(scene: Scene) -> Scene:
+    scene.publish()
+    return scene
+
+
+def test_tasks_are_leased_in_order_and_once(published: Scene) -> None:
+    job = published.submit()
+    worker, other = published.worker(), published.worker()
+    first, second = published.lease(worker), published.lease(other)
+    assert [(lease.start, lease.count) for lease in (first, second)] == [(0, 3), (3, 2)]
+    assert first.nonce != second.nonce
+    assert published.coordinator.leases.grant(worker.address) is None
+    view = published.job(job)
+    assert view.state == JobState.RUNNING
+    assert [task.worker for task in view.tasks] == [worker.address, other.address]
+
+
+def test_racing_workers_never_get_the_same_task(published: Scene) -> None:
+    published.submit(policy=make_policy(shard_size=1))
+    workers = [published.worker() for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        leases = list(pool.map(lambda worker: published.coordinator.leases.grant(worker.address), workers))
+    starts = [lease.start for lease in leases if lease is not None]
+    assert sorted(starts) == list(range(5))
+
+
+def test_only_a_registered_worker_gets_a_lease(published: Scene) -> None:
+    published.submit()
+    with pytest.raises(ForbiddenError):
+        published.coordinator.leases.grant(FakeWorker().address)
+
+
+def test_a_lease_that_runs_out_is_lost_and_the_task_free(published: Scene, clock: FakeClock) -> None:
+    job = published.submit()
+    worker, leases = published.worker(), published.coordinator.leases
+    lease = published.lease(worker)
+    clock.pass_seconds(59)
+    leases.heartbeat(lease.lease_id, worker.address, PROGRESS)
+    assert published.job(job).tasks[0].progress == PROGRESS
+    clock.pass_seconds(59)
+    leases.heartbeat(lease.lease_id, worker.address, PROGRESS)
+    clock.pass_seconds(60)
+    with pytest.raises(LeaseError, match="expired"):
+        leases.heartbeat(lease.lease_id, worker.address, PROGRESS)
+    assert published.job(job).tasks[0].state == TaskState.PENDING
+    with pytest.raises(LeaseError):
+        published.hand_in(worker, lease)
+    assert published.lease(worker).start == 0
+
+
+def test_a_task_that_makes_a_worker_vanish_goes_to_another(published: Scene, clock: FakeClock) -> None:
+    job = published.submit(policy=make_policy(shard_size=5))
+    worker = published.worker()
+    for _ in range(3):
+        published.lease(worker)
+        clock.pass_seconds(61)
+    assert published.coordinator.leases.grant(worker.address) is None
+    assert [fault.code for fault in published.job(job).tasks[0].faults] == ["lease-expired"]
+    assert published.lease(published.worker()).start == 0
+
+
+def test_another_worker_cannot_use_a_lease(published: Scene) -> None:
+    published.submit()
+    worker, thief = published.worker(), published.worker()
+    lease = published.lease(worker)
+    leases = published.coordinator.leases
+    for use in (
+        lambda: leases.heartbeat(lease.lease_id, thief.address, PROGRESS),
+        lambda: leases.give_up(lease.lease_id, thief.address, "x", ""),
+        lambda: leases.give_back(lease.lease_id, thief.address),
+        lambda: published.hand_in(thief, lease),
+        lambda: leases.heartbeat("0" * 32, worker.address, PROGRESS),
+    ):
+        with pytest.raises(LeaseError):
+            use()
+
+
+def test_giving_back_is_no_fault_and_giving_up_is(published: Scene) -> None:
+    job = published.submit(policy=make_policy(shard_size=5))
+    worker, leases = published.worker(), published.coordinator.leases
+    lease = published.lease(worker)
+    leases.give_back(lease.lease_id, worker.address)
+    leases.give_back(lease.lease_id, worker.address)  # an answer may be lost
+    assert published.job(job).tasks[0].faults == []
+
+    lease = published.lease(worker)
+    leases.give_up(lease.lease_id, worker.address, "too-large", "no room")
+    leases.give_up(lease.lease_id, worker.address, "too-large", "no room")
+    task = published.job(job).tasks[0]
+    assert [(fault.code, fault.detail) for fault in task.faults] == [("too-large", "no room")]
+    assert task.waiting == "every worker that fits has failed this task"
+    assert leases.grant(worker.address) is None
+    # Started again with more room, it may try again.
+    again = WorkerRegistration(name="w", provider="CPU", tiers=[Tier.COMMIT], memory_bytes=2)
+    published.coordinator.workers.register(worker.address, again)
+    assert published.lease(worker).start == 0
+
+
+def test_refused_evidence_counts_and_is_not_forgiven(published: Scene) -> None:
+    job = published.submit(policy=make_policy(shard_size=5))
+    worker = published.worker()
+    lease = published.lease(worker)
+    with pytest.raises(EvidenceError, match="step 7"):
+        published.hand_in(FakeLiar(worker.account), lease)
+    task = published.job(job).tasks[0]
+    assert [fault.code for fault in task.faults] == ["evidence-rejected"]
+    published.coordinator.workers.register(
+        worker.address, WorkerRegistration(name="w", provider="CPU", tiers=[Tier.COMMIT], memory_bytes=2)
+    )
+    assert published.coordinator.leases.grant(worker.address) is None
+    assert [one.faults for one in published.coordinator.workers.all()] == [1]
+
+
+class FakeLiar(FakeWorker):
+    """Claims a nonce that is not the lease's."""
+
+    def work(self, lease, dataset, **options):  # type: ignore[no-untyped-def]
+        return super().work(lease.model_copy(update={"nonce": lease.request.nonce}), dataset, **options)
+
+
+def test_accepted_evidence_has_one_verdict(published: Scene) -> None:
+    job = published.submit(policy=make_policy(shard_size=5))
+    worker = published.worker()
+    lease = published.lease(worker)
+    verdict = published.hand_in(worker, lease)
+    assert verdict.accepted
+    assert all(step.status == "ok" for step in verdict.steps)
+    assert published.hand_in(worker, lease) == verdict
+    assert published.job(job).state == JobState.ANCHORING
+    with pytest.raises(LeaseError):
+        published.coordinator.leases.heartbeat(lease.lease_id, worker.address, PROGRESS)
+
+
+def test_why_a_task_waits(published: Scene, clock: FakeClock) -> None:
+    job = published.submit(policy=make_policy(shard_size=5))
+
+    def why() -> str | None:
+        return published.job(job).tasks[0].waiting
+
+    assert why() == "no worker registered"
+    published.worker(Tier.ZK)
+    assert why() == "no worker proves tier commit"
+    published.worker()
+    assert why() == "waiting for a free worker"
+    clock.pass_seconds(121)
+    assert why() == "every worker that fits is offline"
+
+
+def test_reasons_by_themselves() -> None:
+    able = Candidate(Address("0x" + "0" * 40), frozenset({"zk"}), online=True)
+    assert waiting_reason("zk", [], []) == "no worker registered"
+    assert waiting_reason("commit", [able], []) == "no worker proves tier commit"
+    assert waiting_reason("zk", [able], [able.address]) == "every worker that fits has failed this task"
+    assert waiting_reason("zk", [able], []) == "waiting for a free worker"
+
+
+def test_leases_survive_a_restart(published: Scene, coordinator: Coordinator) -> None:
+    published.submit()
+    worker = published.worker()
+    lease = published.lease(worker)
+    coordinator._store.close()  # a new connection sees what is on disk
+    assert coordinator.leases.heartbeat(lease.lease_id, worker.address, PROGRESS).expires_at

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyrage import passphrase as age
+
+from rexis.ee import EEKey, decrypt_outputs, encrypt_records, load_key, save_key
+from rexis.ee.compiler import encrypt_model
+from rexis.protocol.errors import KeyFileError
+from tests.unit.ee.dense_networks import mlp
+
+PASSPHRASE = "correct horse battery staple"
+
+
+@pytest.fixture(scope="module")
+def key() -> EEKey:
+    return encrypt_model(mlp(5, 8, 2), epoch=4, seed=bytes(32)).key
+
+
+@pytest.fixture(scope="module")
+def sealed(key: EEKey, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("keys") / "key.age"
+    save_key(path, key, PASSPHRASE)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(path.parent.iterdir()) == [path]
+    return path.read_bytes()
+
+
+def written(folder: Path, content: bytes, mode: int = 0o600) -> Path:
+    path = folder / "key.age"
+    path.write_bytes(content)
+    path.chmod(mode)
+    return path
+
+
+def refused(path: Path, words: str, passphrase: str = PASSPHRASE) -> KeyFileError:
+    with pytest.raises(KeyFileError, match=words) as caught:
+        load_key(path, passphrase)
+    assert passphrase not in str(caught.value)
+    return caught.value
+
+
+def test_a_key_comes_back(key: EEKey, sealed: bytes, tmp_path: Path) -> None:
+    found = load_key(written(tmp_path, sealed), PASSPHRASE)
+    assert (found.key_id, found.epoch, found.model_digest) == (key.key_id, 4, key.model_digest)
+    assert found.data_secret == key.data_secret
+    assert found.groups == key.groups
+    records = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
+    np.testing.assert_array_equal(encrypt_records(found, records), encrypt_records(key, records))
+    np.testing.assert_array_equal(decrypt_outputs(found, records[:, :2]), decrypt_outputs(key, records[:, :2]))
+    for name, axis in key.hidden.items():
+        np.testing.assert_array_equal(found.hidden[name].apply(np.ones(8)), axis.apply(np.ones(8)))
+
+
+def test_the_file_and_the_text_form_hold_no_secret(key: EEKey, sealed: bytes) -> None:
+    for secret in (key.data_secret, key.input.offset.tobytes()):
+        assert secret not in sealed
+        assert secret.hex().encode() not in sealed
+    assert repr(key) == f"EEKey(key_id={key.key_id!r}, epoch=4, model_digest={key.model_digest!r})"
+    assert key.data_secret.hex() not in repr(vars(key)).replace(repr(key.data_secret), "")
+
+
+def test_a_wrong_passphrase_is_refused(sealed: bytes, tmp_path: Path) -> None:
+    assert refused(written(tmp_path, sealed), "passphrase is wrong", passphrase="Tr0ub4dor&3").hint
+
+
+@pytest.mark.parametrize("kept", [0, 10, 60, -1])
+def test_a_truncated_file_is_refused(sealed: bytes, tmp_path: Path, kept: int) -> None:
+    refused(written(tmp_path, sealed[:kept]), "truncated|not a rexis key file")
+
+
+def test_a_changed_byte_is_refused(sealed: bytes, tmp_path: Path) -> None:
+    refused(written(tmp_path, sealed[:-40] + bytes([sealed[-40] ^ 1]) + sealed[-39:]), "damaged")
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])
+def test_a_file_that_others_can_read_is_refused(sealed: bytes, tmp_path: Path, mode: int) -> None:
+    assert "chmod 600" in str(refused(written(tmp_path, sealed, mode), "other users"))
+
+
+def test_what_is_not_a_key_file_is_refused(tmp_path: Path) -> None:
+    refused(tmp_path / "missing", "no key file")
+    refused(tmp_path, "not a regular file")
+    refused(written(tmp_path, b"PK\x03\x04"), "not a rexis key file")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "fifo", 0o600)
+        refused(tmp_path / "fifo", "not a regular file")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"just a note",
+        b'{"format": "rexis.ee.key", "version": 2}',
+        b'{"format": "rexis.ee.key", "version": 1, "dataSecret": "0xdeadbeef"}',
+    ],
+)
+def test_an_age_file_of_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
+    error = refused(written(tmp_path, age.encrypt(content, PASSPHRASE)), "not a rexis key of version 1")
+    assert "deadbeef" not in str(error)
+
+
+def test_a_key_file_is_not_overwritten_by_accident(key: EEKey, tmp_path: Path) -> None:
+    path = written(tmp_path, b"precious", mode=0o644)
+    with pytest.raises(KeyFileError, match="exists"):
+        save_key(path, key, PASSPHRASE)
+    assert path.read_bytes() == b"precious"
+    save_key(path, key, PASSPHRASE, overwrite=True)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert load_key(path, PASSPHRASE).key_id == key.key_id
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_empty_passphrase_and_a_missing_folder_are_refused(key: EEKey, tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError, match="empty passphrase"):
+        save_key(tmp_path / "key.age", key, "")
+    with pytest.raises(KeyFileError, match="cannot write"):
+        save_key(tmp_path / "nowhere" / "key.age", key, PASSPHRASE)

@@ -1,0 +1,252 @@
+"""A coordinator, a circuit and a chain in memory, behind the worker's real interfaces."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from eth_account.signers.local import LocalAccount
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from circuits.proving import Proof
+from rexis.api import Challenge, Info, Lease, LeaseExtended, Progress, Stage, StepView, VerdictView, WorkerRegistration
+from rexis.protocol.certificate import Commitment, Contracts
+from rexis.protocol.circuit import NO_CIRCUIT, Circuit, Visibility
+from rexis.protocol.digests import Digest, sha256
+from rexis.protocol.errors import LeaseError, NotFoundError, RexisError
+from rexis.protocol.evidence import Evidence
+from rexis.protocol.parsing import Address
+from rexis.protocol.policy import Policy, Rung, Tier
+from rexis.protocol.records import dequantise, input_root, quantise
+from rexis.protocol.signing import address_of, sign_digest
+from rexis.protocol.statement import JobRequest, Kind, Statement
+from rexis.protocol.tensors import Dataset
+from rexis.protocol.typed_data import Domain
+
+WIDTH, CLASSES = 3, 2
+DOMAIN = Domain(chain_id=31337, verifying_contract=Address.from_bytes(bytes(19) + b"\1"))
+WEIGHTS = np.array([[1, -2], [0.5, 0.25], [-1, 3]], dtype=np.float32)
+INPUT_SCALE, OUTPUT_SCALE = 7, 14
+CIRCUIT = Circuit(
+    vk_digest=sha256(b"vk"),
+    vka_digest=sha256(b"vka"),
+    srs_digest=sha256(b"srs"),
+    settings_digest=sha256(b"settings"),
+    visibility=Visibility.PUBLIC,
+    input_scale=INPUT_SCALE,
+    output_scale=OUTPUT_SCALE,
+    input_length=WIDTH,
+    output_length=CLASSES,
+)
+
+
+def linear_model(weights: NDArray[np.float32] = WEIGHTS, batch: str | int = "batch") -> bytes:
+    """``records @ weights`` as ONNX."""
+    width, classes = weights.shape
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["records", "weights"], ["outputs"])],
+        "linear",
+        [helper.make_tensor_value_info("records", TensorProto.FLOAT, [batch, width])],
+        [helper.make_tensor_value_info("outputs", TensorProto.FLOAT, [batch, classes])],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def make_dataset(count: int) -> Dataset:
+    """Random records and salts."""
+    rng = np.random.default_rng(1)
+    salts = rng.integers(0, 256, (count, 32), dtype=np.uint8)
+    return Dataset(rng.normal(size=(count, WIDTH)).astype(np.float32), salts)
+
+
+def make_lease(
+    tier: Tier,
+    dataset: Dataset,
+    requester: LocalAccount,
+    *,
+    circuit: Circuit = CIRCUIT,
+    sample_size: int = 2,
+    shard: int = 8,
+    **changes: Any,
+) -> Lease:
+    """A lease of the first shard of a signed job over the whole dataset."""
+    circuit = NO_CIRCUIT if tier == Tier.COMMIT else circuit
+    policy = Policy(
+        tier=tier,
+        sample_size=0 if tier == Tier.ZK else sample_size,
+        shard_size=shard,
+        max_attempts=3,
+        abs_tolerance_e9=10**6,
+        rel_tolerance_e9=0,
+        rung=Rung.EE_OUTSOURCED,
+        validators=0,
+        certify_on_chain=False,
+    )
+    request = JobRequest(
+        kind=Kind.EVALUATION,
+        model_digest=sha256(linear_model()),
+        key_epoch=1,
+        circuit=circuit,
+        dataset_digest=dataset.digest,
+        input_root=input_root(tier, circuit, dataset.records, dataset.salts),
+        input_size=len(dataset),
+        record_start=0,
+        record_count=len(dataset),
+        policy=policy,
+        requester=address_of(requester),
+        coordinator=Address.from_bytes(bytes(19) + b"\2"),
+        nonce=sha256(b"job"),
+    )
+    lease = Lease(
+        lease_id="0" * 32,
+        nonce=sha256(b"lease"),
+        expires_at="2030-01-01T00:00:00Z",
+        heartbeat_seconds=1,
+        domain=DOMAIN,
+        request=request,
+        request_signature=sign_digest(requester, request.job_id(DOMAIN)),
+        start=0,
+        count=min(shard, len(dataset)),
+        vka=[],
+    )
+    return lease.model_copy(update=changes)
+
+
+class FakeCircuit:
+    """The linear model in fixed point; proofs are readable text."""
+
+    def __init__(self) -> None:
+        self.proved: list[NDArray[np.int64]] = []
+
+    def outputs(self, records: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rounded in the output scale."""
+        return quantise(dequantise(records, INPUT_SCALE) @ WEIGHTS, OUTPUT_SCALE)
+
+    def prove(self, record: NDArray[np.int64]) -> Proof:
+        """Names what it is about."""
+        self.proved.append(record)
+        outputs = self.outputs(record[np.newaxis])[0]
+        return Proof(proof_text(record, outputs), tuple(record.tolist()), tuple(outputs.tolist()))
+
+
+def proof_text(inputs: NDArray[Any], outputs: NDArray[Any]) -> bytes:
+    """The fake proof of an (inputs, outputs) pair."""
+    return f"proof of {inputs.tolist()} -> {outputs.tolist()}".encode()
+
+
+@dataclass
+class FakeCoordinator:
+    """What a worker sees of a coordinator. Hands out `leases` in order, then calls `when_idle`."""
+
+    account: LocalAccount
+    blobs: dict[Digest, bytes]
+    leases: list[Lease | RexisError] = field(default_factory=list)
+    when_idle: Callable[[], None] = lambda: None
+    lost: bool = False
+    on_heartbeat: Callable[[Progress], None] = lambda progress: None
+    accepts: bool = True
+    registered: list[WorkerRegistration] = field(default_factory=list)
+    progress: list[Progress] = field(default_factory=list)
+    statements: list[Statement] = field(default_factory=list)
+    handed_in: list[Evidence] = field(default_factory=list)
+    uploaded: dict[Digest, bytes] = field(default_factory=dict)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    released: list[str] = field(default_factory=list)
+    challenges_before_answer: int = 1
+    url: str = "http://coordinator.test"
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def address(self) -> Address:
+        return address_of(self.account)
+
+    def info(self) -> Info:
+        zero = Address.from_bytes(bytes(20))
+        return Info(
+            version="0",
+            domain=DOMAIN,
+            contracts=Contracts(model_registry=zero, certifier=zero),
+            coordinator=zero,
+            rpc_url=None,
+            tiers=list(Tier),
+            max_blob_bytes=1 << 30,
+        )
+
+    def register_worker(self, registration: WorkerRegistration) -> None:
+        self.registered.append(registration)
+
+    def lease(self, wait_seconds: int) -> Lease | None:
+        if not self.leases:
+            self.when_idle()
+            return None
+        found = self.leases.pop(0)
+        if isinstance(found, RexisError):
+            raise found
+        return found
+
+    def heartbeat(self, lease_id: str, progress: Progress) -> LeaseExtended:
+        self.progress.append(progress)
+        self.on_heartbeat(progress)
+        if self.lost:
+            raise LeaseError("given to another worker")
+        return LeaseExtended(expires_at="2030-01-01T00:00:00Z")
+
+    def download_blob(self, digest: Digest, to: Path) -> Path:
+        if digest not in self.blobs:
+            raise NotFoundError(f"no blob {digest}")
+        to.write_bytes(self.blobs[digest])
+        return to
+
+    def upload_blob(self, source: bytes) -> Digest:
+        self.uploaded[sha256(source)] = source
+        return sha256(source)
+
+    def commitment(self, lease_id: str, statement: Statement) -> None:
+        self.statements.append(statement)
+
+    def challenge(self, lease_id: str, wait_seconds: float) -> Challenge | None:
+        if self.challenges_before_answer:
+            self.challenges_before_answer -= 1
+            return None
+        return Challenge(commitment=make_commitment())
+
+    def evidence(self, lease_id: str, evidence: Evidence) -> VerdictView:
+        self.handed_in.append(evidence)
+        status = "ok" if self.accepts else "failed"
+        step = StepView(number=10, name="proofs", status=status, detail="because")
+        return VerdictView(task_id=evidence.statement.task_id, accepted=self.accepts, steps=[step])
+
+    def fail(self, lease_id: str, code: str, detail: str) -> None:
+        self.failures.append((code, detail))
+
+    def release(self, lease_id: str) -> None:
+        self.released.append(lease_id)
+
+
+def make_commitment() -> Commitment:
+    """The first attempt, in block 7."""
+    return Commitment(
+        attempt=1, block_number=7, challenge_block_hash=sha256(b"block 8"), transaction=sha256(b"transaction")
+    )
+
+
+class NoDisplay:
+    """Remembers the stages."""
+
+    def __init__(self) -> None:
+        self.stages: list[Stage] = []
+
+    def stage(self, task: str, stage: Stage, done: int, total: int) -> None:
+        self.stages.append(stage)
+
+    def idle(self) -> None:
+        pass

@@ -1,0 +1,265 @@
+"""The loop: what a worker does when all is well, and when something is not."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from provers import keeper as keeper_module
+from provers import worker as worker_module
+from provers.circuit import Circuits
+from provers.keeper import Stop
+from provers.onchain import Unchecked
+from provers.options import WorkerOptions
+from provers.task import CircuitFiles
+from provers.worker import Worker
+from rexis.api import Lease, Progress, Stage
+from rexis.client import RexisClient
+from rexis.protocol.circuit import Circuit
+from rexis.protocol.digests import sha256
+from rexis.protocol.errors import ChainError, ForbiddenError, NotFoundError, UnavailableError
+from rexis.protocol.policy import Tier
+from rexis.protocol.signing import new_account
+from rexis.protocol.statement import JobRequest
+from tests.unit.provers.fakes import (
+    CIRCUIT,
+    FakeCircuit,
+    FakeCoordinator,
+    NoDisplay,
+    linear_model,
+    make_dataset,
+    make_lease,
+)
+
+REQUESTER = new_account()
+DATASET = make_dataset(8)
+FILES = [linear_model(), DATASET.to_bytes(), b"settings", b"srs"]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(worker_module, "_LONGEST_PAUSE_S", 0.02)
+    monkeypatch.setattr(worker_module, "_CHALLENGE_POLL_S", 0.01)
+    monkeypatch.setattr(keeper_module, "_RETRY_S", 0.01)
+    monkeypatch.setattr(keeper_module, "_TICK_S", 0.01)
+
+
+@pytest.fixture
+def circuit(monkeypatch: pytest.MonkeyPatch) -> FakeCircuit:
+    """Stands in for ezkl."""
+    fake = FakeCircuit()
+
+    def opened(self: Circuits, pinned: Circuit, files: CircuitFiles) -> FakeCircuit:
+        assert pinned == CIRCUIT
+        assert (files.settings.read_bytes(), files.srs.read_bytes()) == (b"settings", b"srs")
+        return fake
+
+    monkeypatch.setattr(Circuits, "open", opened)
+    return fake
+
+
+class Bench:
+    """A worker on a fake coordinator. :meth:`run` ends when no lease is left."""
+
+    def __init__(self, folder: Path) -> None:
+        self.stop = Stop()
+        self.account = new_account()
+        self.coordinator = FakeCoordinator(self.account, {})
+        self.coordinator.blobs = {sha256(blob): blob for blob in FILES}
+        self.coordinator.when_idle = self.request_stop
+        self.display = NoDisplay()
+        self.folder = folder
+        self.chain: Any = Unchecked()
+        self.options: dict[str, Any] = {}
+
+    def request_stop(self) -> None:
+        self.stop.requested = True
+
+    @contextmanager
+    def worker(self) -> Iterator[Worker]:
+        options = WorkerOptions(
+            coordinator="http://coordinator.test",
+            account=self.account,
+            name="worker",
+            cache=self.folder,
+            wait_seconds=0,
+            **self.options,
+        )
+        client = cast(RexisClient, self.coordinator)
+        with Worker(options, client, self.stop, self.display, self.chain) as worker:
+            yield worker
+
+    def run(self, *leases: Any) -> FakeCoordinator:
+        self.coordinator.leases = list(leases)
+        with self.worker() as worker:
+            worker.run()
+        return self.coordinator
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path / "cache")
+
+
+def lease_of(tier: Tier, **changes: Any) -> Lease:
+    return make_lease(tier, DATASET, REQUESTER, **changes)
+
+
+@pytest.mark.parametrize(("tier", "proofs"), [(Tier.COMMIT, 0), (Tier.SAMPLED, 2), (Tier.ZK, 8)])
+def test_a_task_is_done_and_handed_in(bench: Bench, circuit: FakeCircuit, tier: Tier, proofs: int) -> None:
+    done = bench.run(lease_of(tier))
+    (evidence,) = done.handed_in
+    assert len(evidence.proofs) == len(circuit.proved) == proofs
+    assert evidence.outputs_digest in done.uploaded
+    assert done.statements == ([evidence.statement] if tier == Tier.SAMPLED else [])
+    assert (done.failures, done.released) == ([], [])
+    assert bench.display.stages[0] == Stage.FETCH
+    assert bench.display.stages[-1] == Stage.UPLOAD
+
+
+def test_registration_says_what_the_worker_can(bench: Bench) -> None:
+    (registration,) = bench.run().registered
+    assert registration.tiers == [Tier.COMMIT, Tier.SAMPLED, Tier.ZK]
+    assert registration.memory_bytes > 0
+    assert registration.provider.endswith("ExecutionProvider")
+
+
+def test_a_coordinator_that_is_down_is_waited_for(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    down = UnavailableError("cannot reach the coordinator", hint="is it running?")
+    done = bench.run(down, down, down, lease_of(Tier.COMMIT))
+    assert len(done.handed_in) == 1
+    assert sum("trying again within" in record.message for record in caplog.records) == 3
+
+
+def test_a_coordinator_that_forgot_the_worker_is_told_again(bench: Bench) -> None:
+    done = bench.run(NotFoundError("no such worker"), lease_of(Tier.COMMIT))
+    assert len(done.registered) == 2
+    assert len(done.handed_in) == 1
+
+
+def test_a_worker_that_is_not_admitted_ends(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(registration: object) -> None:
+        raise ForbiddenError("not on the list of workers")
+
+    monkeypatch.setattr(bench.coordinator, "register_worker", refuse)
+    with pytest.raises(ForbiddenError):
+        bench.run(lease_of(Tier.COMMIT))
+
+
+def test_a_task_that_fails_is_reported_and_the_worker_goes_on(bench: Bench) -> None:
+    bad = lease_of(Tier.COMMIT, start=1)
+    done = bench.run(bad, lease_of(Tier.COMMIT))
+    ((code, detail),) = done.failures
+    assert code == "conflict"
+    assert "not a shard" in detail
+    assert len(done.handed_in) == 1
+
+
+def test_an_error_of_our_own_is_reported_without_its_text(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object) -> None:
+        raise ValueError("holds who knows what")
+
+    monkeypatch.setattr(worker_module, "read_dataset", broken)
+    assert bench.run(lease_of(Tier.COMMIT)).failures == [("internal", "the worker failed: ValueError")]
+
+
+def test_a_model_that_is_not_on_chain_is_not_computed(bench: Bench) -> None:
+    class Revoked(Unchecked):
+        def require_model(self, request: JobRequest) -> None:
+            raise ChainError("model was revoked")
+
+    bench.chain = Revoked()
+    done = bench.run(lease_of(Tier.COMMIT))
+    assert done.failures == [("chain", "model was revoked")]
+    assert Stage.COMPUTE not in bench.display.stages
+
+
+def test_refused_evidence_does_not_end_the_worker(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.coordinator.accepts = False
+    assert len(bench.run(lease_of(Tier.COMMIT), lease_of(Tier.COMMIT)).handed_in) == 2
+    assert "proofs: because" in caplog.text
+
+
+def slow(circuit: FakeCircuit, until: Callable[[], bool]) -> None:
+    """Make the first proof last until a condition holds."""
+    prove = circuit.prove
+
+    def wait_first(record: Any) -> Any:
+        deadline = time.monotonic() + 5
+        while not until() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return prove(record)
+
+    circuit.prove = wait_first  # type: ignore[method-assign]
+
+
+def test_a_lost_lease_is_dropped(bench: Bench, circuit: FakeCircuit, caplog: pytest.LogCaptureFixture) -> None:
+    bench.coordinator.lost = True
+    slow(circuit, until=lambda: bool(bench.coordinator.progress))
+    done = bench.run(lease_of(Tier.ZK))
+    assert (done.handed_in, done.failures, done.released) == ([], [], [])
+    assert "given to another worker" in caplog.text
+
+
+def test_a_stop_gives_the_lease_back(bench: Bench, circuit: FakeCircuit) -> None:
+    slow(circuit, until=lambda: bench.request_stop() or True)
+    lease = lease_of(Tier.ZK)
+    done = bench.run(lease)
+    assert done.released == [lease.lease_id]
+    assert (done.handed_in, done.failures) == ([], [])
+    assert len(circuit.proved) <= 1
+
+
+def test_a_stop_can_wait_for_the_task(bench: Bench, circuit: FakeCircuit) -> None:
+    bench.options["finish"] = True
+    slow(circuit, until=lambda: bench.request_stop() or True)
+    done = bench.run(lease_of(Tier.ZK), lease_of(Tier.ZK))
+    assert len(done.handed_in) == 1
+    assert (done.failures, done.released) == ([], [])
+
+
+def test_a_stop_in_the_last_upload_does_not_waste_the_task(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload = bench.coordinator.upload_blob
+
+    def stop_then_upload(source: bytes) -> Any:
+        bench.request_stop()
+        return upload(source)
+
+    monkeypatch.setattr(bench.coordinator, "upload_blob", stop_then_upload)
+    assert len(bench.run(lease_of(Tier.COMMIT)).handed_in) == 1
+
+
+def test_heartbeats_say_how_far_the_task_is(bench: Bench, circuit: FakeCircuit) -> None:
+    seen: list[Progress] = bench.coordinator.progress
+    slow(circuit, until=lambda: any(each.stage == Stage.PROVE for each in seen))
+    bench.run(lease_of(Tier.SAMPLED))
+    assert Progress(stage=Stage.PROVE, done=0, total=2) in seen
+
+
+def test_a_killed_worker_does_not_prove_twice(bench: Bench, circuit: FakeCircuit) -> None:
+    bench.run(lease_of(Tier.ZK))
+    again = Bench(bench.folder)
+    assert len(again.run(lease_of(Tier.ZK)).handed_in) == 1
+    assert len(circuit.proved) == 8
+
+
+def test_a_dishonest_worker_says_so(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.options["dishonest"] = "alter-outputs:0.25"
+    with caplog.at_level(logging.WARNING):
+        assert len(bench.run(lease_of(Tier.COMMIT)).handed_in) == 1
+    assert "DISHONEST" in caplog.text
+
+
+def test_options_do_not_show_the_wallet_or_the_rpc_key() -> None:
+    options = WorkerOptions(
+        coordinator="http://c.test", account=REQUESTER, name="w", cache=Path("c"), rpc_url="https://rpc.test/key"
+    )
+    assert "rpc.test" not in repr(options)
+    assert REQUESTER.address not in repr(options)

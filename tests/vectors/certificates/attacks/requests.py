@@ -1,0 +1,135 @@
+"""Steps 3 and 4: the request, its signature, the auditor's pins, and development parameters."""
+
+from __future__ import annotations
+
+from rexis.protocol.parsing import parse_hex, to_hex
+from rexis.protocol.policy import Tier
+from rexis.protocol.signing import address_of
+from rexis.protocol.typed_data import Domain
+from tests.vectors.certificates.case import forged
+from tests.vectors.certificates.issuer import Document, Issuer, account, high_s, seal
+
+_STRANGER = str(address_of(account("stranger")))
+
+
+@forged(3, "request is signed by", "coordinator")
+def request_signed_by_another(issuer: Issuer) -> Document:
+    """The coordinator made up a request in the requester's name and signed it itself."""
+    return issuer.issue(issuer.job(Tier.COMMIT, signer="coordinator"))
+
+
+@forged(3, "request is signed by", "coordinator")
+def request_tolerance_raised(issuer: Issuer) -> Document:
+    """The coordinator widened the tolerance in the request and sealed again."""
+    document = issuer.commit()
+    document["request"]["policy"]["absToleranceE9"] = 10**15
+    return seal(document)
+
+
+@forged(3, "request is signed by", "coordinator")
+def request_sample_lowered(issuer: Issuer) -> Document:
+    """The coordinator lowered the sample size in the request and left the rest of the proofs out."""
+    document = issuer.sampled()
+    document["request"]["policy"]["sampleSize"] = 1
+    evidence = document["tasks"][0]["evidence"]
+    evidence["openings"], evidence["proofs"] = evidence["openings"][:1], evidence["proofs"][:1]
+    return seal(document)
+
+
+@forged(3, "request is signed by", "coordinator")
+def request_for_another_chain(issuer: Issuer) -> Document:
+    """The request was signed for the development chain; the coordinator writes that of the main net."""
+    document = issuer.commit()
+    document["domain"]["chainId"] = 1
+    return seal({**document, "development": []})
+
+
+@forged(3, "request is signed by", "coordinator")
+def request_for_another_log(issuer: Issuer) -> Document:
+    """The request was signed for one EvidenceLog; the coordinator writes the address of its own."""
+    document = issuer.commit()
+    document["domain"]["verifyingContract"] = _STRANGER
+    return seal(document)
+
+
+@forged(3, "request is signed by", "coordinator")
+def coordinator_takes_over(issuer: Issuer) -> Document:
+    """A stranger writes itself into somebody's request as the coordinator, and seals."""
+    document = issuer.commit()
+    document["request"]["coordinator"] = _STRANGER
+    return seal(document, by="stranger")
+
+
+@forged(3, "high s", "coordinator")
+def request_signature_malleated(issuer: Issuer) -> Document:
+    """The request's signature in its other form."""
+    document = issuer.commit()
+    document["requestSignature"] = to_hex(high_s(parse_hex(document["requestSignature"])))
+    return seal(document)
+
+
+@forged(3, "neither 27 nor 28", "coordinator")
+def request_signature_recovery_byte(issuer: Issuer) -> Document:
+    """The request's signature with 0 or 1 as its last byte, which some libraries take for 27 or 28."""
+    document = issuer.commit()
+    raw = parse_hex(document["requestSignature"])
+    document["requestSignature"] = to_hex(raw[:64] + bytes([raw[64] - 27]))
+    return seal(document)
+
+
+@forged(3, "you pinned", "coordinator", "worker", "requester", evidence_log=lambda i: i.deployment.evidence_log)
+def own_deployment(issuer: Issuer) -> Document:
+    """Everything happened on a second deployment of the same contracts, where the attackers had the registry to
+    themselves. It is consistent with itself; only the pin of the EvidenceLog shows it."""
+    deployment = issuer.second_deployment()
+    issuer.chain("owner", deployment).register(issuer.model.digest, 1, issuer.model.circuit)
+    return issuer.issue(issuer.job(Tier.COMMIT, domain=deployment.domain), deployment=deployment)
+
+
+@forged(3, "you pinned", "coordinator", requester=_STRANGER)
+def requester_not_the_expected(issuer: Issuer) -> Document:
+    """The auditor expects a hospital's request, and is shown the certificate of somebody else's job."""
+    return issuer.commit()
+
+
+@forged(3, "you pinned", "coordinator", model_digest=lambda issuer: str(issuer.other_model.digest))
+def model_not_the_expected(issuer: Issuer) -> Document:
+    """The auditor expects another model: the certificate is of a worse one."""
+    return issuer.commit()
+
+
+@forged(4, "marks", "coordinator")
+def development_srs_hidden(issuer: Issuer) -> Document:
+    """The SRS's secret may be known; the coordinator leaves out the marker."""
+    return seal({**issuer.zk(), "development": ["chain"]})
+
+
+@forged(4, "marks", "coordinator")
+def development_chain_hidden(issuer: Issuer) -> Document:
+    """The chain is somebody's laptop; the coordinator leaves out the marker."""
+    return seal({**issuer.commit(), "development": []})
+
+
+@forged(4, "marks", "coordinator")
+def development_marker_added(issuer: Issuer) -> Document:
+    """A marker for an SRS that tier commit does not use: a certificate says what it is, no more and no less."""
+    return seal({**issuer.commit(), "development": ["chain", "srs"]})
+
+
+@forged(4, "development chain", allow_development_chain=False)
+def development_chain_not_allowed(issuer: Issuer) -> Document:
+    """Honestly marked, but the auditor did not allow a development chain."""
+    return issuer.commit()
+
+
+@forged(4, "development SRS", allow_development_srs=False)
+def development_srs_not_allowed(issuer: Issuer) -> Document:
+    """Honestly marked, but the auditor did not allow a development SRS."""
+    return issuer.zk()
+
+
+@forged(14, "the node is on chain 31337", "coordinator", "worker", "requester")
+def laptop_passed_off_as_mainnet(issuer: Issuer) -> Document:
+    """All signed for chain 1, so that nothing needs a marker; but all that happened, happened on a laptop's chain."""
+    domain = Domain(chain_id=1, verifying_contract=issuer.deployment.evidence_log)
+    return issuer.issue(issuer.job(Tier.COMMIT, domain=domain))

@@ -1,0 +1,572 @@
+"""A worker and a coordinator in memory: honest by default, dishonest where a :class:`Plan` says so.
+
+The chain is a real anvil with the real contracts, the proofs are ezkl's, the model is a 4-3-2 network. What is
+simulated is only who would do the work, so that an attack can change one thing and keep all the rest in order.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from circuits.artefacts import CircuitCache
+from circuits.build import ProvingCircuit, build_circuit
+from circuits.process import EzklProcess
+from circuits.profile import CircuitProfile
+from circuits.proving import Prover
+from circuits.srs import Srs
+from contracts.artefacts import ContractName
+from contracts.chain import AnchorProof, Chain, Deployment
+from contracts.devchain import DevChain
+from contracts.node import checksummed
+from rexis.protocol.certificate import DEVELOPMENT_CHAINS, FORMAT, CircuitMaterial, seal_text
+from rexis.protocol.challenge import challenge_indices
+from rexis.protocol.circuit import NO_CIRCUIT, Circuit
+from rexis.protocol.digests import Digest, sha256
+from rexis.protocol.evidence import Evidence, Measured, RecordProof
+from rexis.protocol.merkle import MerkleTree
+from rexis.protocol.parsing import Address, to_hex
+from rexis.protocol.policy import Policy, Rung, Tier
+from rexis.protocol.records import (
+    Opening,
+    encode_inputs,
+    input_format,
+    input_root,
+    output_format,
+    output_salt,
+)
+from rexis.protocol.signing import address_of, sign_digest, sign_text
+from rexis.protocol.statement import JobRequest, Kind, Statement, statement_for
+from rexis.protocol.tensors import Dataset, pack_outputs
+from rexis.protocol.typed_data import Domain
+
+Document = dict[str, Any]
+
+# The smallest circuit that ezkl makes of the model with a short proof: 2 kB, and an SRS of 64 kB.
+PROFILE = CircuitProfile(
+    input_scale=6, param_scale=6, decomposition_base=256, decomposition_legs=2, inner_columns=1, logrows=9
+)
+ISSUED_AT = "2026-01-02T00:00:00Z"
+_FLOAT_TOLERANCE_E9 = 10_000  # 1e-5
+_FIXED_TOLERANCE_E9 = 250_000_000  # 0.25: six bits behind the point
+
+
+def account(name: str) -> LocalAccount:
+    """A test account by its role's name; its key is public."""
+    made: LocalAccount = Account.from_key(sha256(b"rexis certificate vectors: ", name.encode()))
+    return made
+
+
+def network(seed: int) -> bytes:
+    """A 4-3-2 network with ReLU as ONNX bytes; the seed gives the weights."""
+    rng = np.random.default_rng(seed)
+
+    def weights(name: str, *shape: int) -> onnx.TensorProto:
+        return numpy_helper.from_array((rng.standard_normal(shape) / 2).astype(np.float32), name)
+
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gemm", ["input", "w1", "b1"], ["hidden"]),
+            helper.make_node("Relu", ["hidden"], ["active"]),
+            helper.make_node("Gemm", ["active", "w2", "b2"], ["output"]),
+        ],
+        "tiny",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 4])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", 2])],
+        [weights("w1", 4, 3), weights("b1", 3), weights("w2", 3, 2), weights("b2", 2)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def records(seed: int, count: int) -> Dataset:
+    """Records that stand for encrypted ones: 4 values each, within the circuit's range."""
+    rng = np.random.default_rng(seed)
+    values = rng.uniform(-2, 2, (count, 4)).astype(np.float32)
+    return Dataset(values, rng.integers(0, 256, (count, 32), dtype=np.uint8))
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model with its circuit and keys."""
+
+    onnx: bytes
+    proving: ProvingCircuit
+
+    @property
+    def digest(self) -> Digest:
+        return sha256(self.onnx)
+
+    @property
+    def circuit(self) -> Circuit:
+        return self.proving.artefacts.description
+
+    @property
+    def material(self) -> CircuitMaterial:
+        made = self.proving.artefacts
+        return CircuitMaterial.from_object(
+            {
+                "settings": made.settings.decode(),
+                "vk": b64encode(made.vk).decode(),
+                "vka": [str(word) for word in made.vka],
+            }
+        )
+
+    def run(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        session = onnxruntime.InferenceSession(self.onnx, providers=["CPUExecutionProvider"])
+        return np.asarray(session.run(None, {"input": values})[0], dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A signed request, and what belongs to it.
+
+    Attributes
+    ----------
+    model
+        What the worker runs and proves with.
+    """
+
+    request: JobRequest
+    signature: bytes
+    domain: Domain
+    data: Dataset
+    model: Model
+    material: CircuitMaterial | None
+
+    @property
+    def tier(self) -> Tier:
+        return self.request.policy.tier
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How worker and coordinator depart from the protocol; by default not at all.
+
+    Attributes
+    ----------
+    shards
+        (start, count) of the tasks, instead of those of the request.
+    data
+        Records that the worker really uses, with its own input tree.
+    payload
+        From a record's index and its honest output payload to the one that the worker commits.
+    statement
+        From the honest statement to the one that the worker signs.
+    signer
+        Whose key signs the statement.
+    choose
+        From the records that the tier asks for to those that are opened and proved.
+    discarded
+        Commitments of other statements that the coordinator made before, for the same task.
+    committer, anchorer
+        Whose transactions they are.
+    commits, anchors
+        Whether they are made at all; if not, block numbers and hashes are invented.
+    anchor_first
+        Anchor before the commitment.
+    certify
+        How many records are certified on chain, if the policy wants it; None for all.
+    """
+
+    shards: Sequence[tuple[int, int]] | None = None
+    data: Dataset | None = None
+    payload: Callable[[int, bytes], bytes] = lambda index, honest: honest
+    statement: Callable[[Statement], Statement] = lambda honest: honest
+    signer: str = "worker"
+    choose: Callable[[list[int]], list[int]] = lambda drawn: drawn
+    discarded: int = 0
+    committer: str = "coordinator"
+    anchorer: str = "coordinator"
+    commits: bool = True
+    anchors: bool = True
+    anchor_first: bool = False
+    certify: int | None = None
+
+
+HONEST = Plan()
+
+
+@dataclass
+class _Task:
+    statement: Statement
+    signature: bytes
+    digest: Digest
+    openings: dict[int, Opening]
+    outputs_digest: Digest
+    commitment: Document | None = None
+    opening_block_hash: str | None = None
+    anchor: Document = field(default_factory=dict)
+    opened: list[int] = field(default_factory=list)
+    certified: list[str] = field(default_factory=list)
+
+
+class Issuer:
+    """Makes jobs and issues their certificates.
+
+    Parameters
+    ----------
+    dev
+        The chain.
+    ezkl
+        A child process, the caller's to close.
+    srs, other_srs
+        Development SRS; the second for attacks that swap it.
+    cache
+        Folder for keys.
+    """
+
+    def __init__(self, dev: DevChain, ezkl: EzklProcess, srs: Srs, other_srs: Srs, cache: Path) -> None:
+        self.dev, self.srs, self.other_srs = dev, srs, other_srs
+        self._ezkl, self._cache = ezkl, CircuitCache(cache)
+        self._chains: dict[tuple[str, str], Chain] = {}
+        self._jobs = 0
+        self._epochs = 1
+        self._second: Deployment | None = None
+        self._proofs: dict[tuple[Digest, bytes], bytes] = {}
+        self.model, self.other_model = self._build(1), self._build(2)
+        self.deployment = self._node("owner").deploy_all()
+        owner = self.chain("owner")
+        for model in (self.model, self.other_model):
+            owner.register(model.digest, 1, model.circuit)
+            owner.register_vka(model.material.vka)
+
+    def _build(self, seed: int) -> Model:
+        model = network(seed)
+        return Model(model, build_circuit(model, PROFILE, self.srs, self._cache, self._ezkl))
+
+    def _node(self, name: str) -> Chain:
+        self.dev.fund(address_of(account(name)))
+        return Chain.connect(self.dev.url, account=account(name))
+
+    def chain(self, name: str, deployment: Deployment | None = None) -> Chain:
+        """A connection as one of the accounts."""
+        deployment = deployment or self.deployment
+        key = (name, str(deployment.evidence_log))
+        if key not in self._chains:
+            self._chains[key] = self._node(name)
+            self._chains[key].attach(deployment)
+        return self._chains[key]
+
+    def next_epoch(self) -> int:
+        """A key epoch that no case has used."""
+        self._epochs += 1
+        return self._epochs
+
+    def register(self, model: Digest, circuit: Circuit) -> int:
+        """Register a fresh key epoch of a model with a circuit, true or not; returns the epoch."""
+        epoch = self.next_epoch()
+        self.chain("owner").register(model, epoch, circuit)
+        return epoch
+
+    def second_deployment(self) -> Deployment:
+        """The same contracts once more, deployed by somebody else."""
+        if self._second is None:
+            self._second = self._node("stranger").deploy_all()
+        return self._second
+
+    def altered(self, name: ContractName) -> Address:
+        """A contract of the attackers: the real one's code with one byte more, which stands for any change."""
+        chain = self._node("stranger")
+        at = {"Certifier": self.deployment.certifier, "EvidenceLog": self.deployment.evidence_log}[name]
+        code = bytes(chain._web3.eth.get_code(checksummed(at))) + b"\0"
+        # PUSH2 size, DUP1, PUSH1 12, PUSH1 0, CODECOPY, PUSH1 0, RETURN: the shortest constructor there is.
+        head = bytes.fromhex(f"61{len(code):04x}80600c6000396000f3")
+        made = chain._send(chain._web3.eth.contract(abi=[], bytecode=head + code).constructor())
+        return Address.parse(made["contractAddress"])
+
+    def certifier_for(self, log: Address) -> Address:
+        """A real Certifier that refers to a log."""
+        made = self._node("stranger")._deploy("Certifier", log, self.deployment.halo2_verifier)
+        return Address.parse(made["contractAddress"])
+
+    def job(
+        self,
+        tier: Tier,
+        *,
+        count: int = 2,
+        shard: int = 2,
+        sample: int = 0,
+        epoch: int = 1,
+        model: Model | None = None,
+        circuit: Circuit | None = None,
+        material: CircuitMaterial | None = None,
+        model_digest: Digest | None = None,
+        domain: Domain | None = None,
+        signer: str = "requester",
+        max_attempts: int = 3,
+        certify_on_chain: bool = False,
+    ) -> Job:
+        """A new job over `count` records, signed. `circuit` and `material` default to the model's own."""
+        model, domain = model or self.model, domain or self.deployment.domain
+        if tier == Tier.COMMIT:
+            circuit, material = NO_CIRCUIT, None
+        else:
+            circuit, material = circuit or model.circuit, material or model.material
+        data = records(7, count + 1)
+        tolerance = _FLOAT_TOLERANCE_E9 if tier == Tier.COMMIT else _FIXED_TOLERANCE_E9
+        self._jobs += 1
+        request = JobRequest(
+            kind=Kind.EVALUATION,
+            model_digest=model_digest or model.digest,
+            key_epoch=epoch,
+            circuit=circuit,
+            dataset_digest=data.digest,
+            input_root=input_root(tier, circuit, data.records, data.salts),
+            input_size=len(data),
+            record_start=1,
+            record_count=count,
+            policy=Policy(
+                tier=tier,
+                sample_size=sample,
+                shard_size=shard,
+                max_attempts=max_attempts,
+                abs_tolerance_e9=tolerance,
+                rel_tolerance_e9=0,
+                rung=Rung.EE_OUTSOURCED,
+                validators=0,
+                certify_on_chain=certify_on_chain,
+            ),
+            requester=address_of(account("requester")),
+            coordinator=address_of(account("coordinator")),
+            nonce=sha256(b"job ", str(self._jobs).encode()),
+        )
+        return Job(request, sign_digest(account(signer), request.job_id(domain)), domain, data, model, material)
+
+    def issue(self, job: Job, plan: Plan = HONEST, deployment: Deployment | None = None) -> Document:
+        """Run a job and return its sealed certificate."""
+        deployment = deployment or self.deployment
+        shards = job.request.shards() if plan.shards is None else plan.shards
+        tasks = [self._compute(job, plan, start, count) for start, count in shards]
+        if plan.anchor_first:
+            self._anchor(job, plan, tasks, deployment)
+        for task in tasks:
+            self._challenge(job, plan, task, deployment)
+        if not plan.anchor_first:
+            self._anchor(job, plan, tasks, deployment)
+        evidence = [self._evidence(job, plan, task) for task in tasks]
+        if job.request.policy.certify_on_chain:
+            self._certify(job, plan, tasks, evidence, deployment)
+        development = ["chain"] if job.domain.chain_id in DEVELOPMENT_CHAINS else []
+        development += ["srs"] if job.tier != Tier.COMMIT else []
+        document: Document = {
+            "format": FORMAT,
+            "domain": job.domain.to_object(),
+            "contracts": {"modelRegistry": deployment.model_registry, "certifier": deployment.certifier},
+            "request": job.request.to_object(),
+            "requestSignature": to_hex(job.signature),
+            "circuit": job.material.to_object() if job.material else None,
+            "tasks": [
+                {
+                    "evidence": made.to_object(),
+                    "commitment": task.commitment,
+                    "openingBlockHash": task.opening_block_hash,
+                    "anchor": task.anchor,
+                    "certified": task.certified,
+                }
+                for task, made in zip(tasks, evidence, strict=True)
+            ],
+            "development": development,
+            "issuedAt": ISSUED_AT,
+        }
+        return seal(document)
+
+    # --- the worker ---------------------------------------------------------------------------------------------
+
+    def _compute(self, job: Job, plan: Plan, start: int, count: int) -> _Task:
+        data, request = plan.data or job.data, job.request
+        tier, circuit = job.tier, request.circuit
+        in_format, out_format = input_format(tier, circuit), output_format(tier, circuit)
+        encoded = encode_inputs(tier, circuit, data.records)
+        honest = self._outputs(job, encoded[start : start + count])
+        salts = [data.salts[index].tobytes() for index in range(len(data))]
+        inputs = [in_format.payload(row) for row in encoded]
+        outputs = [plan.payload(start + offset, out_format.payload(row)) for offset, row in enumerate(honest)]
+        in_tree = MerkleTree(in_format.leaf(salt, payload) for salt, payload in zip(salts, inputs, strict=True))
+        out_tree = MerkleTree(
+            out_format.leaf(output_salt(salts[start + offset]), payload) for offset, payload in enumerate(outputs)
+        )
+        statement = plan.statement(
+            statement_for(
+                request,
+                job.domain,
+                start=start,
+                count=count,
+                output_root=out_tree.root,
+                worker=address_of(account("worker")),
+                nonce=sha256(b"lease ", request.nonce, bytes([start])),
+            )
+        )
+        digest = job.domain.digest(statement)
+        return _Task(
+            statement=statement,
+            signature=sign_digest(account(plan.signer), digest),
+            digest=digest,
+            openings={
+                start + offset: Opening(
+                    index=start + offset,
+                    salt=Digest(salts[start + offset]),
+                    input=inputs[start + offset],
+                    input_path=in_tree.path(start + offset),
+                    output=payload,
+                    output_path=out_tree.path(offset),
+                )
+                for offset, payload in enumerate(outputs)
+            },
+            outputs_digest=sha256(pack_outputs(honest)),
+        )
+
+    def _outputs(self, job: Job, rows: NDArray[Any]) -> NDArray[Any]:
+        if job.tier == Tier.COMMIT:
+            return job.model.run(rows)
+        return Prover(job.model.proving, self._ezkl).outputs(rows)
+
+    def _evidence(self, job: Job, plan: Plan, task: _Task) -> Evidence:
+        task.opened = plan.choose(self._asked(job, task))
+        proofs = []
+        if job.tier != Tier.COMMIT:
+            proofs = [RecordProof(index=i, proof=self.prove(job, task.openings[i].input)) for i in task.opened]
+        return Evidence(
+            statement=task.statement,
+            signature=task.signature,
+            outputs_digest=task.outputs_digest,
+            openings=[task.openings[index] for index in task.opened],
+            proofs=proofs,
+            measured=Measured(
+                max_abs_error_e9=0, rms_error_e9=0, compute_ms=1, prove_ms=300, provider="CPUExecutionProvider"
+            ),
+        )
+
+    def prove(self, job: Job, payload: bytes) -> bytes:
+        """An honest proof of what the job's model makes of one input."""
+        key = (job.model.digest, payload)
+        if key not in self._proofs:
+            row = np.frombuffer(payload, dtype=">i8").astype(np.int64)
+            self._proofs[key] = Prover(job.model.proving, self._ezkl).prove(row).data
+        return self._proofs[key]
+
+    def _asked(self, job: Job, task: _Task) -> list[int]:
+        start, count = task.statement.record_start, task.statement.record_count
+        if job.tier == Tier.ZK:
+            return sorted(task.openings)
+        drawn_by = task.commitment["challengeBlockHash"] if task.commitment else task.opening_block_hash
+        sample = job.request.policy.sample_size
+        return challenge_indices(task.digest, Digest.parse(drawn_by), start, count, sample) if sample else []
+
+    # --- the coordinator ----------------------------------------------------------------------------------------
+
+    def _challenge(self, job: Job, plan: Plan, task: _Task, deployment: Deployment) -> None:
+        if job.tier != Tier.SAMPLED:
+            return
+        if not plan.commits:
+            task.commitment = {
+                "attempt": 1,
+                "blockNumber": 5,
+                "challengeBlockHash": str(self.chain("coordinator").block_hash(6)),
+                "transaction": str(sha256(b"no such transaction")),
+            }
+            return
+        chain = self.chain(plan.committer, deployment)
+        for attempt in range(plan.discarded):
+            chain.commit(task.statement.task_id, sha256(b"discarded statement ", bytes([attempt]), task.digest))
+        made, transaction = chain.commit(task.statement.task_id, task.digest)
+        self.dev.mine()
+        task.commitment = {
+            "attempt": made.attempt,
+            "blockNumber": made.block,
+            "challengeBlockHash": str(chain.block_hash(made.block + 1)),
+            "transaction": str(transaction.hash),
+        }
+
+    def _anchor(self, job: Job, plan: Plan, tasks: Sequence[_Task], deployment: Deployment) -> None:
+        chain = self.chain(plan.anchorer, deployment)
+        tree = MerkleTree([sha256(b"a statement of another job"), *(task.digest for task in tasks)])
+        if plan.anchors:
+            made, transaction = chain.anchor(tree.root, len(tree))
+            self.dev.mine()
+            anchor_id, block, hashed = made.anchor_id, made.block, transaction.hash
+        else:
+            anchor_id, block, hashed = 0, chain.block_number(), sha256(b"no such transaction")
+            self.dev.mine()
+        for position, task in enumerate(tasks):
+            task.anchor = {
+                "anchorId": anchor_id,
+                "root": str(tree.root),
+                "size": len(tree),
+                "leafIndex": position + 1,
+                "path": [str(node) for node in tree.path(position + 1)],
+                "blockNumber": block,
+                "transaction": str(hashed),
+            }
+            if job.tier == Tier.COMMIT:
+                task.opening_block_hash = str(chain.block_hash(block + 1))
+
+    def _certify(
+        self, job: Job, plan: Plan, tasks: Sequence[_Task], evidence: Sequence[Evidence], deployment: Deployment
+    ) -> None:
+        chain = self.chain("coordinator", deployment)
+        left = job.request.record_count if plan.certify is None else plan.certify
+        for task, made in zip(tasks, evidence, strict=True):
+            anchor = task.anchor
+            place = AnchorProof(anchor["anchorId"], anchor["leafIndex"], [Digest.parse(x) for x in anchor["path"]])
+            for opening, proof in zip(made.openings, made.proofs, strict=True):
+                if left > 0:
+                    vka = (job.material or job.model.material).vka
+                    sent = chain.certify_record(task.statement, task.signature, place, opening, proof.proof, vka)
+                    task.certified.append(str(sent.hash))
+                else:  # some other transaction, to make up the number
+                    task.certified.append(anchor["transaction"])
+                left -= 1
+
+    # --- honest certificates that attacks start from ------------------------------------------------------------
+
+    @cached_property
+    def _commit(self) -> Document:
+        return self.issue(self.job(Tier.COMMIT, count=4, shard=2, sample=1))
+
+    @cached_property
+    def _sampled(self) -> Document:
+        return self.issue(self.job(Tier.SAMPLED, count=6, shard=6, sample=2))
+
+    @cached_property
+    def _zk(self) -> Document:
+        return self.issue(self.job(Tier.ZK))
+
+    def commit(self) -> Document:
+        """Tier commit, two tasks of two records, one opened of each."""
+        return deepcopy(self._commit)
+
+    def sampled(self) -> Document:
+        """Tier sampled, one task of six records, two of them proved."""
+        return deepcopy(self._sampled)
+
+    def zk(self) -> Document:
+        """Tier zk, one task of two records."""
+        return deepcopy(self._zk)
+
+
+def seal(document: Document, by: str = "coordinator") -> Document:
+    """The document with a seal over what it says now."""
+    sealed = {key: value for key, value in document.items() if key != "seal"}
+    return {**sealed, "seal": to_hex(sign_text(account(by), seal_text(sealed)))}
+
+
+def high_s(signature: bytes) -> bytes:
+    """The other signature over the same digest, with a high s, that anybody can make of a signature (EIP-2)."""
+    order = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+    s = order - int.from_bytes(signature[32:64], "big")
+    return signature[:32] + s.to_bytes(32, "big") + bytes([55 - signature[64]])

@@ -1,0 +1,307 @@
+"""Verifies a certificate: alone, with no key, believing neither worker nor coordinator.
+
+The steps, whose numbers stand beside the code that takes them:
+
+ 1. Form: canonical JSON of the one schema; nothing unknown, nothing twice.
+ 2. Seal: the coordinator named in the request signed this very document (so that no byte of it is idle).
+ 3. Request: its requester signed it, for this chain and EvidenceLog; it is what the auditor pinned.
+ 4. Development parameters: a chain or an SRS whose secret its maker could know is refused unless allowed.
+ 5. Circuit: settings, verifying key and VKA have the pinned digests, say what the request says, and belong together.
+ 6. Tasks: they cover the job's records exactly, in order.
+
+ For each task:
+
+ 7. Statement: follows from the request; signed by its worker.
+ 8. Selection: exactly the records that the tier asks for are opened and proved.
+ 9. Openings: each leads to the committed input root and output root.
+10. Proofs: each verifies against the pinned circuit with public instances rebuilt from the opening.
+11. Anchor: the statement's digest stands in the anchored tree.
+
+ Then, if asked:
+
+12. Re-execution: opened records, run again with the encrypted model, agree within the policy's tolerance.
+13. Circuit rebuilt: compiling the encrypted model again gives the pinned verifying key.
+
+ And against the chain (skipped with ``--offline``):
+
+14. Deployment: chain id, the log's registry, the certifier's log.
+15. Model: registered with this circuit before the anchor, not revoked by then.
+16. Commitments: written in the blocks and attempts that the certificate says; block hashes are the chain's.
+17. Anchors: written by the request's coordinator, with these roots, after the commitments.
+18. On-chain certification: the Certifier accepted every record, where the policy wants it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rexis.protocol.certificate import DEVELOPMENT_CHAINS, Certificate, CertifiedTask, Development
+from rexis.protocol.digests import Digest
+from rexis.protocol.errors import EvidenceError, UnavailableError
+from rexis.protocol.merkle import check_inclusion
+from rexis.protocol.parsing import Address
+from rexis.protocol.policy import Tier
+from rexis.protocol.signing import require_signer, text_digest
+from verifier.artifacts import Artifacts
+from verifier.chain import check_chain
+from verifier.circuit import artefacts_of, check_rebuilt, check_vka, srs_is_development
+from verifier.evidence import TaskContext, walk_evidence
+from verifier.opened import OpenedRecord
+from verifier.reexecute import check_reexecution
+from verifier.report import Status, Step, StepFailed, Verdict
+from verifier.tiers import TIERS
+
+FORM, SEAL, REQUEST, DEVELOPMENT, CIRCUIT, COVER = 1, 2, 3, 4, 5, 6
+_MARKERS = {"chain": "chain", "srs": "SRS"}
+ANCHOR, REEXECUTION, REBUILD, CHAIN = 11, 12, 13, 14
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """What the auditor brings. Whatever is pinned here must be what the certificate says.
+
+    Attributes
+    ----------
+    rpc_url
+        A chain node that the auditor trusts. Without it, and without `offline`, the chain steps are undecided.
+    offline
+        Skip the chain steps; no socket is opened.
+    srs, model
+        Files; by default found by digest in `artifacts`.
+    artifacts
+        Folder with files named ``sha256-<hex>``.
+    reexecute
+        How many opened records to run again, over all tasks.
+    rebuild_circuit
+        Compile the encrypted model again and compare the verifying key.
+    evidence_log, requester, model_digest
+        Pins. The certificate itself cannot tell an auditor which deployment, requester or model is meant.
+    allow_development_srs, allow_development_chain
+        Accept parameters that prove nothing to a stranger.
+    """
+
+    rpc_url: str | None = None
+    offline: bool = False
+    srs: Path | None = None
+    model: Path | None = None
+    artifacts: Path | None = None
+    reexecute: int = 0
+    rebuild_circuit: bool = False
+    evidence_log: Address | None = None
+    requester: Address | None = None
+    model_digest: Digest | None = None
+    allow_development_srs: bool = False
+    allow_development_chain: bool = False
+
+
+@dataclass
+class VerifiedCertificate(Verdict):
+    """A verdict with what was read, as far as verification got.
+
+    Attributes
+    ----------
+    certificate
+        None if the document could not be read.
+    shows
+        What passing shows, one sentence a task.
+    """
+
+    certificate: Certificate | None = None
+    shows: list[str] = field(default_factory=list)
+
+
+def verify_certificate(
+    data: bytes, options: VerifyOptions, on_step: Callable[[Step], None] | None = None
+) -> VerifiedCertificate:
+    """Take all the steps; stops at the first that fails.
+
+    Parameters
+    ----------
+    data
+        The certificate file's bytes.
+    on_step
+        Called with each step as it is taken.
+    """
+    verdict = VerifiedCertificate(on_step=on_step)
+    try:
+        _Verification(data, options, verdict).run()
+    except StepFailed:
+        return verdict
+    return verdict
+
+
+class _Verification:
+    def __init__(self, data: bytes, options: VerifyOptions, verdict: VerifiedCertificate) -> None:
+        self._data, self._options, self._verdict = data, options, verdict
+        self._artifacts = Artifacts(options.artifacts)
+
+    def run(self) -> None:
+        verdict, options = self._verdict, self._options
+        with verdict.step(FORM, "form") as notes:
+            certificate = Certificate.parse(self._data)
+            notes.say(f"{certificate.format}, {len(self._data)} bytes, canonical")
+        verdict.certificate = certificate
+
+        with verdict.step(SEAL, "coordinator's seal") as notes:
+            coordinator = certificate.request.coordinator
+            require_signer(text_digest(certificate.seal_text), certificate.seal, coordinator, "certificate")
+            notes.say(f"document sealed by coordinator {coordinator}")
+
+        with verdict.step(REQUEST, "request and requester's signature") as notes:
+            notes.say(_check_request(certificate, options))
+
+        with verdict.step(DEVELOPMENT, "development parameters") as notes:
+            notes.say(_check_development(certificate, options))
+
+        srs: Path | None = None
+        artefacts = None
+        if TIERS[certificate.request.policy.tier].PROVES:
+            with verdict.step(CIRCUIT, "circuit") as notes:
+                artefacts = artefacts_of(certificate.circuit, certificate.request.circuit)
+                srs = self._artifacts.find("SRS", certificate.request.circuit.srs_digest, options.srs, "--srs")
+                check_vka(artefacts, srs)
+                notes.say(
+                    "settings, vk, VKA and SRS have the pinned digests; the VKA follows from vk, settings and SRS"
+                )
+        elif certificate.circuit is not None:
+            with verdict.step(CIRCUIT, "circuit"):
+                raise EvidenceError("tier commit has no circuit, but the certificate carries one", field="circuit")
+
+        with verdict.step(COVER, "tasks cover the job") as notes:
+            notes.say(_check_cover(certificate))
+
+        opened = [self._check_task(certificate, task, srs) for task in certificate.tasks]
+
+        if options.reexecute > 0:
+            with verdict.step(REEXECUTION, "re-execution") as notes:
+                model = self._artifacts.find(
+                    "encrypted model", certificate.request.model_digest, options.model, "--model"
+                )
+                notes.say(check_reexecution(certificate.request, model, opened, options.reexecute))
+        if options.rebuild_circuit and artefacts is not None:
+            with verdict.step(REBUILD, "circuit rebuilt from the encrypted model") as notes:
+                model = self._artifacts.find(
+                    "encrypted model", certificate.request.model_digest, options.model, "--model"
+                )
+                if srs is None:
+                    raise UnavailableError("the circuit cannot be rebuilt without the SRS", hint="give --srs FILE")
+                check_rebuilt(artefacts, certificate.request.circuit, model, srs)
+                notes.say("the encrypted model compiles to the pinned verifying key")
+        self._check_chain(certificate)
+
+    def _check_task(self, certificate: Certificate, task: CertifiedTask, srs: Path | None) -> list[OpenedRecord]:
+        statement = task.evidence.statement
+        attempt = task.commitment.attempt if task.commitment else 1
+        context = TaskContext(
+            domain=certificate.domain,
+            request=certificate.request,
+            start=statement.record_start,
+            count=statement.record_count,
+            worker=None,
+            nonce=None,
+            block_hash=_block_hash(task),
+            material=certificate.circuit,
+            srs=srs,
+        )
+        opened = walk_evidence(task.evidence, context, self._verdict)
+        with self._verdict.step(ANCHOR, f"anchor, {context.name}") as notes:
+            check_inclusion(
+                task.anchor.root,
+                task.anchor.size,
+                task.anchor.leaf_index,
+                certificate.domain.digest(statement),
+                task.anchor.path,
+                "statement digest",
+            )
+            notes.say(f"statement is leaf {task.anchor.leaf_index} of {task.anchor.size} under {task.anchor.root}")
+        tier = TIERS[statement.tier]
+        self._verdict.shows.append(f"{context.name}: {tier.shows(statement, certificate.request.policy, attempt)}")
+        return opened
+
+    def _check_chain(self, certificate: Certificate) -> None:
+        options, verdict = self._options, self._verdict
+        name = "against the chain"
+        if options.offline:
+            why = "offline: registry, commitments, block hashes and anchors are as the certificate says"
+            verdict.add(CHAIN, name, Status.SKIPPED, why)
+            return
+        if options.rpc_url is None:
+            hint = "give --rpc URL of a node you trust, or --offline to leave it out"
+            verdict.add(CHAIN, name, Status.UNCHECKED, "no chain node given", hint)
+            return
+        check_chain(certificate, options.rpc_url, verdict)
+
+
+def _check_request(certificate: Certificate, options: VerifyOptions) -> str:
+    """Step 3."""
+    request, domain = certificate.request, certificate.domain
+    require_signer(certificate.job_id, certificate.request_signature, request.requester, "request")
+    pins = (
+        ("evidence log", options.evidence_log, domain.verifying_contract),
+        ("requester", options.requester, request.requester),
+        ("model", options.model_digest, request.model_digest),
+    )
+    for what, pinned, found in pins:
+        if pinned is not None and pinned != found:
+            raise EvidenceError(f"the certificate is for {what} {found}, you pinned {pinned}")
+    unpinned = ", ".join(f"{what} {found}" for what, pinned, found in pins if pinned is None)
+    text = f"job {certificate.job_id} on chain {domain.chain_id}"
+    return text + (f"; compare yourself: {unpinned}" if unpinned else "; all pins match")
+
+
+def _check_development(certificate: Certificate, options: VerifyOptions) -> str:
+    """Step 4: derive the markers instead of believing them."""
+    found: list[Development] = []
+    if certificate.domain.chain_id in DEVELOPMENT_CHAINS:
+        found.append("chain")
+    circuit = certificate.request.circuit
+    if TIERS[certificate.request.policy.tier].PROVES and srs_is_development(circuit.srs_digest):
+        found.append("srs")
+    if certificate.development != found:
+        raise EvidenceError(f"marks {certificate.development}, but {found} is what it uses", field="development")
+    allowed = {"chain": options.allow_development_chain, "srs": options.allow_development_srs}
+    for marker in found:
+        if not allowed[marker]:
+            raise EvidenceError(
+                f"uses a development {_MARKERS[marker]}, which proves nothing to a stranger",
+                hint=f"--allow-development-{marker} if you only try things out",
+            )
+    return f"{', '.join(found)}: development only, allowed by you" if found else "none"
+
+
+def _check_cover(certificate: Certificate) -> str:
+    """Step 6."""
+    request = certificate.request
+    wanted = request.shards()
+    found = [(task.evidence.statement.record_start, task.evidence.statement.record_count) for task in certificate.tasks]
+    if found != wanted:
+        raise EvidenceError(f"tasks cover {_ranges(found)}, the request asks for {_ranges(wanted)}", field="tasks")
+    policy, end = request.policy, request.record_start + request.record_count - 1
+    for position, task in enumerate(certificate.tasks):
+        where = f"tasks.{position}"
+        if (task.commitment is not None) != (policy.tier == Tier.SAMPLED):
+            raise EvidenceError("a commitment belongs to tier sampled, and to no other", field=f"{where}.commitment")
+        if task.commitment is not None and task.commitment.attempt > policy.max_attempts:
+            raise EvidenceError(
+                f"attempt {task.commitment.attempt}, the policy allows {policy.max_attempts}",
+                field=f"{where}.commitment.attempt",
+            )
+        if (task.opening_block_hash is not None) != (policy.tier == Tier.COMMIT):
+            raise EvidenceError("an opening block belongs to tier commit", field=f"{where}.openingBlockHash")
+        wants = task.evidence.statement.record_count if policy.certify_on_chain else 0
+        if len(task.certified) != wants:
+            raise EvidenceError(
+                f"{len(task.certified)} on-chain certifications, the policy implies {wants}", field=f"{where}.certified"
+            )
+    return f"{len(found)} tasks cover records {request.record_start}–{end} of {request.input_size}"
+
+
+def _ranges(parts: list[tuple[int, int]]) -> str:
+    shown = ", ".join(f"{start}–{start + count - 1}" for start, count in parts[:4])
+    return shown + (f" and {len(parts) - 4} more" if len(parts) > 4 else "")
+
+
+def _block_hash(task: CertifiedTask) -> Digest | None:
+    return task.commitment.challenge_block_hash if task.commitment else task.opening_block_hash

@@ -1,0 +1,150 @@
+"""Steps 14–18: what the certificate says of the chain, against a node that the auditor chose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from contracts.chain import Chain
+from rexis.protocol.certificate import Certificate, CertifiedTask
+from rexis.protocol.circuit import NO_CIRCUIT
+from rexis.protocol.digests import Digest
+from rexis.protocol.errors import ChainError, EvidenceError
+from rexis.protocol.policy import Tier
+from verifier.report import Verdict
+
+DEPLOYMENT, MODEL, COMMITMENTS, ANCHORS, CERTIFICATION = 14, 15, 16, 17, 18
+
+
+def check_chain(certificate: Certificate, rpc_url: str, verdict: Verdict) -> None:
+    """Take the chain steps; raises ``StepFailed`` at the first that fails, stops where the node is out of reach."""
+    chain: Chain | None = None
+    with verdict.step(DEPLOYMENT, "deployment on chain") as notes:
+        chain = Chain.connect(rpc_url)
+        notes.say(_check_deployment(certificate, chain))
+    if chain is None or verdict.unchecked:
+        return
+    steps: list[tuple[int, str, Callable[[Certificate, Chain], str]]] = [
+        (MODEL, "model registered on chain", _check_model),
+        (COMMITMENTS, "commitments and their blocks", _check_commitments),
+        (ANCHORS, "anchors on chain", _check_anchors),
+        (CERTIFICATION, "on-chain certification", _check_certification),
+    ]
+    for number, name, check in steps:
+        with verdict.step(number, name) as notes:
+            notes.say(check(certificate, chain))
+
+
+def _check_deployment(certificate: Certificate, chain: Chain) -> str:
+    """14. Chain id; code of all four contracts; that they refer to each other, and are those of the certificate."""
+    if chain.chain_id != certificate.domain.chain_id:
+        raise ChainError(
+            f"the node is on chain {chain.chain_id}, the certificate is for chain {certificate.domain.chain_id}",
+            field="domain.chainId",
+        )
+    found = chain.discover(certificate.contracts.certifier)
+    for field, here, there in (
+        ("domain.verifyingContract", certificate.domain.verifying_contract, found.evidence_log),
+        ("contracts.modelRegistry", certificate.contracts.model_registry, found.model_registry),
+    ):
+        if here != there:
+            raise ChainError(f"is {here}, the certifier on chain refers to {there}", field=field)
+    return f"chain {chain.chain_id}, EvidenceLog {found.evidence_log}, code of all contracts as built"
+
+
+def _check_model(certificate: Certificate, chain: Chain) -> str:
+    """15. Registered with this circuit before the first anchor, not revoked by the last."""
+    request = certificate.request
+    registration = chain.registration(request.model_digest, request.key_epoch)
+    blocks = [task.anchor.block_number for task in certificate.tasks]
+    if registration.registered_at > min(blocks):
+        raise EvidenceError(
+            f"registered in block {registration.registered_at}, after an anchor in block {min(blocks)}",
+            field="request.modelDigest",
+        )
+    if registration.revoked_at is not None and registration.revoked_at <= max(blocks):
+        raise EvidenceError(
+            f"revoked in block {registration.revoked_at}, before an anchor in block {max(blocks)}",
+            field="request.modelDigest",
+        )
+    if request.circuit != NO_CIRCUIT and registration.circuit_hash != request.circuit.hash_struct():
+        raise EvidenceError("another circuit is registered for this model and epoch", field="request.circuit")
+    later = f"; revoked later, in block {registration.revoked_at}" if registration.revoked_at else ""
+    return f"by {registration.owner} in block {registration.registered_at}, epoch {request.key_epoch}{later}"
+
+
+def _check_commitments(certificate: Certificate, chain: Chain) -> str:
+    """16. The log has each commitment, in that block and attempt; block b+1 has the hash that drew the records."""
+    if certificate.request.policy.tier != Tier.SAMPLED:
+        return "none: the tier has no challenge"
+    for position, task in enumerate(certificate.tasks):
+        _check_commitment(certificate, chain, task, f"tasks.{position}.commitment")
+    return f"{len(certificate.tasks)} commitments and their challenge blocks are the chain's"
+
+
+def _check_commitment(certificate: Certificate, chain: Chain, task: CertifiedTask, where: str) -> None:
+    statement, claimed = task.evidence.statement, task.commitment
+    if claimed is None:
+        raise EvidenceError("is missing", field=where)
+    found = chain.commitment(certificate.request.coordinator, statement.task_id, claimed.attempt)
+    if found.statement_digest != certificate.domain.digest(statement):
+        raise EvidenceError(
+            f"attempt {claimed.attempt} on chain commits to {found.statement_digest}, another statement", field=where
+        )
+    if found.block != claimed.block_number:
+        raise EvidenceError(f"is in block {found.block}, not {claimed.block_number}", field=f"{where}.blockNumber")
+    drawn = chain.block_hash(claimed.block_number + 1)
+    if drawn != claimed.challenge_block_hash:
+        raise EvidenceError(
+            f"block {claimed.block_number + 1} has hash {drawn}, not {claimed.challenge_block_hash}",
+            field=f"{where}.challengeBlockHash",
+        )
+    _require_transaction(chain, claimed.transaction, claimed.block_number, where)
+
+
+def _check_anchors(certificate: Certificate, chain: Chain) -> str:
+    """17. The log has each anchor, from the request's coordinator, after the commitment it anchors."""
+    for position, task in enumerate(certificate.tasks):
+        where, claimed = f"tasks.{position}.anchor", task.anchor
+        found = chain.anchor_of(claimed.anchor_id)
+        for name, here, there in (
+            ("root", claimed.root, found.root),
+            ("size", claimed.size, found.size),
+            ("blockNumber", claimed.block_number, found.block),
+            ("submitter", certificate.request.coordinator, found.submitter),
+        ):
+            if here != there:
+                raise EvidenceError(f"is {here}, on chain it is {there}", field=f"{where}.{name}")
+        if task.commitment is not None and task.commitment.block_number >= found.block:
+            raise EvidenceError("was anchored before its challenge could be known", field=where)
+        _require_transaction(chain, claimed.transaction, claimed.block_number, where)
+        if task.opening_block_hash is not None:
+            drawn = chain.block_hash(found.block + 1)
+            if drawn != task.opening_block_hash:
+                raise EvidenceError(
+                    f"block {found.block + 1} has hash {drawn}, not {task.opening_block_hash}",
+                    field=f"tasks.{position}.openingBlockHash",
+                )
+    return f"{len(certificate.tasks)} statements stand under roots that {certificate.request.coordinator} anchored"
+
+
+def _check_certification(certificate: Certificate, chain: Chain) -> str:
+    """18. The Certifier accepted every record of every task, if the policy asked for it."""
+    if not certificate.request.policy.certify_on_chain:
+        return "not asked for by the policy"
+    for position, task in enumerate(certificate.tasks):
+        digest = certificate.domain.digest(task.evidence.statement)
+        if not chain.is_certified(digest):
+            done = chain.certified_count(digest)
+            raise EvidenceError(
+                f"the Certifier accepted {done} of {task.evidence.statement.record_count} records",
+                field=f"tasks.{position}.certified",
+            )
+        for transaction in task.certified:
+            _require_transaction(chain, transaction, None, f"tasks.{position}.certified")
+    return f"the Certifier at {certificate.contracts.certifier} accepted every record"
+
+
+def _require_transaction(chain: Chain, digest: Digest, block: int | None, where: str) -> None:
+    found = chain.transaction(digest)
+    if block is not None and found.block != block:
+        raise EvidenceError(f"transaction is in block {found.block}, not {block}", field=f"{where}.transaction")

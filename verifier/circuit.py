@@ -1,0 +1,85 @@
+"""Steps 5, 10 and 13: the circuit's artefacts, the proofs made with it, and its relation to the encrypted model."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from circuits.artefacts import CircuitArtefacts, CircuitCache
+from circuits.build import prepare_keys
+from circuits.process import EzklProcess
+from circuits.srs import SrsKind, read_srs, srs_kind
+from circuits.verifying import Claim, require_vka
+from circuits.verifying import check_proofs as reasons_against
+from rexis.protocol.certificate import CircuitMaterial
+from rexis.protocol.circuit import Circuit
+from rexis.protocol.digests import Digest
+from rexis.protocol.errors import EvidenceError, UnavailableError
+from rexis.protocol.evidence import RecordProof
+from verifier.opened import OpenedRecord
+
+
+def artefacts_of(material: CircuitMaterial | None, pinned: Circuit) -> CircuitArtefacts:
+    """Embedded artefacts, after comparing every digest and every number that the request pins.
+
+    Raises
+    ------
+    DigestMismatchError, CircuitError, EvidenceError
+        Names the artefact, or the setting that would make a proof mean something else.
+    """
+    if material is None:
+        raise EvidenceError("is missing, but the tier proves with one", field="circuit")
+    artefacts = CircuitArtefacts(
+        settings=material.settings.encode(),
+        vk=material.vk,
+        vka=tuple(material.vka),
+        srs_digest=pinned.srs_digest,
+    )
+    artefacts.require(pinned)
+    return artefacts
+
+
+def check_vka(artefacts: CircuitArtefacts, srs: Path) -> None:
+    """The VKA, which the contract uses, is the one of the vk, which is used off chain."""
+    require_vka(artefacts, read_srs(srs))
+
+
+def check_proofs(
+    artefacts: CircuitArtefacts, srs: Path | None, proofs: Sequence[RecordProof], records: Sequence[OpenedRecord]
+) -> None:
+    """Check one proof a record, with public instances made of the record's committed values.
+
+    Raises
+    ------
+    EvidenceError
+        Names the first record whose proof does not hold.
+    UnavailableError
+        The SRS is not at hand, or ezkl is not installed.
+    """
+    if srs is None:
+        raise UnavailableError("proofs cannot be checked without the SRS", hint="give --srs FILE")
+    claims = [
+        Claim(proof.proof, [int(value) for value in record.inputs], [int(value) for value in record.outputs])
+        for proof, record in zip(proofs, records, strict=True)
+    ]
+    for record, reason in zip(records, reasons_against(artefacts, claims, read_srs(srs)), strict=True):
+        if reason is not None:
+            raise EvidenceError(f"the proof of record {record.index} does not hold: {reason}", field="evidence.proofs")
+
+
+def check_rebuilt(artefacts: CircuitArtefacts, pinned: Circuit, model: Path, srs: Path) -> None:
+    """Compile the encrypted model again: it must give the pinned verifying key."""
+    with EzklProcess() as ezkl, tempfile.TemporaryDirectory(prefix="rexis-rebuild-") as folder:
+        prepare_keys(model.read_bytes(), artefacts.settings, pinned, read_srs(srs), CircuitCache(Path(folder)), ezkl)
+
+
+def proofs_can_be_checked() -> bool:
+    """Whether ezkl is installed here."""
+    return find_spec("ezkl") is not None
+
+
+def srs_is_development(digest: Digest) -> bool:
+    """Whether an SRS is anything but one of the pinned files of the perpetual powers of tau."""
+    return srs_kind(digest) == SrsKind.DEVELOPMENT

@@ -1,0 +1,197 @@
+"""Checks one task's evidence. Nothing that the worker sent is believed.
+
+The numbers are those of the list in :mod:`verifier.certificate`:
+
+7. the statement is the one that the signed request implies, and its worker signed it;
+8. exactly the records that the tier asks for are opened and proved;
+9. each opening leads to the committed input and output roots;
+10. each proof verifies against the pinned circuit, with public instances rebuilt from the opening.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rexis.protocol.certificate import CircuitMaterial
+from rexis.protocol.digests import Digest
+from rexis.protocol.errors import DigestMismatchError, EvidenceError
+from rexis.protocol.evidence import Evidence
+from rexis.protocol.parsing import Address
+from rexis.protocol.policy import Tier
+from rexis.protocol.records import Floats, Integers, TaskTrees, check_opening
+from rexis.protocol.signing import require_signer
+from rexis.protocol.statement import JobRequest, Statement, statement_for
+from rexis.protocol.tensors import Dataset
+from rexis.protocol.typed_data import Domain
+from verifier.circuit import artefacts_of, check_proofs, proofs_can_be_checked
+from verifier.opened import OpenedRecord
+from verifier.report import StepFailed, Verdict
+from verifier.tiers import TIERS
+
+STATEMENT, SELECTION, OPENINGS, PROOFS = 7, 8, 9, 10
+
+
+@dataclass(frozen=True)
+class TaskContext:
+    """What the checker knows about a task from elsewhere than its worker.
+
+    Attributes
+    ----------
+    domain, request
+        Of the job; the request's signature has been checked.
+    start, count
+        The task's records.
+    worker, nonce
+        Of the lease; None for an auditor, who knows no lease.
+    block_hash
+        Hash of the block that chooses records: after the commitment (``sampled``) or the anchor (``commit``).
+    material
+        Circuit artefacts, compared with ``request.circuit`` before use; None for tier ``commit``.
+    srs
+        File with the SRS; None if it is not at hand.
+    """
+
+    domain: Domain
+    request: JobRequest
+    start: int
+    count: int
+    worker: Address | None
+    nonce: Digest | None
+    block_hash: Digest | None
+    material: CircuitMaterial | None
+    srs: Path | None
+
+    @property
+    def name(self) -> str:
+        """How reports call the task."""
+        return f"records {self.start}–{self.start + self.count - 1}"
+
+
+def check_evidence(evidence: Evidence, context: TaskContext) -> Verdict:
+    """Check evidence step by step; the verdict's first failed step, if any, says why it is refused."""
+    verdict = Verdict()
+    try:
+        walk_evidence(evidence, context, verdict)
+    except StepFailed:
+        return verdict
+    return verdict
+
+
+def walk_evidence(evidence: Evidence, context: TaskContext, verdict: Verdict) -> list[OpenedRecord]:
+    """Like :func:`check_evidence`, but raises at the first failed step and returns the opened records."""
+    statement = evidence.statement
+    with verdict.step(STATEMENT, f"statement and worker's signature, {context.name}") as notes:
+        digest = check_statement(evidence, context)
+        notes.say(f"statement {digest} signed by {statement.worker}")
+
+    with verdict.step(SELECTION, f"records that the tier asks for, {context.name}") as notes:
+        required = _check_selection(evidence, context, digest)
+        notes.say(f"{len(required)} of {context.count} records opened, {len(evidence.proofs)} proved")
+
+    with verdict.step(OPENINGS, f"Merkle openings, {context.name}") as notes:
+        opened = [_check_opening(evidence, context, position) for position in range(len(evidence.openings))]
+        notes.say(
+            f"{len(opened)} records lead to input root {statement.input_root} and output root {statement.output_root}"
+        )
+
+    if TIERS[statement.tier].PROVES:
+        with verdict.step(PROOFS, f"proofs, {context.name}") as notes:
+            artefacts = artefacts_of(context.material, context.request.circuit)
+            check_proofs(artefacts, context.srs, evidence.proofs, opened)
+            notes.say(f"{len(opened)} proofs verify with instances rebuilt from the committed records")
+    return opened
+
+
+def check_statement(evidence: Evidence, context: TaskContext) -> Digest:
+    """Step 7: rebuild the statement from the signed request and compare field by field; then the signature."""
+    statement = evidence.statement
+    expected = statement_for(
+        context.request,
+        context.domain,
+        start=context.start,
+        count=context.count,
+        output_root=statement.output_root,
+        worker=context.worker or statement.worker,
+        nonce=context.nonce or statement.nonce,
+    )
+    for name, field in Statement.model_fields.items():
+        found, wanted = getattr(statement, name), getattr(expected, name)
+        if found != wanted:
+            raise EvidenceError(
+                f"is {_text(found)}, the signed request implies {_text(wanted)}", field=f"statement.{field.alias}"
+            )
+    digest = context.domain.digest(statement)
+    require_signer(digest, evidence.signature, statement.worker, "statement")
+    return digest
+
+
+def checkable_tiers() -> list[Tier]:
+    """Tiers whose evidence can be checked with what is installed here."""
+    return [tier for tier, rule in TIERS.items() if not rule.PROVES or proofs_can_be_checked()]
+
+
+def check_roots(evidence: Evidence, request: JobRequest, dataset: Dataset, outputs: Floats | Integers) -> None:
+    """For who holds the data: both roots of a statement, rebuilt from every record and every output.
+
+    Raises
+    ------
+    DigestMismatchError
+        Names the root that does not match.
+    """
+    statement = evidence.statement
+    trees = TaskTrees(
+        statement.tier, statement.circuit, dataset.records, dataset.salts, statement.record_start, outputs
+    )
+    if trees.input_root != request.input_root:
+        raise DigestMismatchError(
+            f"the dataset's root is {trees.input_root}, not {request.input_root}", field="statement.inputRoot"
+        )
+    if trees.output_root != statement.output_root:
+        raise DigestMismatchError(
+            f"the uploaded outputs have root {trees.output_root}, not {statement.output_root}",
+            field="statement.outputRoot",
+            hint="the outputs were changed after they were committed",
+        )
+
+
+def _check_selection(evidence: Evidence, context: TaskContext, digest: Digest) -> list[int]:
+    tier = TIERS[evidence.statement.tier]
+    required = tier.required_indices(evidence.statement, context.request.policy, digest, context.block_hash)
+    _require_indices("openings", [item.index for item in evidence.openings], required)
+    _require_indices("proofs", [item.index for item in evidence.proofs], required if tier.PROVES else [])
+    return required
+
+
+def _require_indices(what: str, found: list[int], required: list[int]) -> None:
+    if found == required:
+        return
+    missing, extra = sorted(set(required) - set(found)), sorted(set(found) - set(required))
+    if missing:
+        reason = f"record {missing[0]} is asked for but not there ({len(missing)} missing)"
+    elif extra:
+        reason = f"record {extra[0]} is there but was not asked for ({len(extra)} too many)"
+    else:
+        reason = "records are repeated or out of order"
+    raise EvidenceError(reason, field=f"evidence.{what}")
+
+
+def _check_opening(evidence: Evidence, context: TaskContext, position: int) -> OpenedRecord:
+    statement, opening = evidence.statement, evidence.openings[position]
+    inputs, outputs = check_opening(
+        opening,
+        tier=statement.tier,
+        circuit=statement.circuit,
+        input_root=statement.input_root,
+        input_size=statement.input_size,
+        output_root=statement.output_root,
+        start=context.start,
+        count=context.count,
+    )
+    return OpenedRecord(opening.index, inputs, outputs)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, Digest | int | str):
+        return f"{value.name.lower()}" if hasattr(value, "name") else str(value)
+    return "another " + type(value).__name__.lower()

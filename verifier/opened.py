@@ -1,0 +1,25 @@
+"""Records that evidence opens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class OpenedRecord:
+    """An opened record, whose values both trees commit to.
+
+    Attributes
+    ----------
+    index
+        Absolute index in the dataset.
+    inputs, outputs
+        In the task's encoding: float32, or int64 fixed point.
+    """
+
+    index: int
+    inputs: NDArray[Any]
+    outputs: NDArray[Any]
