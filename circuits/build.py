@@ -39,9 +39,13 @@ class ProvingCircuit:
     srs: Srs
 
 
-def make_settings(ezkl: EzklProcess, onnx_bytes: bytes, profile: CircuitProfile) -> CircuitSettings:
-    """Canonical settings of a model under a profile; its batch axis ``batch`` becomes 1."""
-    with tempfile.TemporaryDirectory(prefix="rexis-settings-") as name:
+def make_settings(onnx_bytes: bytes, profile: CircuitProfile) -> CircuitSettings:
+    """Canonical settings of a model under a profile; its batch axis ``batch`` becomes 1.
+
+    In a process of one thread: ezkl lays the circuit out in parallel only to count its rows, its threads race to be
+    the first with a constant, and the count differs by one or two from run to run.
+    """
+    with tempfile.TemporaryDirectory(prefix="rexis-settings-") as name, EzklProcess(threads=1) as ezkl:
         model, out = Path(name, "model.onnx"), Path(name, "settings.json")
         model.write_bytes(onnx_bytes)
         ezkl.call("settings", model=str(model), run_args=profile.run_args(), out=str(out))
@@ -60,7 +64,7 @@ def build_circuit(
     ResourceError
         Not enough memory.
     """
-    return _keyed(onnx_bytes, make_settings(ezkl, onnx_bytes, profile), srs, cache, ezkl)
+    return _keyed(onnx_bytes, make_settings(onnx_bytes, profile), srs, cache, ezkl)
 
 
 def prepare_keys(

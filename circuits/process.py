@@ -37,6 +37,8 @@ class EzklProcess:
         Bytes of address space that the child may take (``RLIMIT_AS``); 0 for no limit. For work on files of strangers.
     timeout
         Seconds that one call may take before the child is killed.
+    threads
+        Threads of ezkl's pool; by default one a core.
 
     Notes
     -----
@@ -44,9 +46,10 @@ class EzklProcess:
     that started the child, so that a pool's thread that goes idle would take the child with it.
     """
 
-    def __init__(self, *, memory_limit: int = 0, timeout: float = DEFAULT_TIMEOUT) -> None:
+    def __init__(self, *, memory_limit: int = 0, timeout: float = DEFAULT_TIMEOUT, threads: int | None = None) -> None:
         self._memory_limit = memory_limit
         self._timeout = timeout
+        self._threads = threads
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ezkl")
         self._child: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `close`)
@@ -138,12 +141,15 @@ class EzklProcess:
             return self._child
         self._drop()
         paths = [str(_PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        if self._threads is not None:
+            environment["RAYON_NUM_THREADS"] = str(self._threads)
         self._child = subprocess.Popen(
             [sys.executable, "-m", "circuits.child", str(os.getpid()), str(self._memory_limit)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env=environment,
         )
         return self._child
 

@@ -15,13 +15,15 @@ import onnxruntime
 import pytest
 
 from circuits.artefacts import CircuitArtefacts, CircuitCache
-from circuits.build import ProvingCircuit, build_circuit, prepare_keys
+from circuits.build import ProvingCircuit, build_circuit, make_settings, prepare_keys
 from circuits.evm import reusable_verifier_source
 from circuits.process import EzklProcess
+from circuits.profile import PROFILES
 from circuits.proving import Proof, Prover
 from circuits.srs import Srs, ensure_development_srs
 from circuits.tuning import tune
 from circuits.verifying import MAX_PROOF_BYTES, Claim, check_proofs, require_vka, verify_proofs
+from models import zoo
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.errors import CircuitError, DigestMismatchError, TensorError
 from rexis.protocol.records import dequantise, quantise
@@ -144,6 +146,12 @@ def test_settings_and_keys_are_the_same_in_another_process(circuit: ProvingCircu
     with EzklProcess() as own:
         again = build_circuit(mlp(0), TINY, srs, CircuitCache(work / "again"), own)
     assert again.artefacts == circuit.artefacts
+
+
+def test_settings_of_a_real_model_never_vary() -> None:
+    """The tiny circuit is too small for ezkl's threads to race; this one varied in a fifth of the runs."""
+    model = (zoo.ONNX_DIR / "breast_cancer.onnx").read_bytes()
+    assert len({make_settings(model, PROFILES["breast_cancer"]).digest for _ in range(20)}) == 1
 
 
 def test_model_with_one_other_weight_does_not_give_the_registered_circuit(
