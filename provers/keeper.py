@@ -16,6 +16,8 @@ _TICK_S = 0.1
 # How long a step of a task waits for a coordinator that is down (restarted, upgraded) before the task fails.
 PATIENCE_S = 300.0
 _RETRY_S = 2.0
+# Progress that people watch is told sooner than the lease needs it, but no more often than this.
+_PROGRESS_S = 2.0
 
 _T = TypeVar("_T")
 
@@ -140,18 +142,22 @@ class LeaseKeeper:
             time.sleep(_TICK_S)
 
     def _keep(self) -> None:
-        due = time.monotonic()
+        due, told, told_at = time.monotonic(), self._progress, -_PROGRESS_S
         while not self._closed.wait(_TICK_S):
+            now = time.monotonic()
+            news = self._progress != told and now >= told_at + _PROGRESS_S
             if self._lost is not None or (self._stop.requested and not self._ignores_stop):
                 for call in self._interrupts:  # again and again: the task may have been just about to begin a step
                     call()
-            elif time.monotonic() >= due:
-                self._beat()
-                due = time.monotonic() + self._lease.heartbeat_seconds
+            elif now >= due or news:
+                told = self._progress
+                self._beat(told)
+                told_at = time.monotonic()
+                due = told_at + self._lease.heartbeat_seconds
 
-    def _beat(self) -> None:
+    def _beat(self, progress: Progress) -> None:
         try:
-            self._client.heartbeat(self._lease.lease_id, self._progress)
+            self._client.heartbeat(self._lease.lease_id, progress)
         except (LeaseError, NotFoundError) as error:
             self._lost = error
         except RexisError as error:  # the coordinator's word alone ends a lease, not its silence

@@ -239,7 +239,7 @@ def test_a_stop_in_the_last_upload_does_not_waste_the_task(bench: Bench, monkeyp
 def test_heartbeats_say_how_far_the_task_is(bench: Bench, circuit: FakeCircuit) -> None:
     seen: list[Progress] = bench.coordinator.progress
     slow(circuit, until=lambda: any(each.stage == Stage.PROVE for each in seen))
-    bench.run(lease_of(Tier.SAMPLED))
+    bench.run(lease_of(Tier.SAMPLED).model_copy(update={"heartbeat_seconds": 60}))  # news does not wait for that
     assert Progress(stage=Stage.PROVE, done=0, total=2) in seen
 
 
