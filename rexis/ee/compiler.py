@@ -2,22 +2,25 @@
 
 1. Read the graph and check it (:mod:`rexis.ee.graph`).
 2. Plan: each operator's rule says which axes share a key and which groups commute (:mod:`rexis.ee.plan`).
-3. Go backwards and find the values that may carry an offset.
-4. Draw the keys and fold them into the constants, operator by operator (:mod:`rexis.ee.rules`).
+3. Refuse what would stay readable, unless the caller allows it.
+4. Draw the keys and fold them into the constants (:mod:`rexis.ee.rules`).
 5. Exchange the constants: nodes, names, shapes and dtypes stay, so that the encrypted model runs at plain speed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
 
 from rexis.ee.graph import Graph
-from rexis.ee.keys import DATA_SECRET_BYTES, EEKey
+from rexis.ee.groups import Power
+from rexis.ee.keys import DATA_SECRET_BYTES, EEKey, KeyPart, TensorKey
 from rexis.ee.plan import Plan
-from rexis.ee.rules import Folding, rule_for
+from rexis.ee.rules import Acceptance, Carried, Folding, OffsetMisfit, rule_for
+from rexis.ee.rules.select import leads_to_lookups
 from rexis.ee.stream import SEED_BYTES, SecretStream, fresh_seed
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.errors import EncryptionError
@@ -25,10 +28,18 @@ from rexis.protocol.errors import EncryptionError
 
 @dataclass(frozen=True, eq=False)
 class EncryptedModel:
-    """An encrypted model (ONNX bytes, public) and its key (secret)."""
+    """An encrypted model (ONNX bytes, public), its key (secret), and the plan that says what is hidden how.
+
+    Attributes
+    ----------
+    allowed_clear
+        Axes that the caller allowed to stay readable.
+    """
 
     model: bytes = field(repr=False)
     key: EEKey
+    plan: Plan = field(repr=False)
+    allowed_clear: tuple[str, ...] = ()
 
     @property
     def digest(self) -> Digest:
@@ -36,7 +47,9 @@ class EncryptedModel:
         return self.key.model_digest
 
 
-def encrypt_model(model: onnx.ModelProto | bytes, *, epoch: int, seed: bytes | None = None) -> EncryptedModel:
+def encrypt_model(
+    model: onnx.ModelProto | bytes, *, epoch: int, seed: bytes | None = None, allow_clear: Collection[str] = ()
+) -> EncryptedModel:
     """Fold a fresh EE key into a model's constants.
 
     The encrypted model maps encrypted records (:func:`rexis.ee.records.encrypt_records`) to encrypted outputs
@@ -45,7 +58,7 @@ def encrypt_model(model: onnx.ModelProto | bytes, *, epoch: int, seed: bytes | N
     Parameters
     ----------
     model
-        Float32 ONNX, input ``[batch, d]``, output ``[batch, m]``, weights inside the file. Not changed.
+        Float32 ONNX, one input ``[batch, …]``, one output ``[batch, …]``, weights inside the file. Not changed.
     epoch
         Key epoch, 1 or more.
     seed
@@ -53,68 +66,116 @@ def encrypt_model(model: onnx.ModelProto | bytes, *, epoch: int, seed: bytes | N
         compilation. Never use a seed for two models: they would share keys. The same seed gives the same key on
         every machine up to rounding in linear algebra (about 1e-15), so the encrypted model's bytes may differ in
         last bits between machines: keep the key file, do not rely on the seed.
+    allow_clear
+        Axes (``value/axis``) that may stay readable although a key was expected for them.
 
     Raises
     ------
     MalformedError
         Not a valid ONNX model.
     EncryptionError
-        An operator, shape or constant that no rule can transform; the message names the node and the reason.
+        An operator, shape or constant that no rule can transform, or an axis that would stay readable; the message
+        names the node and the reason.
     """
     if epoch < 1:
         raise EncryptionError("a key epoch is 1 or more", field="epoch")
     graph = Graph(model)
-    plan = _planned(graph)
     root = SecretStream(seed if seed is not None else fresh_seed(), f"epoch/{epoch}").take(SEED_BYTES)
-    folding = Folding(plan, _accepting_offsets(graph), root)
-    folding.settle(graph.input, folding.fresh_offset(graph.input))
+    try:
+        made = _encrypted(graph, epoch, root, allow_clear, offsets=True)
+    except OffsetMisfit:
+        made = _encrypted(graph, epoch, root, allow_clear, offsets=False)
+    return made
+
+
+def _encrypted(graph: Graph, epoch: int, root: bytes, allow_clear: Collection[str], *, offsets: bool) -> EncryptedModel:
+    accepts = Acceptance(graph, offsets=offsets)
+    plan = planned(graph, accepts)
+    _require_hidden(plan, allow_clear)
+    keyring = plan.keyring(root)
+    folding = Folding(plan, accepts, keyring, root)
+    folding.settle(graph.input, Carried(offset=None if plan.vocabulary else folding.fresh_offset(graph.input)))
     for node in graph.computing:
         rule_for(node).fold(node, folding)
     for name in graph.roots():
         if name not in folding.folded:
+            folding.folded[name] = _rounded(folding.encrypt(graph.stored(name), plan.layout(name)), name)
+    encrypted = graph.exchanged(folding.folded)
+    key = EEKey(
+        key_id=SecretStream(root, "key id").take(16).hex(),
+        epoch=epoch,
+        model_digest=sha256(encrypted),
+        part=KeyPart.FULL,
+        input=_tensor_key(folding, graph.input),
+        output=_tensor_key(folding, graph.output),
+        keyring=keyring,
+        layouts={name: plan.layout(name) for name in graph.roots()},
+        data_secret=SecretStream(root, "data secret").take(DATA_SECRET_BYTES),
+    )
+    return EncryptedModel(encrypted, key, plan, tuple(allow_clear))
+
+
+def planned(graph: Graph, accepts: Acceptance) -> Plan:
+    """Constraints of all operators; also refuses what has no rule, and constants that are not finite."""
+    plan = Plan(graph)
+    shape = graph.shape(graph.input) or ()
+    if leads_to_lookups(graph, graph.input):
+        plan.tokens.add(graph.input)
+        plan.layouts[graph.input] = (plan.batch, *(plan.fresh(size or 1, Power.PERMUTE) for size in shape[1:]))
+    elif not graph.is_float(graph.input):
+        raise EncryptionError(f"the input {graph.input!r} is not float32", field="input")
+    else:
+        plan.layouts[graph.input] = (plan.batch, *(plan.fresh(size or 1) for size in shape[1:]))
+    for name in graph.roots():
+        value = graph.stored(name)
+        if not bool(np.isfinite(value).all()):
+            raise EncryptionError(f"constant {name!r} holds NaN or infinity", field=name)
+        if not graph.consumers(name):
             raise EncryptionError(
                 f"constant {name!r} is used by no operator and would stay readable",
                 field=name,
                 hint="remove unused initializers",
             )
-    encrypted = graph.exchanged(folding.folded)
-    hidden = {name: key for name, key in folding.keys.items() if name not in (graph.input, graph.output)}
-    key = EEKey(
-        key_id=SecretStream(root, "key id").take(16).hex(),
-        epoch=epoch,
-        model_digest=sha256(encrypted),
-        input=folding.keys[graph.input],
-        output=folding.keys[graph.output],
-        hidden=hidden,
-        data_secret=SecretStream(root, "data secret").take(DATA_SECRET_BYTES),
-    )
-    return EncryptedModel(encrypted, key)
-
-
-def _planned(graph: Graph) -> Plan:
-    """Constraints of all operators; also refuses what has no rule, and constants that are not finite float32."""
-    plan = Plan(graph)
+        plan.layouts[name] = tuple(plan.fresh(size) for size in value.shape)
     for node in graph.computing:
-        for name in node.inputs:
-            constant = graph.constant(name)
-            if constant is None:
-                continue
-            if graph.dtype(constant.root) != "float32":
-                raise node.refuse(f"constant {constant.root!r} is {graph.dtype(constant.root)}, not float32")
-            if not bool(np.isfinite(constant.value).all()):
-                raise node.refuse(f"constant {constant.root!r} holds NaN or infinity")
-        rule = rule_for(node)
-        if all(graph.constant(name) is not None for name in node.inputs):
-            raise node.refuse("it computes a constant", hint="export with constant folding")
-        rule.plan(node, plan)
+        if node.inputs[0] in plan.tokens and node.op in ("Cast", "Identity"):
+            plan.tokens.add(node.output)
+        rule_for(node).plan(node, plan, accepts)
+    if plan.layout(graph.output)[0] != plan.batch:
+        raise EncryptionError("the first axis of the output does not count records", field="output")
     return plan
 
 
-def _accepting_offsets(graph: Graph) -> dict[str, bool]:
-    """For each computed value, whether every reader accepts an offset on it. A model's output is read by its owner."""
-    accepts: dict[str, bool] = {}
-    for name in (*(node.output for node in reversed(graph.computing)), graph.input):
-        accepts[name] = all(
-            rule_for(reader).absorbs(reader, graph, accepts[reader.output]) for reader in graph.consumers(name)
-        )
-    return accepts
+def _require_hidden(plan: Plan, allow_clear: Collection[str]) -> None:
+    for axis in plan.clear_axes():
+        if not axis.inherent and axis.where not in allow_clear:
+            raise EncryptionError(
+                f"axis {axis.where} ({axis.size} elements) would stay readable: no key commutes with {axis.reason}",
+                field=axis.where,
+                hint=f"change the model, or accept it with --allow-clear {axis.where}",
+            )
+
+
+def _tensor_key(folding: Folding, name: str) -> TensorKey:
+    plan, carried = folding.plan, folding.of(name)
+    layout = plan.layout(name)
+    vocabulary = plan.vocabulary if name in plan.tokens else None
+    axes = (*layout, vocabulary) if vocabulary is not None else layout
+    shape = plan.graph.shape(name) or ()
+    return TensorKey(
+        shape=tuple(size or 1 for size in shape[1:]),
+        layout=layout,
+        keyring=folding.keyring.only(factor.variable for factor in plan.leaves(axes)),
+        offset=carried.offset,
+        shift=carried.shift,
+        vocabulary=plan.resolve(vocabulary) if vocabulary is not None else None,
+    )
+
+
+def _rounded(values: np.ndarray, name: str) -> np.ndarray:  # type: ignore[type-arg]
+    with np.errstate(over="ignore"):
+        rounded = values.astype(np.float32)
+    if not bool(np.isfinite(rounded).all()):
+        raise EncryptionError(f"constant {name!r} would overflow float32", field=name)
+    return rounded
+

@@ -15,13 +15,22 @@ from rexis.protocol.errors import EncryptionError, MalformedError, UnavailableEr
 try:
     import onnx
     from onnx import numpy_helper
+    from onnx.reference import ReferenceEvaluator
 except ImportError as error:
     raise UnavailableError("compiling a model needs onnx", hint="pip install 'rexis[ee]'") from error
 
 # Opset 7 gave Gemm and Add their NumPy broadcasting; the rules rely on it.
 MIN_OPSET = 7
 _ONNX_DOMAINS = ("", "ai.onnx")
-_RELAYS = ("Identity", "Transpose")  # nodes that only carry a constant from its storage to its user
+_FLOATS = (onnx.TensorProto.FLOAT,)
+_OTHER_FLOATS = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
+# Nodes that carry a constant from where it is stored to where it is used, in another shape.
+_RELAYS = ("Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Flatten")
+# What these give depends on shapes alone.
+_OF_SHAPES = ("Shape", "Size")
+_MAX_EVALUATED = 1 << 16
+
+Shape = tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -31,39 +40,56 @@ class Node:
     name: str
     op: str
     inputs: tuple[str, ...]
-    output: str
+    outputs: tuple[str, ...]
     attributes: Mapping[str, Any] = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"node {self.name!r} ({self.op})"
+
+    @property
+    def output(self) -> str:
+        """The first output."""
+        return self.outputs[0]
+
+    def input(self, position: int) -> str | None:
+        """An optional input; None if it is left out."""
+        return self.inputs[position] or None if position < len(self.inputs) else None
 
     def refuse(self, reason: str, hint: str | None = None) -> EncryptionError:
         """The error for a node that no rule can transform."""
-        return EncryptionError(f"node {self.name!r} ({self.op}): {reason}", field=self.name, hint=hint)
+        return EncryptionError(f"{self}: {reason}", field=self.name, hint=hint)
 
 
 @dataclass(frozen=True)
-class Constant:
-    """A constant as one node sees it.
+class View:
+    """A stored constant as one node sees it, through relays.
 
     Attributes
     ----------
     root
         Name of the stored tensor: an initializer, or the output of a Constant node.
-    value
-        Float64, axes in the order the node sees them.
-    order
-        Axis i of `value` is axis ``order[i]`` of the stored tensor.
+    steps
+        From storage to user: ``("transpose", permutation)`` or ``("reshape", shape before, shape after)``.
     """
 
     root: str
-    value: Floats = field(repr=False)
-    order: tuple[int, ...]
+    steps: tuple[tuple[Any, ...], ...] = ()
 
-    def stored(self, value: Floats) -> Floats:
-        """A new value, with its axes back in the order of storage."""
-        return np.transpose(value, np.argsort(self.order))
+    def seen(self, stored: Floats) -> Floats:
+        """The stored value as the user sees it."""
+        for kind, *how in self.steps:
+            stored = np.transpose(stored, how[0]) if kind == "transpose" else stored.reshape(how[1])
+        return stored
+
+    def stored(self, seen: Floats) -> Floats:
+        """What has to be stored so that the user sees this."""
+        for kind, *how in reversed(self.steps):
+            seen = np.transpose(seen, np.argsort(how[0])) if kind == "transpose" else seen.reshape(how[0])
+        return seen
 
 
 class Graph:
-    """A checked ONNX model with one float32 input ``[batch, d]`` and one float32 output ``[batch, m]``.
+    """A checked ONNX model with one input and one float32 output, whose first axes count records.
 
     Raises
     ------
@@ -76,43 +102,77 @@ class Graph:
     def __init__(self, model: onnx.ModelProto | bytes) -> None:
         self._model = _parsed(model)
         graph = self._model.graph
+        self.opset = max(each.version for each in self._model.opset_import if each.domain in _ONNX_DOMAINS)
         self._tensors = _stored_tensors(graph)
+        self._types, self._shapes = _values(self._model)
         self.nodes = [_node(node, index) for index, node in enumerate(graph.node)]
-        self._shapes = _shapes(self._model)
-        self._constants: dict[str, Constant] = {}
-        for name, tensor in self._tensors.items():
-            array = numpy_helper.to_array(tensor)
-            if array.dtype.kind == "f":
-                self._constants[name] = Constant(name, array.astype(np.float64), tuple(range(array.ndim)))
-        self.computing = [node for node in self.nodes if not self._carries_constant(node)]
         self.input = self._boundary([v for v in graph.input if v.name not in self._tensors], "input")
         self.output = self._boundary(list(graph.output), "output")
+        if self._types[self.output] != onnx.TensorProto.FLOAT:
+            raise EncryptionError(f"the output {self.output!r} is not float32", field="output")
+        self.integers: dict[str, NDArray[Any]] = {}
+        self._views: dict[str, View] = {}
+        for name, tensor in self._tensors.items():
+            if tensor.data_type in _FLOATS:
+                self._views[name] = View(name)
+                self._shapes[name] = tuple(tensor.dims)
+            elif tensor.data_type in _OTHER_FLOATS:
+                kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).name
+                raise EncryptionError(f"constant {name!r} is {kind}, not float32", field=name)
+            else:
+                self.integers[name] = numpy_helper.to_array(tensor)
+                self._shapes[name] = tuple(tensor.dims)
+        self._structural: set[str] = set(self.integers)
+        self._computed: set[str] = {self.input}
+        self.computing = [node for node in self.nodes if self._is_computing(node)]
+        self._consumers: dict[str, list[Node]] = {}
+        for node in self.computing:
+            for name in dict.fromkeys(node.inputs):
+                self._consumers.setdefault(name, []).append(node)
 
-    def constant(self, name: str) -> Constant | None:
-        """The constant of that name, through Identity and Transpose nodes; None for a computed value."""
-        return self._constants.get(name)
-
-    def shape(self, name: str) -> tuple[int | None, ...] | None:
+    def shape(self, name: str) -> Shape | None:
         """Shape of a value, None for open axes; None if it cannot be inferred."""
         return self._shapes.get(name)
 
-    def consumers(self, name: str) -> list[Node]:
-        """Computing nodes that read a value."""
-        return [node for node in self.computing if name in node.inputs]
+    def is_float(self, name: str) -> bool:
+        """Whether a value holds float32."""
+        return name in self._views or self._types.get(name) in _FLOATS
 
-    def uses(self, root: str) -> int:
-        """How many operands of computing nodes come from one stored constant."""
-        seen = (self._constants.get(name) for node in self.computing for name in node.inputs)
-        return sum(1 for constant in seen if constant is not None and constant.root == root)
+    def is_computed(self, name: str) -> bool:
+        """Whether a value depends on the records."""
+        return name in self._computed
+
+    def is_structural(self, name: str) -> bool:
+        """Whether a value is an integer that depends on shapes and constants alone."""
+        return name in self._structural
+
+    def view(self, name: str) -> View | None:
+        """The stored float constant that a name shows; None for anything else."""
+        return self._views.get(name)
+
+    def stored(self, root: str) -> Floats:
+        """A stored constant, float64."""
+        return numpy_helper.to_array(self._tensors[root]).astype(np.float64)
+
+    def seen(self, name: str) -> Floats:
+        """A stored constant as a node sees it, float64."""
+        return self._views[name].seen(self.stored(self._views[name].root))
 
     def roots(self) -> list[str]:
-        """Names of all stored floating-point constants."""
-        return [name for name, constant in self._constants.items() if constant.root == name]
+        """Names of all stored float constants."""
+        return [name for name, view in self._views.items() if view.root == name]
 
-    def dtype(self, root: str) -> np.dtype[Any]:
-        """The dtype a constant is stored in."""
-        found: np.dtype[Any] = numpy_helper.to_array(self._tensors[root]).dtype
-        return found
+    def consumers(self, name: str) -> list[Node]:
+        """Computing nodes that read a value."""
+        return self._consumers.get(name, [])
+
+    def uses(self, name: str) -> int:
+        """How many operands of computing nodes come from the constant that `name` shows. Relays do not count."""
+        root = self._views[name].root
+        views = [view for view in self._views if self._views[view].root == root]
+        return sum(
+            node.inputs.count(view) for view in views for node in self.consumers(view) if node.output not in self._views
+        )
 
     def exchanged(self, values: Mapping[str, NDArray[np.float32]]) -> bytes:
         """The same model with other constants, without doc strings and metadata, as bytes.
@@ -129,32 +189,82 @@ class Graph:
         encoded: bytes = model.SerializeToString(deterministic=True)
         return encoded
 
-    def _carries_constant(self, node: Node) -> bool:
-        """Whether a node only stores or relays a constant; registers what it carries."""
+    def _is_computing(self, node: Node) -> bool:
+        """Whether a node handles values or float constants. Notes what its outputs are."""
         if node.op == "Constant":
-            return True
-        source = self._constants.get(node.inputs[0]) if node.inputs else None
-        if node.op not in _RELAYS or source is None:
             return False
-        axes = tuple(range(source.value.ndim))
-        turn = tuple(node.attributes.get("perm", axes[::-1])) if node.op == "Transpose" else axes
-        order = tuple(source.order[axis] for axis in turn)
-        self._constants[node.output] = Constant(source.root, np.transpose(source.value, turn), order)
-        return True
+        given = [name for name in node.inputs if name]
+        if any(name in self._computed for name in given) and node.op not in _OF_SHAPES:
+            self._computed.update(node.outputs)
+            return True
+        if any(name in self._views for name in given):
+            self._relay(node)
+            return True
+        self._structural.update(node.outputs)
+        self._evaluate(node, given)
+        return False
+
+    def _relay(self, node: Node) -> None:
+        """Note a constant's view behind a relay."""
+        source = self._views.get(node.inputs[0])
+        before, after = self.shape(node.inputs[0]), self.shape(node.output)
+        if node.op not in _RELAYS or source is None or before is None or after is None or None in after:
+            return
+        if node.op == "Transpose":
+            turn = tuple(node.attributes.get("perm", range(len(before))[::-1]))
+            step: tuple[Any, ...] = ("transpose", turn)
+        else:
+            step = ("reshape", before, after)
+        self._views[node.output] = View(source.root, (*source.steps, step))
+
+    def _evaluate(self, node: Node, given: list[str]) -> None:
+        """Compute what depends on constants alone, if it is small: shapes, positions, masks."""
+        if node.op in _OF_SHAPES:
+            shape = self.shape(node.inputs[0])
+            if shape is not None and None not in shape and node.op == "Shape" and not node.attributes:
+                self.integers[node.output] = np.array(shape, dtype=np.int64)
+            return
+        if not all(name in self.integers and self.integers[name].size <= _MAX_EVALUATED for name in given):
+            return
+        inputs = [onnx.helper.make_tensor_value_info(n, _np_type(self.integers[n]), self.integers[n].shape) for n in given]
+        outputs = [onnx.ValueInfoProto(name=name) for name in node.outputs]
+        proto = next(each for each in self._model.graph.node if tuple(each.output) == node.outputs)
+        graph = onnx.helper.make_graph([proto], "structure", inputs, outputs)
+        model = onnx.helper.make_model(graph, opset_imports=self._model.opset_import)
+        try:
+            found = ReferenceEvaluator(model).run(None, {name: self.integers[name] for name in given})
+        except Exception:  # whatever the reference cannot do stays unknown, and is refused where it is needed
+            return
+        for name, value in zip(node.outputs, found, strict=True):
+            self.integers[name] = np.asarray(value)
+            self._shapes[name] = np.shape(value)
 
     def _boundary(self, values: list[onnx.ValueInfoProto], what: str) -> str:
         if len(values) != 1:
             raise EncryptionError(f"the model has {len(values)} {what}s; one is supported", field=what)
         name: str = values[0].name
-        if values[0].type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
-            raise EncryptionError(f"the {what} {name!r} is not float32", field=what)
         shape = self.shape(name)
-        if shape is None or len(shape) != 2 or not shape[1]:
+        if shape is None or len(shape) < 2 or any(not size for size in shape[1:]):
             raise EncryptionError(
-                f"the {what} {name!r} has shape {_written(shape)}; a batch of flat records [batch, n] is supported",
+                f"the {what} {name!r} has shape {written(shape)}; [batch, …] with fixed sizes is supported",
                 field=what,
             )
+        kind = self._types.get(name)
+        if kind in _OTHER_FLOATS:
+            raise EncryptionError(f"the {what} {name!r} is not float32", field=what)
         return name
+
+
+def written(shape: Shape | None) -> str:
+    """A shape for people."""
+    if shape is None:
+        return "unknown"
+    return "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"
+
+
+def _np_type(values: NDArray[Any]) -> int:
+    found: int = onnx.helper.np_dtype_to_tensor_dtype(values.dtype)
+    return found
 
 
 def _parsed(model: onnx.ModelProto | bytes) -> onnx.ModelProto:
@@ -205,23 +315,23 @@ def _node(node: onnx.NodeProto, index: int) -> Node:
     domain = "" if node.domain in _ONNX_DOMAINS else f"{node.domain}."
     name = node.name or (node.output[0] if node.output else f"node {index}")
     attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
-    found = Node(name, domain + node.op_type, tuple(node.input), node.output[0], attributes)
-    if len(node.output) != 1:
-        raise found.refuse(f"{len(node.output)} outputs; one is supported")
-    return found
+    return Node(name, domain + node.op_type, tuple(node.input), tuple(o for o in node.output if o), attributes)
 
 
-def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:
+def _values(model: onnx.ModelProto) -> tuple[dict[str, int], dict[str, Shape]]:
+    """Element types and shapes of all values."""
     try:
-        inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True).graph
+        inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True).graph
     except onnx.shape_inference.InferenceError as error:
         raise MalformedError(f"the shapes of the model contradict each other: {error}", field="model") from error
-    shapes: dict[str, tuple[int | None, ...]] = {}
+    types: dict[str, int] = {}
+    shapes: dict[str, Shape] = {}
     for value in (*inferred.input, *inferred.value_info, *inferred.output):
-        if value.type.tensor_type.HasField("shape"):
-            dims = value.type.tensor_type.shape.dim
-            shapes[value.name] = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in dims)
-    return shapes
+        kind = value.type.tensor_type
+        types[value.name] = kind.elem_type
+        if kind.HasField("shape"):
+            shapes[value.name] = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in kind.shape.dim)
+    return types, shapes
 
 
 def _strip(model: onnx.ModelProto) -> None:
@@ -234,9 +344,3 @@ def _strip(model: onnx.ModelProto) -> None:
         part.ClearField("doc_string")
         if "metadata_props" in part.DESCRIPTOR.fields_by_name:
             part.ClearField("metadata_props")
-
-
-def _written(shape: tuple[int | None, ...] | None) -> str:
-    if shape is None:
-        return "unknown"
-    return "[" + ", ".join("?" if dim is None else str(dim) for dim in shape) + "]"

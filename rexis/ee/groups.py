@@ -1,17 +1,33 @@
-"""The groups that axis keys come from.
+"""The groups that keys of axes come from.
 
-An *axis key* acts on one axis of a tensor: ``x' = K x + offset``, with `K` from a group. Which group an axis may use
-depends on the operators that touch it: `K` must commute with all of them. A dense matrix commutes with linear maps
-only; ReLU leaves permutations with positive scales.
+A key acts on an axis of a tensor as an invertible matrix `K`. Which group `K` may come from depends on the operators
+that touch the axis: `K` must commute with all of them. Each group is a set of :class:`Power`; what several operators
+allow together is the intersection of their sets, so that the lattice of groups is the lattice of these sets:
+
+========================================  ==========================================
+powers                                    group
+========================================  ==========================================
+permute, sign, scale, mix                 invertible, condition number at most 4
+permute, sign, mix                        orthogonal
+permute, mix (with or without scale)      orthogonal, fixing the all-ones vector
+permute, scale, sign                      permutation × scale of either sign
+permute, scale                            permutation × positive scale
+permute, sign                             signed permutation
+permute                                   permutation
+scale, sign / scale / sign                diagonal
+(none)                                    trivial: the axis is in the clear
+========================================  ==========================================
 
 All arithmetic is float64. Keys are immutable, and their text form shows the group and the size, never a value.
 """
 
 from __future__ import annotations
 
-import copy
+import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Self
+from enum import Flag
+from functools import cached_property
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,27 +43,55 @@ SCALE_RANGE = (0.5, 2.0)  # of permutation × scale keys: keeps hidden values wi
 _ROUNDING = 1e-9
 
 
+class Power(Flag):
+    """What a key of an axis may do."""
+
+    PERMUTE = 1
+    SIGN = 2
+    SCALE = 4
+    MIX = 8
+
+
+NONE = Power(0)
+FREE = Power.PERMUTE | Power.SIGN | Power.SCALE | Power.MIX
+ISOMETRY = Power.PERMUTE | Power.SIGN | Power.MIX
+# Maps that keep sums along the axis, and broadcast constants: orthogonal matrices that fix the all-ones vector.
+AVERAGING = Power.PERMUTE | Power.MIX
+MONOMIAL = Power.PERMUTE | Power.SIGN | Power.SCALE
+POSITIVE = Power.PERMUTE | Power.SCALE
+
+
 def draw_offset(stream: SecretStream, size: int) -> Floats:
     """An offset for an axis of `size`, uniform in ±:data:`MAX_OFFSET`."""
     return stream.uniform(-MAX_OFFSET, MAX_OFFSET, size)
 
 
+def group_name(powers: Power, size: int) -> str:
+    """The group that an axis of `size` gets from `powers`, in words."""
+    if Power.MIX in powers and size > 1:
+        if powers == FREE:
+            return "invertible"
+        return "orthogonal" if powers == ISOMETRY else "orthogonal fixing ones"
+    parts = []
+    if Power.PERMUTE in powers and size > 1:
+        parts.append("permutation")
+    if Power.SCALE in powers:
+        parts.append("scale" if Power.SIGN in powers else "positive scale")
+    elif Power.SIGN in powers:
+        parts.append("sign")
+    return " × ".join(parts) or "trivial"
+
+
 class AxisKey(ABC):
-    """One element of a group, acting on an axis of length `size`, and an offset ``float64 [size]``."""
+    """One element of a group, acting on rows of length `size`. Made by :func:`draw` or read from a key file."""
 
-    group: ClassVar[str]
+    kind: ClassVar[str]
 
-    def __init__(self, size: int, offset: Floats | None) -> None:
+    def __init__(self, size: int) -> None:
         self.size = size
-        self.offset = _frozen(np.zeros(size) if offset is None else offset, (size,), "offset")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(size={self.size})"
-
-    @classmethod
-    @abstractmethod
-    def draw(cls, stream: SecretStream, size: int) -> Self:
-        """A fresh element without offset."""
 
     @classmethod
     @abstractmethod
@@ -64,173 +108,216 @@ class AxisKey(ABC):
     def arrays(self) -> dict[str, Floats]:
         """Everything that makes this key, as flat float64 arrays by name. Secret."""
 
-    def moved(self, offset: Floats) -> Self:
-        """The same group element with another offset."""
-        twin = copy.copy(self)
-        twin.offset = _frozen(offset, (self.size,), "offset")
-        return twin
-
     @abstractmethod
-    def _linear(self, rows: Floats) -> Floats:
+    def linear(self, rows: Floats) -> Floats:
         """``K x`` for every row x of ``[…, size]``."""
 
     @abstractmethod
-    def _inverse(self, rows: Floats) -> Floats:
+    def inverse(self, rows: Floats) -> Floats:
         """``K⁻¹ x`` for every row x of ``[…, size]``."""
 
     @abstractmethod
-    def _dual(self, rows: Floats) -> Floats:
-        """``K⁻ᵀ w`` for every row w of ``[…, size]``, so that ``w'·(K x) = w·x``."""
+    def dual(self, rows: Floats) -> Floats:
+        """``K⁻ᵀ w`` for every row w of ``[…, size]``, so that ``(K⁻ᵀ w)·(K x) = w·x``."""
 
-    def apply(self, values: NDArray[Any]) -> Floats:
-        """Encrypt ``[…, size]`` along its last axis."""
-        return self._linear(np.asarray(values, dtype=np.float64)) + self.offset
+    @abstractmethod
+    def inverse_dual(self, rows: Floats) -> Floats:
+        """``Kᵀ w``: undoes :meth:`dual`."""
 
-    def invert(self, values: NDArray[Any]) -> Floats:
-        """Decrypt ``[…, size]`` along its last axis."""
-        return self._inverse(np.asarray(values, dtype=np.float64) - self.offset)
+    @abstractmethod
+    def order(self, rows: Floats) -> Floats:
+        """The permutation alone. A parameter of an elementwise operator moves with its element and is not scaled."""
 
-    def fold_outgoing(self, constant: Floats, axis: int) -> Floats:
-        """Make a constant *produce* values under this key (offset apart): `K` acts on `axis`."""
-        return np.moveaxis(self._linear(np.moveaxis(constant, axis, -1)), -1, axis)
-
-    def fold_incoming(self, constant: Floats, axis: int) -> Floats:
-        """Make a constant *consume* values under this key (offset apart): `K⁻¹` is contracted into `axis`."""
-        return np.moveaxis(self._dual(np.moveaxis(constant, axis, -1)), -1, axis)
+    @abstractmethod
+    def inverse_order(self, rows: Floats) -> Floats:
+        """Undoes :meth:`order`."""
 
     @property
-    def has_offset(self) -> bool:
-        """Whether the offset is more than zero somewhere."""
-        return bool(self.offset.any())
+    @abstractmethod
+    def condition(self) -> float:
+        """Condition number of `K`."""
 
 
-class AffineKey(AxisKey):
-    """``x' = A x + b`` with a dense invertible `A` that is not orthogonal and has condition number 2 to 4.
+class DenseKey(AxisKey):
+    """A dense matrix with a condition number of at most :data:`MAX_CONDITION`."""
 
-    The mean squared row norm of `A` is 1, so that standardised records stay near unit variance (fixed-point circuits
-    have a fixed step). For size 1, `A` is a signed scale.
+    kind = "dense"
 
-    Parameters
-    ----------
-    matrix
-        `A`, ``float64 [size, size]``.
-    offset
-        `b`, ``float64 [size]``.
-    """
-
-    group = "affine"
-
-    def __init__(self, matrix: Floats, offset: Floats | None = None) -> None:
-        size = len(matrix)
-        super().__init__(size, offset)
-        self.matrix = _frozen(matrix, (size, size), "matrix")
-        if not np.linalg.cond(self.matrix) <= MAX_CONDITION + _ROUNDING:
-            raise EncryptionError(f"the matrix of an affine key has a condition number above {MAX_CONDITION:g}")
-        self._inverse_matrix = np.linalg.inv(self.matrix)
-
-    @classmethod
-    def draw(cls, stream: SecretStream, size: int) -> Self:
-        """``U diag(s) Vᵀ`` with independent Haar-random U and V, and log-uniform s."""
-        if size == 1:
-            sign = 1.0 if stream.uniform(0.0, 1.0, 1)[0] < 0.5 else -1.0
-            return cls(sign * _log_uniform(stream, 1).reshape(1, 1))
-        condition = stream.uniform(_MIN_CONDITION, MAX_CONDITION, 1)[0]
-        spread = stream.uniform(0.0, 1.0, size)
-        spread = (spread - spread.min()) / (spread.max() - spread.min())
-        values = np.exp(np.log(condition) * spread)
-        values /= np.sqrt(np.mean(values**2))
-        return cls((_haar(stream, size) * values) @ _haar(stream, size))
+    def __init__(self, matrix: Floats) -> None:
+        super().__init__(len(matrix))
+        self.matrix = _frozen(matrix, (self.size, self.size), "matrix")
 
     @classmethod
     def from_arrays(cls, size: int, arrays: dict[str, Floats]) -> Self:
-        _expect(arrays, "matrix", "offset")
-        return cls(_shaped(arrays["matrix"], (size, size), "matrix"), arrays["offset"])
+        _expect(arrays, "matrix")
+        found = cls(_shaped(arrays["matrix"], (size, size), "matrix"))
+        if not found.condition <= MAX_CONDITION + _ROUNDING:
+            raise EncryptionError(f"the matrix of a dense key has a condition number above {MAX_CONDITION:g}")
+        return found
 
     def arrays(self) -> dict[str, Floats]:
-        return {"matrix": self.matrix.ravel(), "offset": self.offset}
+        return {"matrix": self.matrix.ravel()}
 
-    def _linear(self, rows: Floats) -> Floats:
+    @cached_property
+    def _inverse_matrix(self) -> Floats:
+        return np.linalg.inv(self.matrix)
+
+    @property
+    def condition(self) -> float:
+        return float(np.linalg.cond(self.matrix))
+
+    def linear(self, rows: Floats) -> Floats:
         return rows @ self.matrix.T
 
-    def _inverse(self, rows: Floats) -> Floats:
+    def inverse(self, rows: Floats) -> Floats:
         return rows @ self._inverse_matrix.T
 
-    def _dual(self, rows: Floats) -> Floats:
+    def dual(self, rows: Floats) -> Floats:
         return rows @ self._inverse_matrix
 
+    def inverse_dual(self, rows: Floats) -> Floats:
+        return rows @ self.matrix
 
-class PermutationScaleKey(AxisKey):
-    """``x'[i] = scale[i] · x[permutation[i]] (+ offset[i])`` with positive scales: what commutes with ReLU.
+    def order(self, rows: Floats) -> Floats:
+        raise EncryptionError("a dense key has no order")
+
+    inverse_order = order
+
+
+class MonomialKey(AxisKey):
+    """``x'[i] = factor[i] · x[permutation[i]]``, one factor of either sign for each element.
 
     Parameters
     ----------
     permutation
         ``int64 [size]``.
-    scale
-        ``float64 [size]``, within :data:`SCALE_RANGE`.
-    offset
-        ``float64 [size]``; zero on every axis that a ReLU touches.
+    factor
+        ``float64 [size]``, absolute values within :data:`SCALE_RANGE`.
     """
 
-    group = "permutation-scale"
+    kind = "monomial"
 
-    def __init__(self, permutation: NDArray[np.int64], scale: Floats, offset: Floats | None = None) -> None:
-        size = len(permutation)
-        super().__init__(size, offset)
-        if not np.array_equal(np.sort(permutation), np.arange(size)):
-            raise EncryptionError("a permutation-scale key holds something that is not a permutation")
+    def __init__(self, permutation: NDArray[np.int64], factor: Floats) -> None:
+        super().__init__(len(permutation))
+        if not np.array_equal(np.sort(permutation), np.arange(self.size)):
+            raise EncryptionError("a monomial key holds something that is not a permutation")
         self.permutation = permutation.copy()
         self.permutation.flags.writeable = False
-        self.scale = _frozen(scale, (size,), "scale")
+        self.factor = _frozen(factor, (self.size,), "factor")
         low, high = SCALE_RANGE
-        if not bool(((self.scale >= low - _ROUNDING) & (self.scale <= high + _ROUNDING)).all()):
-            raise EncryptionError(f"a permutation-scale key has a scale outside {low:g} to {high:g}")
-
-    @classmethod
-    def draw(cls, stream: SecretStream, size: int) -> Self:
-        """A uniform permutation and log-uniform scales."""
-        return cls(stream.permutation(size), _log_uniform(stream, size))
+        size = np.abs(self.factor)
+        if not bool(((size >= low - _ROUNDING) & (size <= high + _ROUNDING)).all()):
+            raise EncryptionError(f"a monomial key has a factor outside ±{low:g} to ±{high:g}")
 
     @classmethod
     def from_arrays(cls, size: int, arrays: dict[str, Floats]) -> Self:
-        _expect(arrays, "permutation", "scale", "offset")
+        _expect(arrays, "permutation", "factor")
         order = _shaped(arrays["permutation"], (size,), "permutation")
         if not bool(((order >= 0) & (order < size) & (order == np.floor(order))).all()):
-            raise EncryptionError("a permutation-scale key holds something that is not a permutation")
-        return cls(order.astype(np.int64), arrays["scale"], arrays["offset"])
+            raise EncryptionError("a monomial key holds something that is not a permutation")
+        return cls(order.astype(np.int64), arrays["factor"])
 
     def arrays(self) -> dict[str, Floats]:
-        order = self.permutation.astype(np.float64)
-        return {"permutation": order, "scale": self.scale, "offset": self.offset}
+        return {"permutation": self.permutation.astype(np.float64), "factor": self.factor}
 
-    def _linear(self, rows: Floats) -> Floats:
-        return rows[..., self.permutation] * self.scale
+    @property
+    def condition(self) -> float:
+        size = np.abs(self.factor)
+        return float(size.max() / size.min())
 
-    def _inverse(self, rows: Floats) -> Floats:
+    def linear(self, rows: Floats) -> Floats:
+        return rows[..., self.permutation] * self.factor
+
+    def inverse(self, rows: Floats) -> Floats:
+        return self.inverse_order(rows / self.factor)
+
+    def dual(self, rows: Floats) -> Floats:
+        return rows[..., self.permutation] / self.factor
+
+    def inverse_dual(self, rows: Floats) -> Floats:
+        return self.inverse_order(rows * self.factor)
+
+    def order(self, rows: Floats) -> Floats:
+        return rows[..., self.permutation]
+
+    def inverse_order(self, rows: Floats) -> Floats:
         plain = np.empty_like(rows)
-        plain[..., self.permutation] = rows / self.scale
+        plain[..., self.permutation] = rows
         return plain
 
-    def _dual(self, rows: Floats) -> Floats:
-        return rows[..., self.permutation] / self.scale
+
+KINDS: dict[str, type[AxisKey]] = {kind.kind: kind for kind in (DenseKey, MonomialKey)}
 
 
-Group = type[AxisKey]
-# Strongest first: an axis gets the first group that commutes with every operator on it.
-GROUPS: tuple[Group, ...] = (AffineKey, PermutationScaleKey)
-GROUP_BY_NAME: dict[str, Group] = {group.group: group for group in GROUPS}
+def draw(powers: Power, stream: SecretStream, size: int) -> AxisKey:
+    """A fresh key from the group of `powers`, uniform where the group is compact.
+
+    Invertible keys are ``U diag(s) Vᵀ`` with independent Haar-random U and V, and log-uniform s between condition
+    number 2 and 4. Their mean squared row norm is 1, so that standardised records stay near unit variance
+    (fixed-point circuits have a fixed step).
+    """
+    if Power.MIX in powers and size > 1:
+        if powers == FREE:
+            return DenseKey(_invertible(stream, size))
+        return DenseKey(haar(stream, size) if powers == ISOMETRY else _fixing_ones(stream, size))
+    permuted = Power.PERMUTE in powers and size > 1
+    factor = log_uniform(stream, size) if Power.SCALE in powers else np.ones(size)
+    if Power.SIGN in powers:
+        factor = factor * np.where(stream.uniform(0.0, 1.0, size) < 0.5, -1.0, 1.0)
+    return MonomialKey(stream.permutation(size) if permuted else np.arange(size), factor)
 
 
-def _haar(stream: SecretStream, size: int) -> Floats:
+def key_space(powers: Power, size: int) -> tuple[float, int]:
+    """How many keys there are: bits of the discrete part, and real parameters of the continuous one.
+
+    ``log2(size!)`` bits for a permutation and a bit for each sign; ``size`` parameters for scales, ``n(n-1)/2`` for
+    orthogonal matrices (``(n-1)(n-2)/2`` if they fix a vector), ``n²`` for invertible ones.
+    """
+    if Power.MIX in powers and size > 1:
+        if powers == FREE:
+            return 0.0, size * size
+        free = size if powers == ISOMETRY else size - 1
+        return 0.0, free * (free - 1) // 2
+    bits = math.lgamma(size + 1) / math.log(2) if Power.PERMUTE in powers else 0.0
+    return bits + (size if Power.SIGN in powers else 0), size if Power.SCALE in powers else 0
+
+
+def haar(stream: SecretStream, size: int) -> Floats:
     """A Haar-random orthogonal matrix: QR of a normal matrix, signs fixed (Mezzadri 2007, §5)."""
     q, r = np.linalg.qr(stream.normal(size * size).reshape(size, size))
     fixed: Floats = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)
     return fixed
 
 
-def _log_uniform(stream: SecretStream, size: int) -> Floats:
+def log_uniform(stream: SecretStream, size: int) -> Floats:
+    """Scales, log-uniform in :data:`SCALE_RANGE`."""
     low, high = np.log(SCALE_RANGE)
     return np.exp(stream.uniform(low, high, size))
+
+
+def _invertible(stream: SecretStream, size: int) -> Floats:
+    condition = stream.uniform(_MIN_CONDITION, MAX_CONDITION, 1)[0]
+    spread = stream.uniform(0.0, 1.0, size)
+    spread = (spread - spread.min()) / (spread.max() - spread.min())
+    values = np.exp(np.log(condition) * spread)
+    values /= np.sqrt(np.mean(values**2))
+    matrix: Floats = (haar(stream, size) * values) @ haar(stream, size)
+    return matrix
+
+
+def _fixing_ones(stream: SecretStream, size: int) -> Floats:
+    """Haar-random among the orthogonal matrices with ``K 1 = 1``: a rotation of the complement of the ones vector.
+
+    The Householder reflection H that swaps e₁ and 1/√n carries the one subspace into the other.
+    """
+    v = np.full(size, 1 / np.sqrt(size))
+    v[0] -= 1.0
+    v /= np.linalg.norm(v)
+    inner = np.eye(size)
+    inner[1:, 1:] = haar(stream, size - 1)
+    left = inner - 2.0 * np.outer(v, v @ inner)
+    matrix: Floats = left - 2.0 * np.outer(left @ v, v)
+    return matrix
 
 
 def _frozen(values: Floats, shape: tuple[int, ...], name: str) -> Floats:
@@ -240,7 +327,7 @@ def _frozen(values: Floats, shape: tuple[int, ...], name: str) -> Floats:
 
 
 def _shaped(values: Floats, shape: tuple[int, ...], name: str) -> Floats:
-    if values.size != int(np.prod(shape)) or not bool(np.isfinite(values).all()):
+    if values.size != math.prod(shape) or not bool(np.isfinite(values).all()):
         raise EncryptionError(f"the {name} of an axis key has the wrong length or is not finite")
     return np.asarray(values, dtype=np.float64).reshape(shape)
 

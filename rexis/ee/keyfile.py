@@ -3,101 +3,47 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from pathlib import Path
-from typing import Annotated, Literal
 
-import numpy as np
-from pydantic import Field
 from pyrage import DecryptError
 from pyrage import passphrase as age
 
-from rexis.ee.groups import GROUP_BY_NAME, AxisKey
-from rexis.ee.keys import DATA_SECRET_BYTES, EEKey
-from rexis.protocol.errors import EncryptionError, KeyFileError, MalformedError
-from rexis.protocol.parsing import DigestField, HexBytes, Strict
+from rexis.ee.keyformat import MAX_KEY_BYTES, read_key, write_key
+from rexis.ee.keys import EEKey
+from rexis.files import write_file
+from rexis.protocol.errors import ConflictError, EncryptionError, KeyFileError, MalformedError, RexisError
 
-MAX_KEY_FILE_BYTES = 64 << 20
+MAX_KEY_FILE_BYTES = MAX_KEY_BYTES + (1 << 20)
 _AGE_HEADER = b"age-encryption.org/v1\n"
-_OWNER_ONLY = 0o600
+# age's scrypt stanza (C2SP age.md): N = 2^this, and 1 KiB of memory for each. A file of ours has 17 to 20.
+_MAX_WORK_FACTOR = 21
 
 
-class _AxisDocument(Strict):
-    """An axis key: its group, its length, and the group's arrays as little-endian float64."""
-
-    group: Literal["affine", "permutation-scale"]
-    size: Annotated[int, Field(strict=True, ge=1)]
-    arrays: dict[str, HexBytes]
-
-    @classmethod
-    def of(cls, key: AxisKey) -> _AxisDocument:
-        arrays = {name: array.astype("<f8").tobytes() for name, array in key.arrays().items()}
-        return cls.model_validate({"group": key.group, "size": key.size, "arrays": arrays})
-
-    def key(self) -> AxisKey:
-        if any(len(raw) % 8 for raw in self.arrays.values()):
-            raise EncryptionError("an array of an axis key holds a partial number")
-        arrays = {name: np.frombuffer(raw, dtype="<f8").astype(np.float64) for name, raw in self.arrays.items()}
-        return GROUP_BY_NAME[self.group].from_arrays(self.size, arrays)
-
-
-class _KeyDocument(Strict):
-    """What stands inside the age envelope, version 1."""
-
-    format: Literal["rexis.ee.key"]
-    version: Literal[1]
-    key_id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-    epoch: Annotated[int, Field(strict=True, ge=1)]
-    model_digest: DigestField
-    data_secret: Annotated[HexBytes, Field(min_length=DATA_SECRET_BYTES, max_length=DATA_SECRET_BYTES)]
-    input: _AxisDocument
-    output: _AxisDocument
-    hidden: dict[str, _AxisDocument]
-
-
-def save_key(path: Path, key: EEKey, passphrase: str, *, overwrite: bool = False) -> None:
-    """Write a key file with permissions 0600. It appears at `path` complete or not at all.
+def save_key(path: Path, key: EEKey, passphrase: str) -> None:
+    """Write a key file with permissions 0600. It appears at `path` complete or not at all, and replaces nothing.
 
     Parameters
     ----------
     passphrase
         Stretched by scrypt (about a second); its strength is the file's strength.
-    overwrite
-        Replace a file that is there. Its key is lost.
 
     Raises
     ------
     KeyFileError
-        The passphrase is empty, or something is at `path` and `overwrite` is false, or the folder is not writable.
+        The passphrase is empty, something is at `path`, or the folder is not writable.
+    EncryptionError
+        The key is too large to be read back.
     """
     if not passphrase:
         raise KeyFileError("an empty passphrase protects nothing", field="passphrase")
-    document = _KeyDocument(
-        format="rexis.ee.key",
-        version=1,
-        key_id=key.key_id,
-        epoch=key.epoch,
-        model_digest=key.model_digest,
-        data_secret=key.data_secret,
-        input=_AxisDocument.of(key.input),
-        output=_AxisDocument.of(key.output),
-        hidden={name: _AxisDocument.of(axis) for name, axis in key.hidden.items()},
-    )
-    sealed = age.encrypt(document.to_json(), passphrase)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    sealed = age.encrypt(write_key(key), passphrase)
     try:
-        try:
-            _create(partial, sealed)
-            if not overwrite:
-                _create(path, b"")  # takes the name, or fails if somebody has it
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except FileExistsError:
+        write_file(path, sealed, private=True)
+    except ConflictError:
         raise KeyFileError(f"{path} exists", hint="choose another name; a key that is overwritten is lost") from None
-    except OSError as error:
-        raise KeyFileError(f"cannot write {path}: {error.strerror}") from error
+    except RexisError as error:
+        raise KeyFileError(error.message, hint=error.hint) from None
 
 
 def load_key(path: Path, passphrase: str) -> EEKey:
@@ -111,17 +57,9 @@ def load_key(path: Path, passphrase: str) -> EEKey:
     sealed = _read_private(path)
     if not sealed.startswith(_AGE_HEADER):
         raise KeyFileError(f"{path} is not a rexis key file", hint="it does not start with an age header")
+    _require_bounded_work(sealed, path)
     try:
-        document = _KeyDocument.from_json(age.decrypt(sealed, passphrase), max_bytes=MAX_KEY_FILE_BYTES)
-        return EEKey(
-            key_id=document.key_id,
-            epoch=document.epoch,
-            model_digest=document.model_digest,
-            input=document.input.key(),
-            output=document.output.key(),
-            hidden={name: axis.key() for name, axis in document.hidden.items()},
-            data_secret=document.data_secret,
-        )
+        return read_key(age.decrypt(sealed, passphrase))
     except DecryptError:
         raise KeyFileError(
             f"{path} cannot be decrypted: the passphrase is wrong, or the file is truncated or damaged",
@@ -129,21 +67,26 @@ def load_key(path: Path, passphrase: str) -> EEKey:
         ) from None
     # The causes are dropped on purpose: their context may quote what was decrypted.
     except MalformedError as error:
-        where = f" at {error.field}" if error.field else ""
+        where = f" (fault at {error.field})" if error.field else ""
         raise KeyFileError(
-            f"{path} is an age file, but not a rexis key of version 1 (fault{where})",
-            hint="it may come from another program or a newer rexis",
+            f"{path} is an age file, but not a rexis key of version 2{where}",
+            hint="it may come from another program or another rexis",
         ) from None
     except EncryptionError as error:
         raise KeyFileError(f"{path} holds an invalid key: {error.message}") from None
 
 
-def _create(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _OWNER_ONLY)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+def _require_bounded_work(sealed: bytes, path: Path) -> None:
+    """Refuse a header that would cost hours or gigabytes before the passphrase is even tried."""
+    for line in sealed[:1024].splitlines()[1:]:
+        words = line.split(b" ")
+        if words[:2] == [b"->", b"scrypt"]:
+            if len(words) != 4 or not words[3].isdigit() or int(words[3]) > _MAX_WORK_FACTOR:
+                raise KeyFileError(
+                    f"{path} asks for more than 2^{_MAX_WORK_FACTOR} rounds of scrypt",
+                    hint="this was not written by rexis",
+                )
+            return
 
 
 def _read_private(path: Path) -> bytes:

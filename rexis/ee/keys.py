@@ -1,20 +1,95 @@
-"""The EE key of one encrypted model."""
+"""The EE key of one encrypted model, and the parts of it that different people need."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
 
-from rexis.ee.groups import AxisKey
+import numpy as np
+from numpy.typing import NDArray
+
+from rexis.ee.layout import Axis, Keyring, Layout
+from rexis.ee.stream import Floats
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import KeyFileError
 
 DATA_SECRET_BYTES = 32
 
 
+class KeyPart(StrEnum):
+    """How much of a key a file holds."""
+
+    FULL = "full"
+    # Encrypts records and derives their salts. For the data owner.
+    ENCRYPT = "encrypt"
+    # Decrypts outputs. For the reader of results.
+    DECRYPT = "decrypt"
+
+
+@dataclass(frozen=True, eq=False)
+class TensorKey:
+    """How the records, or the outputs, of a model are encrypted.
+
+    ``encrypted = K (plain − shift) + offset``, or for token ids a permutation of the vocabulary and of their places.
+
+    Attributes
+    ----------
+    shape
+        Of one record, without the batch axis.
+    layout
+        Of a batch of records.
+    keyring
+        The keys that the layout names, and no others.
+    offset, shift
+        Broadcastable to a batch of records; None for 0.
+    vocabulary
+        The axis whose key permutes token ids; None for numbers.
+    """
+
+    shape: tuple[int, ...]
+    layout: Layout
+    keyring: Keyring = field(repr=False)
+    offset: Floats | None = field(default=None, repr=False)
+    shift: Floats | None = field(default=None, repr=False)
+    vocabulary: Axis | None = None
+
+    def apply(self, values: NDArray[Any]) -> Floats:
+        """Encrypt ``[n, …]``."""
+        plain = np.asarray(values, dtype=np.float64)
+        if self.vocabulary is not None:
+            plain = self._looked_up(plain, invert=False)
+        if self.shift is not None:
+            plain = plain - self.shift
+        made = self.keyring.apply(plain, self.layout)
+        return made if self.offset is None else made + self.offset
+
+    def invert(self, values: NDArray[Any]) -> Floats:
+        """Decrypt ``[n, …]``."""
+        made = np.asarray(values, dtype=np.float64)
+        if self.offset is not None:
+            made = made - self.offset
+        plain = self.keyring.apply(made, self.layout, invert=True)
+        if self.shift is not None:
+            plain = plain + self.shift
+        return self._looked_up(plain, invert=True) if self.vocabulary is not None else plain
+
+    @property
+    def tokens(self) -> int | None:
+        """Size of the vocabulary; None for numbers."""
+        return None if self.vocabulary is None else self.keyring.size(self.vocabulary)
+
+    def _looked_up(self, values: Floats, *, invert: bool) -> Floats:
+        assert self.vocabulary is not None and self.tokens is not None  # noqa: S101
+        # The encrypted table's row i is the plain one's row order[i].
+        order = self.keyring.apply(np.arange(self.tokens, dtype=np.float64), (self.vocabulary,)).astype(np.int64)
+        table = order if invert else np.argsort(order)
+        return table[values.astype(np.int64)].astype(np.float64)
+
+
 @dataclass(frozen=True, eq=False)
 class EEKey:
-    """All that is secret about one encrypted model.
+    """What is secret about one encrypted model.
 
     Attributes
     ----------
@@ -24,10 +99,12 @@ class EEKey:
         Key epoch, 1 or more. Public: statements carry it.
     model_digest
         SHA-256 of the *encrypted* model's bytes. Public.
+    part
+        What of the following is here.
     input, output
-        Axis keys of a record and of an output row. The data owner needs these only.
-    hidden
-        Axis keys of the values in between, by tensor name. Decrypts weights, for training.
+        Keys of records and of outputs.
+    keyring, layouts
+        All keys, and where in the stored constants they act. Decrypts weights, for training. Full keys only.
     data_secret
         32 bytes that record salts come from (:func:`rexis.ee.records.record_salts`).
     """
@@ -35,16 +112,29 @@ class EEKey:
     key_id: str
     epoch: int
     model_digest: Digest
-    input: AxisKey = field(repr=False)
-    output: AxisKey = field(repr=False)
-    hidden: Mapping[str, AxisKey] = field(repr=False)
-    data_secret: bytes = field(repr=False)
+    part: KeyPart
+    input: TensorKey | None = field(repr=False)
+    output: TensorKey | None = field(repr=False)
+    keyring: Keyring | None = field(repr=False)
+    layouts: dict[str, Layout] = field(repr=False)
+    data_secret: bytes | None = field(repr=False)
 
-    @property
-    def groups(self) -> dict[str, str]:
-        """Which group each axis got, for example ``{"input": "affine with offset"}``. Not secret."""
-        named = {"input": self.input, "output": self.output, **self.hidden}
-        return {name: key.group + (" with offset" if key.has_offset else "") for name, key in named.items()}
+    def only(self, part: KeyPart) -> EEKey:
+        """The part of a full key that one role needs.
+
+        Raises
+        ------
+        KeyFileError
+            This key is a part itself.
+        """
+        if part == self.part:
+            return self
+        if self.part != KeyPart.FULL:
+            raise KeyFileError(f"a key for {self.part}ing only has no {part} part", hint="the model owner has the full key")
+        bare = replace(self, part=part, keyring=None, layouts={})
+        if part == KeyPart.ENCRYPT:
+            return replace(bare, output=None)
+        return replace(bare, input=None, data_secret=None)
 
     def require(self, *, model_digest: Digest, epoch: int) -> None:
         """Check that this is the key of an encrypted model, before its outputs are decrypted to nonsense.

@@ -1,71 +1,491 @@
-"""Which tensor axes share a key, and from which group each key may come.
+"""Which axes share a key, and from which group each key may come: constraints, and their closure.
 
-Operators state constraints; the plan is their closure. *Joined* axes carry one key (ReLU's output has its input's key).
-*Restricted* axes admit only groups that commute with the operator. A class of joined axes admits what all its members
-admit, and gets the strongest group of that (:data:`rexis.ee.groups.GROUPS`).
+Every axis of every value and constant is a product of variables (:mod:`rexis.ee.layout`). Operators *join* axes (both
+carry one key, or one carries the other's dual or order), *restrict* them (only some groups commute with the operator)
+and *split* them: a reshape into products, a concatenation or slice into sums. The plan keeps the closure of all this as
+it goes (union–find over variables, with the relation between them), so that a layout read at any time is up to date.
+
+When all operators have spoken, :meth:`Plan.keyring` gives each variable the strongest group left, joins variables that
+no operator tells apart into one dense key, and lets keys differ from head to head where nothing forbids it.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from rexis.ee.graph import Graph, Node
-from rexis.ee.groups import GROUPS, AxisKey, Group
+from rexis.ee.groups import FREE, NONE, AxisKey, Power, draw
+from rexis.ee.layout import ORDER, SELF, Axis, Element, Factor, Keyring, Layout
 from rexis.ee.stream import SecretStream
 
+# Variables that are mixed together have at most this many elements: the QR of the key is cubic in it.
+_MAX_JOINT = 4096
+# Heads and the like: a family holds one key for each combination of its index.
+_MAX_FAMILY = 64
 
-class Axis(NamedTuple):
-    """One axis of a value or of a stored constant."""
 
-    tensor: str
-    position: int
+@dataclass(frozen=True)
+class ClearAxis:
+    """A factor whose key is trivial: what can be read there, and why.
+
+    Attributes
+    ----------
+    where
+        The first value and axis that shows it, as ``value/axis``.
+    size
+        Its length.
+    reason
+        The operator that needs it so.
+    inherent
+        It is a position that the operator works on (space, time), not something a key was expected for.
+    """
+
+    where: str
+    size: int
+    reason: str
+    inherent: bool
 
 
 class Plan:
-    """Classes of axes (union–find) with the groups that each class admits."""
+    """The constraints on a graph's keys."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self._parent: dict[Axis, Axis] = {}
-        self._admitted: dict[Axis, frozenset[Group]] = {}
+        self.layouts: dict[str, Layout] = {}
+        self._sizes: list[int | None] = [None]
+        self._powers: list[Power] = [NONE]
+        self._parents: dict[int, tuple[int, int]] = {}
+        self._products: dict[int, Axis] = {}
+        self._sums: dict[int, tuple[Axis, ...]] = {}
+        self._touched: list[tuple[Axis, ...]] = []
+        self._together: list[tuple[Axis, ...]] = []
+        self._reasons: dict[int, str] = {}
+        self._positions: dict[int, str] = {}
+        # Values that the next linear operators see scaled and shifted: see rules.norm.
+        self.gains: set[str] = set()
+        # Token ids, and the axis of the tables that they look up.
+        self.tokens: set[str] = set()
+        self.vocabulary: Axis | None = None
+        # Squares whose sums are all that is read of them.
+        self.squares: set[str] = set()
 
-    def last_axis(self, name: str, node: Node) -> Axis:
-        """The last axis of a value, which carries its key; the axes before it count records and carry none."""
-        shape = self.graph.shape(name)
-        if not shape or shape[-1] is None:
-            raise node.refuse(f"the width of {name!r} is not known", hint="export with static feature axes")
-        return Axis(name, len(shape) - 1)
+    # --- reading ---------------------------------------------------------------------------------------------
 
-    def join(self, first: Axis, second: Axis) -> None:
-        """Both axes carry the same key."""
-        a, b = self._find(first), self._find(second)
-        if a != b:
-            keep, drop = sorted((a, b))  # so that the class's name does not depend on the order of joining
-            self._parent[drop] = keep
-            self._admitted[keep] &= self._admitted.pop(drop)
+    @property
+    def batch(self) -> Axis:
+        """The axis that counts records. It carries no key."""
+        return (Factor(0, SELF),)
 
-    def restrict(self, axis: Axis, groups: frozenset[Group], node: Node) -> None:
-        """Only `groups` commute with `node` on this axis."""
-        root = self._find(axis)
-        self._admitted[root] &= groups
-        if not self._admitted[root]:
-            raise node.refuse("no group of keys commutes with all operators on this axis")
+    def layout(self, name: str) -> Layout:
+        """The layout of a value or constant, up to date."""
+        return tuple(self.resolve(axis) for axis in self.layouts[name])
 
-    def label(self, axis: Axis) -> str:
-        """Name of the axis's class."""
-        root = self._find(axis)
-        return f"{root.tensor}/{root.position}"
+    def resolve(self, axis: Axis) -> Axis:
+        """An axis in terms of variables that are neither joined to another nor a product."""
+        found: list[Factor] = []
+        for factor in axis:
+            variable, action = factor
+            while variable in self._parents:
+                variable, relation = self._parents[variable]
+                action *= relation
+            if variable in self._products:
+                inside = tuple(Factor(each.variable, each.action * action) for each in self._products[variable])
+                found += self.resolve(inside)
+            else:
+                found.append(Factor(variable, action))
+        return tuple(found)
 
-    def draw(self, axis: Axis, size: int, seed: bytes) -> AxisKey:
-        """The class's key, without offset. Deterministic in the seed and the class."""
-        admitted = self._admitted[self._find(axis)]
-        group = next(group for group in GROUPS if group in admitted)
-        return group.draw(SecretStream(seed, f"axis/{self.label(axis)}"), size)
+    def size(self, axis: Axis) -> int | None:
+        """Length of an axis; None if the batch is in it."""
+        sizes = [self._sizes[factor.variable] for factor in axis]
+        return None if None in sizes else math.prod(size for size in sizes if size is not None)
 
-    def _find(self, axis: Axis) -> Axis:
-        if axis not in self._parent:
-            self._parent[axis] = axis
-            self._admitted[axis] = frozenset(GROUPS)
-        while self._parent[axis] != axis:
-            axis = self._parent[axis]
-        return axis
+    def leaves(self, axes: Iterable[Axis]) -> list[Factor]:
+        """All variables of axes, also those inside sums."""
+        found = []
+        for factor in self.resolve(tuple(factor for axis in axes for factor in axis)):
+            if factor.variable in self._sums:
+                inner = self.leaves(self._sums[factor.variable])
+                found += [Factor(each.variable, each.action * factor.action) for each in inner]
+            else:
+                found.append(factor)
+        return found
+
+    def powers(self, axis: Axis) -> Power:
+        """What all variables of an axis may do."""
+        found = FREE
+        for factor in self.leaves([axis]):
+            found &= self._powers[factor.variable]
+        return found
+
+    # --- constraints -----------------------------------------------------------------------------------------
+
+    def fresh(self, size: int, powers: Power = FREE) -> Axis:
+        """A new axis with a key of its own."""
+        self._sizes.append(size)
+        self._powers.append(powers)
+        return (Factor(len(self._sizes) - 1, SELF),)
+
+    def restrict(self, axes: Iterable[Axis], powers: Power, node: Node) -> None:
+        """Only keys with these powers commute with `node`, which treats `axes` together."""
+        axes = tuple(axes)
+        self._touched.append(axes)
+        for factor in self.leaves(axes):
+            self._limit(factor.variable, powers, str(node))
+
+    def keep_together(self, axes: Iterable[Axis]) -> None:
+        """`node` couples what stands along these axes: a key of anything else may not depend on the place there."""
+        self._together.append(tuple(axes))
+
+    def show(self, axes: Iterable[Axis], node: Node, what: str) -> None:
+        """Positions that `node` works on as they are: space, time. They stay visible, and the card says so."""
+        axes = tuple(axes)
+        self.restrict(axes, NONE, node)
+        for factor in self.leaves(axes):
+            self._positions.setdefault(factor.variable, f"{what} of {node}")
+
+    def join(self, first: Axis, second: Axis, node: Node, relation: int = SELF) -> None:
+        """`first` acts as `second` does, or as its dual or its order."""
+        a = list(self.resolve(first))
+        b = [Factor(each.variable, each.action * relation) for each in self.resolve(second)]
+        while a and b:
+            x, y = a.pop(), b.pop()
+            if x.variable == y.variable == 0:
+                continue
+            m, n = self._sizes[x.variable], self._sizes[y.variable]
+            if m is None or n is None:
+                raise node.refuse("the batch axis meets an axis that carries a key", hint="keep the batch axis apart")
+            if m == n:
+                self._unify(x, y, node)
+            elif m == 1:
+                self._limit(x.variable, NONE, str(node))
+                b.append(y)
+            elif n == 1:
+                self._limit(y.variable, NONE, str(node))
+                a.append(x)
+            elif m % n == 0:
+                a += self._split(x, [m // n, n], node)
+                b.append(y)
+            elif n % m == 0:
+                b += self._split(y, [n // m, m], node)
+                a.append(x)
+            else:
+                raise node.refuse(f"axes of {m} and {n} elements cannot carry one key")
+            a, b = list(self.resolve(tuple(a))), list(self.resolve(tuple(b)))
+        for factor in (*a, *b):
+            if self._sizes[factor.variable] != 1:
+                raise node.refuse("axes of different lengths cannot carry one key")
+            self._limit(factor.variable, NONE, str(node))
+
+    def split(self, axis: Axis, sizes: Sequence[int], node: Node) -> list[Axis]:
+        """Cut an axis into a product of axes with these sizes, outer to inner."""
+        rest, found = list(self.resolve(axis)), []
+        for size in reversed(sizes):
+            taken: list[Factor] = []
+            missing = size
+            while missing > 1:
+                if not rest:
+                    raise node.refuse(f"an axis cannot be cut into {list(sizes)}")
+                factor = rest.pop()
+                length = self._sizes[factor.variable]
+                if length is None:
+                    raise node.refuse("the batch axis is cut", hint="keep the batch axis apart")
+                if missing % length == 0:
+                    taken.insert(0, factor)
+                    missing //= length
+                elif length % missing == 0:
+                    rest += self._split(factor, [length // missing, missing], node)
+                else:
+                    raise node.refuse(f"an axis of {length} elements cannot be cut at {missing}")
+            found.insert(0, tuple(taken))
+        for factor in rest:
+            if self._sizes[factor.variable] != 1:
+                raise node.refuse(f"an axis cannot be cut into {list(sizes)}")
+            self._limit(factor.variable, NONE, str(node))
+        return found
+
+    def concatenate(self, axes: Sequence[Axis]) -> Axis:
+        """The axis that has `axes` as its segments."""
+        sizes = [self.size(axis) for axis in axes]
+        (factor,) = self.fresh(sum(size or 0 for size in sizes))
+        self._sums[factor.variable] = tuple(axes)
+        return (factor,)
+
+    def segments(self, axis: Axis, widths: Sequence[int], node: Node) -> list[Axis]:
+        """Cut an axis into a sum of segments of these widths."""
+        resolved = self.resolve(axis)
+        total = self.size(resolved)
+        if total is None:
+            raise node.refuse("the batch axis is cut", hint="keep the batch axis apart")
+        if len(widths) == 1:
+            return [resolved]
+        if not resolved:
+            raise node.refuse("an axis of length 1 is cut")
+        if len(resolved) > 1:
+            return self._cut_product(resolved, widths, node)
+        (factor,) = resolved
+        if factor.variable not in self._sums:
+            powers = self._powers[factor.variable]
+            self._sums[factor.variable] = tuple(self.fresh(width, powers) for width in widths)
+        else:
+            self._refine(factor.variable, widths, node)
+        return self._gather(factor, widths)
+
+    def _cut_product(self, axis: Axis, widths: Sequence[int], node: Node) -> list[Axis]:
+        """Cut across a product's outermost factor, whose places become visible; every part shares the inner keys."""
+        outer, inner = axis[:1], axis[1:]
+        step = self.size(inner) or 1
+        if any(width % step for width in widths):
+            raise node.refuse(f"a cut into {list(widths)} divides axes that carry one key together")
+        parts = self.segments(outer, [width // step for width in widths], node)
+        return [(*part, *inner) for part in parts]
+
+    def _refine(self, variable: int, widths: Sequence[int], node: Node) -> None:
+        """Make every border of `widths` a border between segments of a sum."""
+        borders = set(itertools.accumulate(widths))
+        refined: list[Axis] = []
+        start = 0
+        for segment in self._sums[variable]:
+            width = self.size(self.resolve(segment)) or 1
+            inside = sorted(border - start for border in borders if start < border < start + width)
+            if inside:
+                cuts = [b - a for a, b in itertools.pairwise([0, *inside, width])]
+                refined += self.segments(segment, cuts, node)
+            else:
+                refined.append(segment)
+            start += width
+        self._sums[variable] = tuple(refined)
+
+    def _gather(self, factor: Factor, widths: Sequence[int]) -> list[Axis]:
+        """Segments of a refined sum, gathered to these widths."""
+        parts = iter(self._sums[factor.variable])
+        found: list[Axis] = []
+        for width in widths:
+            taken: list[Axis] = []
+            while sum(self.size(self.resolve(axis)) or 1 for axis in taken) < width:
+                taken.append(next(parts))
+            axis = taken[0] if len(taken) == 1 else self.concatenate(taken)
+            found.append(tuple(Factor(each.variable, each.action * factor.action) for each in axis))
+        return found
+
+    def _split(self, factor: Factor, sizes: list[int], node: Node) -> list[Factor]:
+        if factor.variable in self._sums:
+            raise node.refuse("an axis of joined segments is cut into a product")
+        powers = self._powers[factor.variable]
+        axis = tuple(each for size in sizes for each in self.fresh(size, powers))
+        self._products[factor.variable] = axis
+        for each in axis:
+            if factor.variable in self._reasons:
+                self._reasons[each.variable] = self._reasons[factor.variable]
+            if factor.variable in self._positions:
+                self._positions[each.variable] = self._positions[factor.variable]
+        return [Factor(each.variable, factor.action) for each in axis]
+
+    def _unify(self, x: Factor, y: Factor, node: Node) -> None:
+        if x.variable == y.variable:
+            if x.action != y.action:
+                self._reconcile(x, y, node)
+            return
+        if ORDER in (x.action, y.action):
+            if x.action != ORDER:
+                x, y = y, x
+            # x knows its variable's order only; if y acts with more than an order, it has to be nothing more.
+            self._limit_all(x, Power.PERMUTE | Power.SIGN | Power.SCALE, node)
+            if y.action == ORDER:
+                self._limit_all(y, Power.PERMUTE | Power.SIGN | Power.SCALE, node)
+                self._attach(y.variable, x.variable, SELF, node)
+            else:
+                self._limit_all(y, Power.PERMUTE, node)
+                self._attach(y.variable, x.variable, ORDER, node)
+            return
+        self._attach(y.variable, x.variable, x.action * y.action, node)
+
+    def _attach(self, variable: int, to: int, relation: int, node: Node) -> None:
+        """From here on `variable` is `to`, or its dual or order."""
+        if variable in self._sums and to in self._sums:
+            here = [self.resolve(axis) for axis in self._sums[variable]]
+            there = [self.resolve(axis) for axis in self._sums[to]]
+            widths = _common([self.size(axis) or 1 for axis in here], [self.size(axis) or 1 for axis in there])
+            mine = self.segments((Factor(variable, SELF),), widths, node)
+            theirs = self.segments((Factor(to, SELF),), widths, node)
+            for a, b in zip(mine, theirs, strict=True):
+                self.join(a, b, node, relation)
+            self._parents[variable] = (to, relation)
+            return
+        if variable in self._sums:
+            if relation == ORDER:
+                raise node.refuse("a parameter made of segments meets an axis without")
+            variable, to = to, variable
+        reason = self._reasons.get(variable, str(node))
+        # What follows the order of another is itself an order and nothing more, so it hands on that one power only.
+        allowed = self._powers[variable] | (Power.SIGN | Power.SCALE if relation == ORDER else NONE)
+        self._limit_all(Factor(to, SELF), allowed, node, reason)
+        if variable in self._positions:
+            for factor in self.leaves([(Factor(to, SELF),)]):
+                self._positions.setdefault(factor.variable, self._positions[variable])
+        self._parents[variable] = (to, relation)
+
+    def _reconcile(self, x: Factor, y: Factor, node: Node) -> None:
+        """One variable is asked to act in two ways: both must be the same for every key that is left."""
+        same = Power.PERMUTE if ORDER in (x.action, y.action) else FREE & ~Power.SCALE
+        self._limit_all(x, same, node)
+
+    def _limit_all(self, factor: Factor, powers: Power, node: Node, reason: str | None = None) -> None:
+        for each in self.leaves([(factor,)]):
+            self._limit(each.variable, powers, reason or str(node))
+
+    def _limit(self, variable: int, powers: Power, reason: str) -> None:
+        before = self._powers[variable]
+        self._powers[variable] &= powers
+        if self._powers[variable] == NONE != before:
+            self._reasons[variable] = reason
+
+    # --- the result ------------------------------------------------------------------------------------------
+
+    def clear_axes(self) -> list[ClearAxis]:
+        """Factors longer than 1 whose key is trivial, each once, in the order of the graph."""
+        found: dict[int, ClearAxis] = {}
+        for name, layout in self.layouts.items():
+            for position, axis in enumerate(layout):
+                for factor in self.leaves([axis]):
+                    size = self._sizes[factor.variable]
+                    if factor.variable == 0 or size in (None, 1) or self._powers[factor.variable] != NONE:
+                        continue
+                    position_of = self._positions.get(factor.variable)
+                    found.setdefault(
+                        factor.variable,
+                        ClearAxis(
+                            where=f"{name}/{position}",
+                            size=size or 0,
+                            reason=position_of or self._reasons.get(factor.variable, "its operators"),
+                            inherent=position_of is not None,
+                        ),
+                    )
+        return list(found.values())
+
+    def groups_of(self, name: str) -> list[tuple[int, list[tuple[int, Power]]]]:
+        """For each axis of a value, its position and its variables' sizes and powers."""
+        return [
+            (position, [(self._sizes[f.variable] or 0, self._powers[f.variable]) for f in self.leaves([axis])])
+            for position, axis in enumerate(self.layouts[name])
+            if axis != self.batch
+        ]
+
+    def keyring(self, seed: bytes) -> Keyring:
+        """Keys for all variables, drawn from `seed`."""
+        branches = self._branches()
+        jointly = self._bundles(branches)
+        families = self._families(branches, {member for bundle in jointly for member in bundle[0]})
+        elements = []
+        for members, actions in jointly:
+            size = math.prod(self._sizes[member] or 1 for member in members)
+            elements.append(Element(members, actions, (), (self._draw(members[0], size, seed, 0),)))
+        done = {member for element in elements for member in element.members}
+        for variable in sorted(branches):
+            if variable in done:
+                continue
+            index = families.get(variable, ())
+            count = math.prod(self._sizes[each] or 1 for each in index)
+            size = self._sizes[variable] or 1
+            keys = tuple(self._draw(variable, size, seed, which) for which in range(count))
+            elements.append(Element((variable,), (SELF,), index, keys))
+        sums = {variable: tuple(self.resolve(axis) for axis in parts) for variable, parts in self._sums.items()}
+        return Keyring(dict(enumerate(self._sizes)), sums, tuple(elements))
+
+    def _draw(self, variable: int, size: int, seed: bytes, which: int) -> AxisKey:
+        return draw(self._powers[variable], SecretStream(seed, f"variable/{variable}/{which}"), size)
+
+    def _branches(self) -> _Branches:
+        """For each variable, the factors of every tensor it stands in.
+
+        A tensor with segments counts once for each choice of segments.
+        """
+        found: _Branches = {}
+        for name in self.layouts:
+            for branch in self._expanded([factor for axis in self.layout(name) for factor in axis]):
+                for variable in {factor.variable for factor in branch} - {0}:
+                    found.setdefault(variable, []).append(branch)
+        return found
+
+    def _expanded(self, factors: list[Factor]) -> list[tuple[Factor, ...]]:
+        for place, factor in enumerate(factors):
+            if factor.variable in self._sums:
+                found = []
+                for segment in self._sums[factor.variable]:
+                    inside = [Factor(each.variable, each.action * factor.action) for each in self.resolve(segment)]
+                    found += self._expanded([*factors[:place], *inside, *factors[place + 1 :]])
+                return found
+        return [tuple(factors)]
+
+    def _bundles(self, branches: _Branches) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Variables that may be mixed together: nothing tells them apart, and they stand together everywhere."""
+        touches: dict[int, list[int]] = {}
+        for number, axes in enumerate(self._touched):
+            for factor in self.leaves(axes):
+                touches.setdefault(factor.variable, []).append(number)
+        alike: dict[object, list[int]] = {}
+        first: dict[int, int] = {}
+        for variable, places in branches.items():
+            powers = self._powers[variable]
+            if Power.MIX not in powers:
+                continue
+            first[variable] = _actions(places[0], variable)[0]
+            where = tuple(
+                (id(branch), tuple(action * first[variable] for action in _actions(branch, variable)))
+                for branch in places
+            )
+            alike.setdefault((powers, tuple(touches.get(variable, ())), where), []).append(variable)
+        found = []
+        for members in alike.values():
+            size = math.prod(self._sizes[member] or 1 for member in members)
+            if len(members) > 1 and size <= _MAX_JOINT:
+                actions = tuple(first[member] * first[members[0]] for member in members)
+                found.append((tuple(members), actions))
+        return found
+
+    def _families(self, branches: _Branches, bundled: set[int]) -> dict[int, tuple[int, ...]]:
+        """For each variable, those whose place chooses its key: permuted heads that it never stands without."""
+        together = [{factor.variable for factor in self.leaves(axes)} for axes in self._together]
+        indexing: set[int] = set()
+        found: dict[int, tuple[int, ...]] = {}
+        strongest_first = sorted(branches, key=lambda v: (Power.MIX not in self._powers[v], v))
+        for variable in strongest_first:
+            powers, size = self._powers[variable], self._sizes[variable]
+            if variable in bundled or variable in indexing or powers == NONE or size == 1:
+                continue
+            if any(len(_actions(branch, variable)) > 1 for branch in branches[variable]):
+                continue  # which of its places an index belongs to could not be told
+            once = [{f.variable for f in branch if len(_actions(branch, f.variable)) == 1} for branch in branches[variable]]
+            shared = set.intersection(*once) - {0, variable}
+            index: list[int] = []
+            for other in sorted(shared):
+                if other in bundled or other in found or Power.MIX in self._powers[other]:
+                    continue
+                if self._powers[other] & ~Power.PERMUTE or self._sizes[other] in (None, 1):
+                    continue
+                if any(other in group and variable not in group for group in together):
+                    continue
+                if math.prod(self._sizes[each] or 1 for each in (*index, other)) <= _MAX_FAMILY:
+                    index.append(other)
+            if index:
+                found[variable] = tuple(index)
+                indexing.update(index)
+        return found
+
+
+_Branches = dict[int, list[tuple[Factor, ...]]]
+
+
+def _actions(branch: Iterable[Factor], variable: int) -> tuple[int, ...]:
+    return tuple(factor.action for factor in branch if factor.variable == variable)
+
+
+def _common(first: Sequence[int], second: Sequence[int]) -> list[int]:
+    """Widths of the pieces between all borders of two divisions of one length."""
+    borders = sorted({0, *itertools.accumulate(first), *itertools.accumulate(second)})
+    return [b - a for a, b in itertools.pairwise(borders)]
+
+

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rexis.ee.groups import AxisKey
-from rexis.ee.keys import EEKey
+from rexis.ee.keys import EEKey, TensorKey
 from rexis.protocol.digests import Digest
-from rexis.protocol.errors import TensorError
+from rexis.protocol.errors import KeyFileError, TensorError
 
 _SALT_DOMAIN = b"rexis.salt.v1\0"
 _SALT_BYTES = 32
@@ -23,29 +22,37 @@ def encrypt_records(key: EEKey, records: NDArray[Any]) -> NDArray[np.float32]:
     Parameters
     ----------
     records
-        ``float32`` or ``float64`` ``[n, d]``, standardised as the plain model expects them.
+        ``float32`` or ``float64`` ``[n, …]``, standardised as the plain model expects them; or token ids.
 
     Returns
     -------
     encrypted
-        ``float32 [n, d]``. Deterministic: equal records give equal rows.
+        ``float32 [n, …]``, of the same shape. Deterministic: equal records give equal rows.
 
     Raises
     ------
     TensorError
-        Wrong rank, width or dtype, or values that are not finite (before or after).
+        Wrong shape or dtype, values that are not finite (before or after), token ids outside the vocabulary.
+    KeyFileError
+        A key that only decrypts.
     """
-    return _rounded(key.input.apply(_checked(records, key.input, "records")), "records")
+    if key.input is None:
+        raise KeyFileError("this key only decrypts outputs", hint="records are encrypted with the data owner's key")
+    return _rounded(key.input.apply(_tokens(_checked(records, key.input, "records"), key.input)), "records")
 
 
 def decrypt_outputs(key: EEKey, outputs: NDArray[Any]) -> NDArray[np.float32]:
-    """Undo the output key: encrypted outputs ``[n, m]`` → plain outputs ``float32 [n, m]``.
+    """Undo the output key: encrypted outputs ``[n, …]`` → plain outputs ``float32 [n, …]``.
 
     Raises
     ------
     TensorError
-        Wrong rank, width or dtype, or values that are not finite.
+        Wrong shape or dtype, or values that are not finite.
+    KeyFileError
+        A key that only encrypts.
     """
+    if key.output is None:
+        raise KeyFileError("this key only encrypts records", hint="outputs are decrypted with the result reader's key")
     return _rounded(key.output.invert(_checked(outputs, key.output, "outputs")), "outputs")
 
 
@@ -71,7 +78,11 @@ def record_salts(key: EEKey, records_digest: Digest, count: int) -> NDArray[np.u
     ------
     TensorError
         `count` is negative.
+    KeyFileError
+        A key that only decrypts.
     """
+    if key.data_secret is None:
+        raise KeyFileError("this key only decrypts outputs", hint="salts come from the data owner's key")
     if count < 0:
         raise TensorError("the number of records cannot be negative", field="count")
     keyed = hmac.new(key.data_secret, _SALT_DOMAIN + records_digest, "sha256")
@@ -83,20 +94,29 @@ def record_salts(key: EEKey, records_digest: Digest, count: int) -> NDArray[np.u
     return np.frombuffer(bytes(salts), dtype=np.uint8).reshape(count, _SALT_BYTES)
 
 
-def _checked(values: NDArray[Any], key: AxisKey, what: str) -> NDArray[Any]:
+def _checked(values: NDArray[Any], key: TensorKey, what: str) -> NDArray[Any]:
     if values.dtype not in (np.float32, np.float64):
         raise TensorError(f"dtype {values.dtype} cannot be used", field=what, hint="convert to float32")
-    if values.ndim != 2 or values.shape[1] != key.size:
+    if values.ndim < 1 or values.shape[1:] != key.shape:
         raise TensorError(
             f"shape {list(values.shape)} does not fit the key",
             field=what,
-            hint=f"expected [n, {key.size}]",
+            hint=f"expected [n, {', '.join(str(size) for size in key.shape)}]",
         )
-    finite = np.isfinite(values).all(axis=1)
+    finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
     if not bool(finite.all()):
         row = int(np.argmin(finite))
         raise TensorError(f"row {row} holds NaN or infinity", field=what, hint="remove or impute such values")
     return values
+
+
+def _tokens(records: NDArray[Any], key: TensorKey) -> NDArray[Any]:
+    if key.tokens is not None:
+        good = ((records >= 0) & (records < key.tokens) & (records == np.floor(records))).reshape(len(records), -1)
+        if not bool(good.all()):
+            row = int(np.argmin(good.all(axis=1)))
+            raise TensorError(f"row {row} holds a token outside 0 … {key.tokens - 1}", field="records")
+    return records
 
 
 def _rounded(values: NDArray[np.float64], what: str) -> NDArray[np.float32]:

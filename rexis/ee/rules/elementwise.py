@@ -1,0 +1,272 @@
+"""Operators that act on each element by itself."""
+
+from __future__ import annotations
+
+from rexis.ee.graph import Graph, Node
+from rexis.ee.groups import FREE, MONOMIAL, POSITIVE, Power
+from rexis.ee.layout import ORDER
+from rexis.ee.plan import Plan
+from rexis.ee.rules.base import (
+    Acceptance,
+    Carried,
+    Folding,
+    OffsetMisfit,
+    Rule,
+    broadcast,
+    keyed,
+    layout_of,
+    rule,
+    spread_evenly,
+)
+from rexis.ee.rules.linear import take_up
+
+# f(s x) = s f(x) for s > 0; f(-x) = -f(x); and the rest, which permutations alone commute with.
+_HOMOGENEOUS = ("Relu", "LeakyRelu", "Abs")
+_ODD = ("Tanh", "Erf", "Sin", "Asinh", "Atan", "Softsign", "Sign")
+_ANY = (
+    *("Sigmoid", "HardSigmoid", "HardSwish", "Swish", "Gelu", "Mish", "Elu", "Selu", "Celu", "Softplus", "Clip"),
+    *("Exp", "Log", "Sqrt", "Reciprocal", "Cos", "Floor", "Ceil", "Round", "ThresholdedRelu", "Not", "IsNaN"),
+)
+_POWERS = (
+    dict.fromkeys(_HOMOGENEOUS, POSITIVE)
+    | dict.fromkeys(_ODD, Power.PERMUTE | Power.SIGN)
+    | dict.fromkeys(_ANY, Power.PERMUTE)
+    | {"Neg": FREE}
+)
+
+
+@rule(*_POWERS)
+class UnaryRule(Rule):
+    """``y = f(x)``. Neg is linear, so every key commutes with it."""
+
+    def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
+        layout = layout_of(node.inputs[0], node, plan)
+        for name in node.inputs[1:]:
+            if name and any(plan.size(axis) != 1 for axis in layout_of(name, node, plan)):
+                raise node.refuse(f"its bound {name!r} is not a single number")
+        if _POWERS[node.op] != FREE:
+            plan.restrict(keyed(layout), _POWERS[node.op], node)
+        plan.layouts[node.output] = layout
+
+
+@rule("PRelu")
+class PReluRule(Rule):
+    """A slope for each channel, which moves with it."""
+
+    def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
+        layout, _ = broadcast(node, plan, node.inputs, {node.inputs[1]: ORDER})
+        plan.restrict(keyed(layout), POSITIVE, node)
+        plan.layouts[node.output] = layout
+
+
+@rule("Add", "Sub")
+class AddRule(Rule):
+    """A sum: both operands carry one key. Where one is broadcast, the key must keep constants.
+
+    A bias takes up shifts and offsets; a residual hands them on.
+    """
+
+    def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
+        layout, spread = broadcast(node, plan, node.inputs, {})
+        spread_evenly(node, plan, spread)
+        plan.layouts[node.output] = layout
+        value = self._value(node, plan.graph)
+        if value is not None and value in plan.gains:
+            plan.gains.add(node.output)
+
+    def accepts(self, node: Node, accepts: Acceptance, name: str) -> bool:
+        value = self._value(node, accepts.graph)
+        takes = value == name and self._takes_up(node, accepts.graph)
+        return takes or (self._same_shape(node, accepts.graph) and accepts.of(node.output))
+
+    def takes_gain(self, node: Node, accepts: Acceptance, name: str, *, shifted: bool) -> bool:
+        value = self._value(node, accepts.graph)
+        return (
+            node.op == "Add"
+            and value == name
+            and self._takes_up(node, accepts.graph)
+            and accepts.folds_onwards(node.output, shifted=True)
+        )
+
+    @staticmethod
+    def _value(node: Node, graph: Graph) -> str | None:
+        """The computed operand, if the other one is stored."""
+        computed = [name for name in node.inputs if graph.is_computed(name)]
+        return computed[0] if len(computed) == 1 and len(node.inputs) == 2 else None
+
+    def _bias(self, node: Node, graph: Graph) -> str:
+        return next(name for name in node.inputs if not graph.is_computed(name))
+
+    def _takes_up(self, node: Node, graph: Graph) -> bool:
+        if self._value(node, graph) is None or (node.op == "Sub" and graph.is_computed(node.inputs[1])):
+            return False
+        bias = self._bias(node, graph)
+        shape, full = graph.shape(bias), graph.shape(node.output)
+        fits = bool(shape) and bool(full) and shape[-1] == full[-1]  # type: ignore[index]
+        return fits and graph.view(bias) is not None and graph.uses(bias) == 1
+
+    @staticmethod
+    def _same_shape(node: Node, graph: Graph) -> bool:
+        return all(graph.shape(name) == graph.shape(node.output) for name in node.inputs if graph.is_computed(name))
+
+    def fold(self, node: Node, folding: Folding) -> None:
+        graph = folding.graph
+        value = self._value(node, graph)
+        if value is None:
+            folding.settle(node.output, self._sum(node, folding))
+            return
+        carried = folding.of(value)
+        if carried.gain is not None:
+            folding.settle(node.output, self._shifted(node, folding, carried))
+        elif self._takes_up(node, graph):
+            sign = -1.0 if node.op == "Sub" else 1.0
+            folding.settle(node.output, take_up(node, folding, carried, self._bias(node, graph), node.output, scale=sign))
+        else:
+            folding.settle(node.output, carried)
+
+    def _shifted(self, node: Node, folding: Folding, carried: Carried) -> Carried:
+        """The shift of a normalisation: handed on, and replaced by an offset that means nothing."""
+        bias = self._bias(node, folding.graph)
+        plain = folding.graph.seen(bias)
+        rank = len(folding.graph.shape(node.output) or ())
+        shift = plain.reshape((1,) * (rank - plain.ndim) + plain.shape)
+        drawn = folding.fresh_offset(node.output)
+        fresh = shift * 0.0 if drawn is None else drawn
+        folding.store(node, bias, fresh.reshape(plain.shape))
+        return Carried(carried.gain, shift, None if drawn is None else fresh)
+
+    @staticmethod
+    def _sum(node: Node, folding: Folding) -> Carried:
+        total = Carried()
+        for place, name in enumerate(node.inputs):
+            carried = folding.of(name)
+            if carried.gain is not None:
+                raise OffsetMisfit(f"{node}: input {name!r} carries a gain")
+            sign = -1.0 if node.op == "Sub" and place == 1 else 1.0
+            shift, offset = (
+                theirs if mine is None else mine if theirs is None else mine + theirs
+                for mine, theirs in (
+                    (total.shift, None if carried.shift is None else sign * carried.shift),
+                    (total.offset, None if carried.offset is None else sign * carried.offset),
+                )
+            )
+            total = Carried(None, shift, offset)
+        return total
+
+
+@rule("Mul", "Div")
+class MulRule(Rule):
+    """A product. With a number, everything commutes; with a parameter, what moves and scales elements one by one.
+
+    A parameter along the last axis, where every reader is linear, is a normalisation's gain: it becomes 1 here and goes
+    into the weights behind it, so that dense keys commute. Where one operand has one value for a whole axis, that axis
+    is free.
+    """
+
+    def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
+        graph = plan.graph
+        first, second = node.inputs
+        stored = [name for name in node.inputs if not graph.is_computed(name)]
+        if first == second and graph.is_computed(first) and node.op == "Mul":
+            square(node, plan, first)
+            return
+        if self._gain(node, accepts) is not None and first not in plan.gains:
+            layout = layout_of(first, node, plan)
+            parameter = layout_of(second, node, plan)
+            plan.join(parameter[-1], layout[-1], node)
+            plan.layouts[node.output] = layout
+            plan.gains.add(node.output)
+            return
+        relations = dict.fromkeys(stored, ORDER) if len(stored) == 1 else {}
+        before = {name: layout_of(name, node, plan) for name in node.inputs}
+        layout, _ = broadcast(node, plan, node.inputs, relations)
+        rank = len(layout)
+        for position, axis in enumerate(layout):
+            here = [
+                before[name][place]
+                for name in node.inputs
+                if (place := position - rank + len(before[name])) >= 0 and plan.size(before[name][place]) != 1
+            ]
+            if len(here) == 2 and axis != plan.batch:
+                plan.restrict(keyed([axis]), MONOMIAL if len(stored) == 1 else Power.PERMUTE, node)
+        if node.op == "Div" and graph.is_computed(second):
+            plan.restrict(keyed(before[second]), Power.PERMUTE, node)
+        plan.layouts[node.output] = layout
+
+    @staticmethod
+    def _gain(node: Node, accepts: Acceptance) -> str | None:
+        """The parameter, if this is the gain of a normalisation that its readers take."""
+        graph = accepts.graph
+        first, second = node.inputs
+        shape, full = graph.shape(second), graph.shape(node.output)
+        if node.op != "Mul" or graph.is_computed(second) or not graph.is_computed(first):
+            return None
+        if graph.view(second) is None or graph.uses(second) != 1 or not shape or not full or shape[-1] != full[-1]:
+            return None
+        if shape[-1] == 1 or any(size != 1 for size in shape[:-1]):
+            return None
+        return second if accepts.folds_onwards(node.output, shifted=False) else None
+
+    def fold(self, node: Node, folding: Folding) -> None:
+        if node.output not in folding.plan.gains:
+            super().fold(node, folding)
+            return
+        gain = folding.graph.seen(node.inputs[1])
+        rank = len(folding.graph.shape(node.output) or ())
+        folding.store(node, node.inputs[1], gain * 0.0 + 1.0)
+        folding.settle(node.output, Carried(gain.reshape((1,) * (rank - gain.ndim) + gain.shape), None, None))
+
+
+@rule("Pow")
+class PowRule(Rule):
+    """Powers commute with permutations; squares that are only summed, with isometries."""
+
+    def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
+        exponent = plan.graph.view(node.inputs[1])
+        if exponent is not None and plan.graph.stored(exponent.root).size == 1:
+            if float(plan.graph.stored(exponent.root).reshape(-1)[0]) == 2.0:
+                square(node, plan, node.inputs[0])
+                return
+        elif node.inputs[1] not in plan.graph.integers:
+            raise node.refuse("its exponent is not a single number")
+        elif plan.graph.integers[node.inputs[1]].size == 1 and int(plan.graph.integers[node.inputs[1]].reshape(-1)[0]) == 2:
+            square(node, plan, node.inputs[0])
+            return
+        layout = layout_of(node.inputs[0], node, plan)
+        plan.restrict(keyed(layout), Power.PERMUTE, node)
+        plan.layouts[node.output] = layout
+
+
+def square(node: Node, plan: Plan, name: str) -> None:
+    """Squares of `name`. If all that is read of them is their mean along the last axis, an isometry keeps that."""
+    layout = layout_of(name, node, plan)
+    readers = plan.graph.consumers(node.output)
+    if readers and all(reader.op in ("ReduceMean", "ReduceSum") for reader in readers):
+        plan.squares.add(node.output)
+        plan.restrict(keyed(layout[:-1]), Power.PERMUTE, node)
+    else:
+        plan.restrict(keyed(layout), Power.PERMUTE, node)
+    plan.layouts[node.output] = layout
+
+
+@rule("Max", "Min", "Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "And", "Or", "Where")
+class ChoiceRule(Rule):
+    """Compares or chooses element by element; conditions and parameters move with the elements."""
+
+    def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
+        names = [name for name in node.inputs if name in plan.layouts]
+        unknown = [name for name in node.inputs if name not in plan.layouts and name not in plan.graph.integers]
+        if unknown:
+            raise node.refuse(f"{unknown[0]!r} is neither a value nor a constant")
+        masks = []
+        for name in node.inputs:
+            fixed = plan.graph.integers.get(name)
+            if fixed is not None and fixed.size > 1:
+                masks.append(fixed.shape)
+        layout, _ = broadcast(node, plan, names, {})
+        for shape in masks:
+            for axis, size in zip(reversed(layout), reversed(shape), strict=False):
+                if size > 1:
+                    plan.show([axis], node, "mask")
+        plan.restrict(keyed(layout), Power.PERMUTE, node)
+        plan.layouts[node.output] = layout

@@ -1,0 +1,116 @@
+"""Sums and means over axes, pooling, softmax."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rexis.ee.graph import Graph, Node
+from rexis.ee.groups import AVERAGING, ISOMETRY, POSITIVE, Power
+from rexis.ee.layout import Axis
+from rexis.ee.plan import Plan
+from rexis.ee.rules.base import Acceptance, MovingRule, Rule, keyed, layout_of, rank_of, rule
+from rexis.ee.rules.reshape import axes_of
+from rexis.ee.stream import Floats
+
+
+@rule("ReduceMean", "ReduceSum", "GlobalAveragePool")
+class MeanRule(MovingRule):
+    """``Σ x`` along axes: keys must keep sums there; every other axis passes.
+
+    A sum of squares is what an isometry keeps (:func:`rexis.ee.rules.elementwise.square`).
+    """
+
+    def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
+        layout = layout_of(node.inputs[0], node, plan)
+        axes = reduced(node, plan.graph, len(layout))
+        if 0 in axes and plan.graph.is_computed(node.inputs[0]):
+            raise node.refuse("it sums over the batch axis")
+        for place in axes:
+            squares = node.inputs[0] in plan.squares and axes == [len(layout) - 1]
+            plan.restrict(keyed([layout[place]]), ISOMETRY if squares else AVERAGING, node)
+        plan.layouts[node.output] = without(layout, axes, keep=_keeps(node))
+
+    def accepts(self, node: Node, accepts: Acceptance, name: str) -> bool:
+        return False
+
+    def takes_gain(self, node: Node, accepts: Acceptance, name: str, *, shifted: bool) -> bool:
+        return node.op != "ReduceSum" and super().takes_gain(node, accepts, name, shifted=shifted)
+
+    def keeps_last(self, node: Node, graph: Graph) -> bool:
+        rank = rank_of(node.inputs[0], node, graph)
+        return rank - 1 not in reduced(node, graph, rank)
+
+    def move(self, node: Node, graph: Graph, array: Floats, output: int) -> Floats:
+        axes = tuple(reduced(node, graph, array.ndim))
+        return np.asarray(array.mean(axis=axes, keepdims=_keeps(node)))
+
+
+@rule("ReduceMax", "ReduceMin", "GlobalMaxPool", "ReduceL2")
+class ReduceRule(Rule):
+    """The largest or smallest along axes is found wherever it stands; a norm is kept by isometries."""
+
+    def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
+        layout = layout_of(node.inputs[0], node, plan)
+        axes = reduced(node, plan.graph, len(layout))
+        if 0 in axes:
+            raise node.refuse("it reduces over the batch axis")
+        along = keyed([layout[place] for place in axes])
+        plan.restrict(along, ISOMETRY if node.op == "ReduceL2" else Power.PERMUTE, node)
+        plan.keep_together(along)
+        others = [axis for place, axis in enumerate(layout) if place not in axes]
+        plan.restrict(keyed(others), POSITIVE, node)
+        plan.layouts[node.output] = without(layout, axes, keep=_keeps(node))
+
+
+@rule("AveragePool", "MaxPool")
+class PoolRule(Rule):
+    """Space is shown. Averages commute with every key of the channels, maxima with positive scales."""
+
+    def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
+        layout, shape = layout_of(node.inputs[0], node, plan), plan.graph.shape(node.output)
+        if len(node.outputs) > 1:
+            raise node.refuse("the places of maxima are read")
+        plan.show(layout[2:], node, "space")
+        if node.op == "MaxPool":
+            plan.restrict([layout[1]], POSITIVE, node)
+        space: list[Axis] = []
+        for size in (shape or ())[2:]:
+            if size is None:
+                raise node.refuse("the size of its output is not known", hint="export with static feature axes")
+            axis = plan.fresh(size) if size > 1 else ()
+            plan.show([axis], node, "space")
+            space.append(axis)
+        plan.layouts[node.output] = (*layout[:2], *space)
+
+
+@rule("Softmax", "LogSoftmax")
+class SoftmaxRule(Rule):
+    """Commutes with permutations of what it normalises."""
+
+    def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
+        layout = layout_of(node.inputs[0], node, plan)
+        default = -1 if plan.graph.opset >= 13 else 1
+        axis = int(node.attributes.get("axis", default)) % len(layout)
+        along = layout[axis:] if plan.graph.opset < 13 else layout[axis : axis + 1]
+        plan.restrict(keyed(layout), Power.PERMUTE, node)
+        plan.keep_together(keyed(along))
+        plan.layouts[node.output] = layout
+
+
+def reduced(node: Node, graph: Graph, rank: int) -> list[int]:
+    """The axes that a node reduces."""
+    if node.op.startswith("Global"):
+        return list(range(2, rank))
+    axes = axes_of(node, graph, rank)
+    return list(range(rank)) if axes is None else axes
+
+
+def without(layout: tuple[Axis, ...], axes: list[int], *, keep: bool) -> tuple[Axis, ...]:
+    """A layout with axes reduced to length 1, or gone."""
+    if keep:
+        return tuple(() if place in axes else axis for place, axis in enumerate(layout))
+    return tuple(axis for place, axis in enumerate(layout) if place not in axes)
+
+
+def _keeps(node: Node) -> bool:
+    return node.op.startswith("Global") or bool(node.attributes.get("keepdims", 1))

@@ -1,0 +1,178 @@
+"""Operators that move elements about: reshapes, transposes, axes of length 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+
+from rexis.ee.graph import Graph, Node
+from rexis.ee.groups import AVERAGING
+from rexis.ee.layout import Axis
+from rexis.ee.plan import Plan
+from rexis.ee.rules.base import Acceptance, MovingRule, Rule, layout_of, rank_of, rule
+from rexis.ee.stream import Floats
+
+
+def axes_of(node: Node, graph: Graph, rank: int, *, position: int = 1) -> list[int] | None:
+    """The axes that a node names by attribute or input, counted from the front; None if it names none."""
+    given = node.attributes.get("axes")
+    name = node.input(position)
+    if given is None and name is not None:
+        if name not in graph.integers:
+            raise node.refuse("its axes are computed")
+        given = graph.integers[name].reshape(-1).tolist()
+    return None if given is None else sorted(int(axis) % rank for axis in given)
+
+
+@rule("Identity", "Dropout", "Cast")
+class RelayRule(MovingRule):
+    """The output is the input. A Cast between floating-point types is one too; other casts, see ``select``."""
+
+    keeps_last_axis = True
+
+    def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
+        plan.layouts[node.output] = layout_of(node.inputs[0], node, plan)
+        if node.op == "Cast" and not plan.graph.is_float(node.output) and plan.graph.is_float(node.inputs[0]):
+            if node.output in plan.tokens:
+                return
+            raise node.refuse("it rounds values to integers, which no key commutes with")
+
+    def move(self, node: Node, graph: Graph, array: Floats, output: int) -> Floats:
+        return array
+
+
+@rule("Transpose")
+class TransposeRule(MovingRule):
+    """Axes take their keys along."""
+
+    def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
+        layout = layout_of(node.inputs[0], node, plan)
+        plan.layouts[node.output] = tuple(layout[axis] for axis in self._order(node, len(layout)))
+
+    def keeps_last(self, node: Node, graph: Graph) -> bool:
+        rank = rank_of(node.inputs[0], node, graph)
+        return self._order(node, rank)[-1] == rank - 1
+
+    def move(self, node: Node, graph: Graph, array: Floats, output: int) -> Floats:
+        return np.transpose(array, self._order(node, array.ndim))
+
+    @staticmethod
+    def _order(node: Node, rank: int) -> list[int]:
+        return list(node.attributes.get("perm", range(rank)[::-1]))
+
+
+@rule("Reshape", "Flatten")
+class ReshapeRule(Rule):
+    """Axes are multiplied out and cut again; a key that spans a cut is cut too."""
+
+    def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
+        layout = layout_of(node.inputs[0], node, plan)
+        shape = plan.graph.shape(node.output)
+        if shape is None:
+            raise node.refuse("the shape of its output is not known", hint="export with static feature axes")
+        plan.layouts[node.output] = cut(node, plan, layout, list(shape))
+
+    def accepts(self, node: Node, accepts: Acceptance, name: str) -> bool:
+        return name == node.inputs[0] and accepts.of(node.output)
+
+    def takes_gain(self, node: Node, accepts: Acceptance, name: str, *, shifted: bool) -> bool:
+        shapes = [accepts.graph.shape(each) for each in (node.inputs[0], node.output)]
+        same = shapes[0] is not None and shapes[1] is not None and shapes[0][-1] == shapes[1][-1] is not None
+        return name == node.inputs[0] and same and accepts.folds_onwards(node.output, shifted=shifted)
+
+    def fold(self, node, folding):  # type: ignore[no-untyped-def]
+        graph = folding.graph
+        before, after = graph.shape(node.inputs[0]) or (), graph.shape(node.output) or ()
+
+        def move(array: Floats) -> Floats:
+            if array.shape[-1] == before[-1] == after[-1] and prod(array.shape) == array.shape[-1]:
+                return array.reshape(*(1 for _ in after[:-1]), after[-1])
+            full = np.broadcast_to(array, (1, *(size or 1 for size in before[1:])))
+            return full.reshape([1, *(size or -1 for size in after[1:])])
+
+        folding.settle(node.output, folding.of(node.inputs[0]).moved(move))
+
+
+def cut(node: Node, plan: Plan, layout: Sequence[Axis], shape: list[int | None]) -> tuple[Axis, ...]:
+    """The layout of a reshaped value. At most one axis of the new shape is open: the one with the batch in it."""
+    flat: Axis = tuple(factor for axis in layout for factor in axis)
+    batched = [place for place, factor in enumerate(flat) if factor.variable == 0]
+    if not batched:
+        if None in shape:
+            raise node.refuse("the shape of its output is not known", hint="export with static feature axes")
+        return tuple(plan.split(flat, [size or 1 for size in shape], node))
+    if None not in shape:
+        shape[0] = None  # a model with a fixed batch
+    if shape.count(None) > 1:
+        raise node.refuse("several axes of its output are open", hint="export with one open batch axis")
+    open_at = shape.index(None)
+    before, after = [size or 1 for size in shape[:open_at]], [size or 1 for size in shape[open_at + 1 :]]
+    head, tail = flat[: batched[0]], flat[batched[0] + 1 :]
+    rest = plan.size(tail) or 1
+    kept = rest // prod(after) if rest % prod(after) == 0 else 0
+    lead = plan.size(head) or 1
+    if kept == 0 or lead % prod(before):
+        raise node.refuse("the batch axis is cut", hint="keep the batch axis apart")
+    inner = plan.split(tail, [kept, *after], node)
+    outer = plan.split(head, [*before, lead // prod(before)], node)
+    return (*outer[:-1], (*outer[-1], *plan.batch, *inner[0]), *inner[1:])
+
+
+@rule("Unsqueeze", "Squeeze")
+class LengthOneRule(MovingRule):
+    """Axes of length 1 come and go."""
+
+    def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
+        layout = layout_of(node.inputs[0], node, plan)
+        axes = self._axes(node, plan.graph)
+        if node.op == "Squeeze":
+            for axis in axes:
+                if plan.size(layout[axis]) != 1:
+                    raise node.refuse(f"axis {axis} is longer than 1")
+                plan.restrict([layout[axis]], AVERAGING & ~AVERAGING, node)
+            plan.layouts[node.output] = tuple(axis for place, axis in enumerate(layout) if place not in axes)
+        else:
+            result: list[Axis] = list(layout)
+            for axis in axes:
+                result.insert(axis, ())
+            plan.layouts[node.output] = tuple(result)
+
+    def keeps_last(self, node: Node, graph: Graph) -> bool:
+        rank = rank_of(node.inputs[0] if node.op == "Squeeze" else node.output, node, graph)
+        return rank - 1 not in self._axes(node, graph)
+
+    def move(self, node: Node, graph: Graph, array: Floats, output: int) -> Floats:
+        axes = tuple(self._axes(node, graph))
+        return np.squeeze(array, axes) if node.op == "Squeeze" else np.expand_dims(array, axes)
+
+    @staticmethod
+    def _axes(node: Node, graph: Graph) -> list[int]:
+        squeezing = node.op == "Squeeze"
+        rank = rank_of(node.inputs[0] if squeezing else node.output, node, graph)
+        axes = axes_of(node, graph, rank)
+        if axes is None:
+            axes = [place for place, size in enumerate(graph.shape(node.inputs[0]) or ()) if size == 1]
+        return axes
+
+
+@rule("Expand")
+class ExpandRule(Rule):
+    """Repeats a value along axes of length 1: what is repeated must stay so."""
+
+    def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
+        layout, shape = layout_of(node.inputs[0], node, plan), plan.graph.shape(node.output)
+        if shape is None:
+            raise node.refuse("the shape of its output is not known", hint="export with static feature axes")
+        result: list[Axis] = []
+        for place, size in enumerate(shape):
+            at = place - len(shape) + len(layout)
+            axis = layout[at] if at >= 0 else ()
+            if size == 1 or plan.size(axis) != 1:
+                result.append(axis)
+            elif size is None:
+                result.append(plan.batch)
+            else:
+                result.append(plan.fresh(size, AVERAGING))
+        plan.layouts[node.output] = tuple(result)
