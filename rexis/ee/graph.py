@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rexis.ee.shapes import OF_SHAPES, Shape, infer
 from rexis.ee.stream import Floats
 from rexis.protocol.errors import EncryptionError, MalformedError, UnavailableError
 
 try:
     import onnx
     from onnx import numpy_helper
-    from onnx.reference import ReferenceEvaluator
 except ImportError as error:
     raise UnavailableError("compiling a model needs onnx", hint="pip install 'rexis[ee]'") from error
 
@@ -26,11 +26,6 @@ _FLOATS = (onnx.TensorProto.FLOAT,)
 _OTHER_FLOATS = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
 # Nodes that carry a constant from where it is stored to where it is used, in another shape.
 _RELAYS = ("Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Flatten")
-# What these give depends on shapes alone.
-_OF_SHAPES = ("Shape", "Size")
-_MAX_EVALUATED = 1 << 16
-
-Shape = tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -104,13 +99,13 @@ class Graph:
         graph = self._model.graph
         self.opset = max(each.version for each in self._model.opset_import if each.domain in _ONNX_DOMAINS)
         self._tensors = _stored_tensors(graph)
-        self._types, self._shapes = _values(self._model)
+        self._types, shapes, self.integers = infer(self._model)
+        self._shapes: dict[str, Shape | None] = dict(shapes)
         self.nodes = [_node(node, index) for index, node in enumerate(graph.node)]
         self.input = self._boundary([v for v in graph.input if v.name not in self._tensors], "input")
         self.output = self._boundary(list(graph.output), "output")
         if self._types[self.output] != onnx.TensorProto.FLOAT:
             raise EncryptionError(f"the output {self.output!r} is not float32", field="output")
-        self.integers: dict[str, NDArray[Any]] = {}
         self._views: dict[str, View] = {}
         for name, tensor in self._tensors.items():
             if tensor.data_type in _FLOATS:
@@ -124,6 +119,7 @@ class Graph:
                 self._shapes[name] = tuple(tensor.dims)
         self._structural: set[str] = set(self.integers)
         self._computed: set[str] = {self.input}
+        self._derived: set[str] = set()
         self.computing = [node for node in self.nodes if self._is_computing(node)]
         self._consumers: dict[str, list[Node]] = {}
         for node in self.computing:
@@ -194,14 +190,14 @@ class Graph:
         if node.op == "Constant":
             return False
         given = [name for name in node.inputs if name]
-        if any(name in self._computed for name in given) and node.op not in _OF_SHAPES:
+        if any(name in self._computed for name in given) and node.op not in OF_SHAPES:
             self._computed.update(node.outputs)
             return True
-        if any(name in self._views for name in given):
+        if any(name in self._views or name in self._derived for name in given) and node.output not in self.integers:
             self._relay(node)
+            self._derived.update(node.outputs)
             return True
         self._structural.update(node.outputs)
-        self._evaluate(node, given)
         return False
 
     def _relay(self, node: Node) -> None:
@@ -216,28 +212,6 @@ class Graph:
         else:
             step = ("reshape", before, after)
         self._views[node.output] = View(source.root, (*source.steps, step))
-
-    def _evaluate(self, node: Node, given: list[str]) -> None:
-        """Compute what depends on constants alone, if it is small: shapes, positions, masks."""
-        if node.op in _OF_SHAPES:
-            shape = self.shape(node.inputs[0])
-            if shape is not None and None not in shape and node.op == "Shape" and not node.attributes:
-                self.integers[node.output] = np.array(shape, dtype=np.int64)
-            return
-        if not all(name in self.integers and self.integers[name].size <= _MAX_EVALUATED for name in given):
-            return
-        inputs = [onnx.helper.make_tensor_value_info(n, _np_type(self.integers[n]), self.integers[n].shape) for n in given]
-        outputs = [onnx.ValueInfoProto(name=name) for name in node.outputs]
-        proto = next(each for each in self._model.graph.node if tuple(each.output) == node.outputs)
-        graph = onnx.helper.make_graph([proto], "structure", inputs, outputs)
-        model = onnx.helper.make_model(graph, opset_imports=self._model.opset_import)
-        try:
-            found = ReferenceEvaluator(model).run(None, {name: self.integers[name] for name in given})
-        except Exception:  # whatever the reference cannot do stays unknown, and is refused where it is needed
-            return
-        for name, value in zip(node.outputs, found, strict=True):
-            self.integers[name] = np.asarray(value)
-            self._shapes[name] = np.shape(value)
 
     def _boundary(self, values: list[onnx.ValueInfoProto], what: str) -> str:
         if len(values) != 1:
@@ -260,11 +234,6 @@ def written(shape: Shape | None) -> str:
     if shape is None:
         return "unknown"
     return "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"
-
-
-def _np_type(values: NDArray[Any]) -> int:
-    found: int = onnx.helper.np_dtype_to_tensor_dtype(values.dtype)
-    return found
 
 
 def _parsed(model: onnx.ModelProto | bytes) -> onnx.ModelProto:
@@ -316,22 +285,6 @@ def _node(node: onnx.NodeProto, index: int) -> Node:
     name = node.name or (node.output[0] if node.output else f"node {index}")
     attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
     return Node(name, domain + node.op_type, tuple(node.input), tuple(o for o in node.output if o), attributes)
-
-
-def _values(model: onnx.ModelProto) -> tuple[dict[str, int], dict[str, Shape]]:
-    """Element types and shapes of all values."""
-    try:
-        inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True).graph
-    except onnx.shape_inference.InferenceError as error:
-        raise MalformedError(f"the shapes of the model contradict each other: {error}", field="model") from error
-    types: dict[str, int] = {}
-    shapes: dict[str, Shape] = {}
-    for value in (*inferred.input, *inferred.value_info, *inferred.output):
-        kind = value.type.tensor_type
-        types[value.name] = kind.elem_type
-        if kind.HasField("shape"):
-            shapes[value.name] = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in kind.shape.dim)
-    return types, shapes
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -245,6 +245,10 @@ def rule_for(node: Node) -> Rule:
 
 def layout_of(name: str, node: Node, plan: Plan) -> Layout:
     """The layout of a value or float constant that a node reads."""
+    fixed = plan.graph.integers.get(name)
+    if name not in plan.layouts and fixed is not None:
+        plan.layouts[name] = tuple(plan.fresh(size) if size > 1 else () for size in fixed.shape)
+        plan.show([axis for axis in plan.layouts[name] if axis], node, "positions in a constant")
     if name not in plan.layouts:
         raise node.refuse(f"{name!r} is neither a value nor a float constant", hint="export with static shapes")
     return plan.layout(name)
@@ -320,8 +324,3 @@ def spread_evenly(node: Node, plan: Plan, spread: Sequence[Axis]) -> None:
     """What is the same along these axes must stay so: keys that keep constants."""
     for axis in spread:
         plan.restrict([axis], AVERAGING, node)
-
-
-def without_gain(carried: Carried) -> Carried:
-    """The offset alone."""
-    return replace(carried, gain=None, shift=None)

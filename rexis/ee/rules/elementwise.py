@@ -254,19 +254,6 @@ class ChoiceRule(Rule):
     """Compares or chooses element by element; conditions and parameters move with the elements."""
 
     def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
-        names = [name for name in node.inputs if name in plan.layouts]
-        unknown = [name for name in node.inputs if name not in plan.layouts and name not in plan.graph.integers]
-        if unknown:
-            raise node.refuse(f"{unknown[0]!r} is neither a value nor a constant")
-        masks = []
-        for name in node.inputs:
-            fixed = plan.graph.integers.get(name)
-            if fixed is not None and fixed.size > 1:
-                masks.append(fixed.shape)
-        layout, _ = broadcast(node, plan, names, {})
-        for shape in masks:
-            for axis, size in zip(reversed(layout), reversed(shape), strict=False):
-                if size > 1:
-                    plan.show([axis], node, "mask")
+        layout, _ = broadcast(node, plan, node.inputs, {})
         plan.restrict(keyed(layout), Power.PERMUTE, node)
         plan.layouts[node.output] = layout

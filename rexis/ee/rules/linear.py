@@ -19,7 +19,6 @@ from rexis.ee.rules.base import (
     Rule,
     layout_of,
     rule,
-    without_gain,
 )
 from rexis.ee.stream import Floats
 
@@ -48,6 +47,9 @@ class MatMulRule(Rule):
                 plan.join(here[1], here[0], node)
                 plan.restrict([axis for axis in here if axis != plan.batch], Power.PERMUTE, node)
             outer.append(here[0] if here else ())
+            for layout in (left, right):
+                if (place := position - count + len(layout) - 2) >= 0 and plan.size(layout[place]) == 1:
+                    plan.restrict([layout[place]], NONE, node)
         plan.layouts[node.output] = (*outer, left[-2], right[-1])
 
     def accepts(self, node: Node, accepts: Acceptance, name: str) -> bool:
@@ -93,7 +95,6 @@ def take_up(node: Node, folding: Folding, carried: Carried, bias: str, output: s
     scale
         What the operator multiplies the bias with.
     """
-    carried = without_gain(carried)
     fresh = folding.fresh_offset(output)
     if not folding.private(bias):
         return carried
@@ -143,8 +144,10 @@ class GemmRule(Rule):
                 plan.join(layout[-1], weight[out], node)
             else:
                 plan.restrict([weight[out]], AVERAGING, node)
-            if len(layout) > 1 and plan.size(layout[0]) != 1:
-                raise node.refuse(f"the bias {bias!r} differs from record to record", hint="store one row")
+            if len(layout) > 1:
+                if plan.size(layout[0]) != 1:
+                    raise node.refuse(f"the bias {bias!r} differs from record to record", hint="store one row")
+                plan.restrict([layout[0]], NONE, node)
 
     def accepts(self, node: Node, accepts: Acceptance, name: str) -> bool:
         graph, bias = accepts.graph, node.input(2)
@@ -218,6 +221,7 @@ class ConvRule(Rule):
             # Depthwise: a weight for each channel, which moves with it and is not scaled.
             plan.restrict([incoming], MONOMIAL, node)
             plan.join(weight[0], incoming, node, ORDER)
+            plan.restrict([weight[1]], NONE, node)
             return incoming
         if outward:
             raise node.refuse("a grouped ConvTranspose is not supported", hint="use groups=1")

@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from rexis.ee.graph import Graph, Node
-from rexis.ee.groups import AVERAGING
+from rexis.ee.groups import AVERAGING, NONE
 from rexis.ee.layout import Axis
 from rexis.ee.plan import Plan
 from rexis.ee.rules.base import Acceptance, MovingRule, Rule, layout_of, rank_of, rule
@@ -131,7 +131,7 @@ class LengthOneRule(MovingRule):
             for axis in axes:
                 if plan.size(layout[axis]) != 1:
                     raise node.refuse(f"axis {axis} is longer than 1")
-                plan.restrict([layout[axis]], AVERAGING & ~AVERAGING, node)
+                plan.restrict([layout[axis]], NONE, node)
             plan.layouts[node.output] = tuple(axis for place, axis in enumerate(layout) if place not in axes)
         else:
             result: list[Axis] = list(layout)
@@ -172,7 +172,9 @@ class ExpandRule(Rule):
             if size == 1 or plan.size(axis) != 1:
                 result.append(axis)
             elif size is None:
+                plan.restrict([axis], NONE, node)
                 result.append(plan.batch)
             else:
+                plan.restrict([axis], NONE, node)
                 result.append(plan.fresh(size, AVERAGING))
         plan.layouts[node.output] = tuple(result)

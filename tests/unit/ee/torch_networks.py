@@ -1,0 +1,292 @@
+"""Small networks of every kind that the compiler claims, as torch modules, and their export to ONNX."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with separate projections; optionally causal, rotary, or with shared keys and values."""
+
+    def __init__(
+        self, width: int, heads: int, *, causal: bool = False, rotary: int = 0, bias: bool = True, shared: bool = False
+    ) -> None:
+        super().__init__()
+        self.heads, self.size, self.causal, self.shared = heads, width // heads, causal, shared
+        small = self.size if shared else width
+        self.q, self.k, self.v, self.out = (
+            nn.Linear(width, wide, bias=bias) for wide in (width, small, small, width)
+        )
+        if rotary:
+            angles = torch.arange(rotary)[:, None] / 100 ** (torch.arange(self.size // 2) * 2 / self.size)[None]
+            self.register_buffer("cos", torch.cat([angles, angles], -1).cos())
+            self.register_buffer("sin", torch.cat([angles, angles], -1).sin())
+        self.rotary = rotary
+
+    def turned(self, x: Tensor) -> Tensor:
+        if not self.rotary:
+            return x
+        half = self.size // 2
+        return x * self.cos + torch.cat([-x[..., half:], x[..., :half]], -1) * self.sin
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, tokens, width = x.shape
+        q = self.q(x).view(-1, tokens, self.heads, self.size).transpose(1, 2)
+        few = 1 if self.shared else self.heads
+        k, v = (each(x).view(-1, tokens, few, self.size).transpose(1, 2) for each in (self.k, self.v))
+        scores = self.turned(q) @ self.turned(k).transpose(-1, -2) / math.sqrt(self.size)
+        if self.causal:
+            scores = scores + torch.full((tokens, tokens), -1e4).triu(1)
+        mixed = scores.softmax(-1) @ v
+        return self.out(mixed.transpose(1, 2).reshape(-1, tokens, width))
+
+
+class RMSNorm(nn.Module):
+    """Root mean square normalisation, written out."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(width) + 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * self.weight
+
+
+class WrittenLayerNorm(nn.Module):
+    """Layer normalisation, written out."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.rand(width) + 0.5), nn.Parameter(torch.randn(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        return centred / (centred.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt() * self.weight + self.bias
+
+
+class Gated(nn.Module):
+    """SwiGLU."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.gate, self.up, self.down = nn.Linear(width, hidden), nn.Linear(width, hidden), nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(functional.silu(self.gate(x)) * self.up(x))
+
+
+class Block(nn.Module):
+    """A pre-normalised transformer block."""
+
+    def __init__(self, width: int, mixer: nn.Module, norm: Callable[[int], nn.Module], inner: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second, self.mixer, self.inner = norm(width), norm(width), mixer, inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.mixer(self.first(x))
+        return x + self.inner(self.second(x))
+
+
+class PostBlock(Block):
+    """A post-normalised one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x + self.mixer(x))
+        return self.second(x + self.inner(x))
+
+
+def mlp(width: int, hidden: int, activation: nn.Module | None = None) -> nn.Module:
+    return nn.Sequential(nn.Linear(width, hidden), activation or nn.GELU(), nn.Linear(hidden, width))
+
+
+class Sequence(nn.Module):
+    """Features of tokens → positions → blocks → norm → mean → classes."""
+
+    def __init__(self, features: int, tokens: int, width: int, blocks: list[nn.Module], norm: nn.Module | None) -> None:
+        super().__init__()
+        self.embed, self.place = nn.Linear(features, width), nn.Parameter(torch.randn(tokens, width) * 0.1)
+        self.blocks, self.norm, self.head = nn.Sequential(*blocks), norm or nn.Identity(), nn.Linear(width, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.blocks(self.embed(x) + self.place)).mean(1))
+
+
+class ViT(nn.Module):
+    """Patch stem, class token, blocks, head on the class token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 4, 4)
+        self.token, self.place = nn.Parameter(torch.randn(1, 1, 16)), nn.Parameter(torch.randn(1, 17, 16))
+        self.blocks = nn.Sequential(*(Block(16, Attention(16, 4), nn.LayerNorm, mlp(16, 32)) for _ in range(2)))
+        self.norm, self.head = nn.LayerNorm(16), nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.place
+        return self.head(self.norm(self.blocks(x))[:, 0])
+
+
+class Tokens(nn.Module):
+    """Token ids, as float32 numbers, through an embedding."""
+
+    def __init__(self, *, causal: bool = False) -> None:
+        super().__init__()
+        self.embed, self.place = nn.Embedding(20, 16), nn.Parameter(torch.randn(12, 16))
+        self.block = Block(16, Attention(16, 4, causal=causal), nn.LayerNorm, mlp(16, 32))
+        self.norm, self.head = nn.LayerNorm(16), nn.Linear(16, 2)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(self.norm(self.block(self.embed(ids.long()) + self.place)).mean(1))
+
+
+class Graph(nn.Module):
+    """Two rounds of mean aggregation; the adjacency is constant, or the last columns of each record."""
+
+    def __init__(self, *, constant: bool) -> None:
+        super().__init__()
+        if constant:
+            self.register_buffer("near", torch.rand(6, 6))
+        self.constant = constant
+        self.first, self.second, self.head = nn.Linear(5, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        near, x = (self.near, x) if self.constant else (x[..., 5:], x[..., :5])
+        x = torch.relu(self.first(near @ x))
+        x = torch.relu(self.second(near @ x) + x)
+        return self.head(x.mean(1))
+
+
+class Residual2d(nn.Module):
+    """Convolutions with batch normalisation and a skip."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+        self.body = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 1))
+        self.depth = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.grouped = nn.Conv2d(8, 8, 3, padding=1, groups=2)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = torch.relu(x + self.body(x))
+        x = functional.max_pool2d(torch.relu(self.grouped(self.depth(x))), 2)
+        return self.head(functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+class Fused(nn.Module):
+    """Query, key and value from one projection, cut by chunk or by view."""
+
+    def __init__(self, *, view: bool) -> None:
+        super().__init__()
+        self.view, self.qkv, self.out = view, nn.Linear(16, 48), nn.Linear(16, 16)
+        self.norm, self.head = nn.LayerNorm(16), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = self.qkv(self.norm(x))
+        if self.view:
+            q, k, v = made.view(-1, 7, 3, 4, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        else:
+            q, k, v = (each.view(-1, 7, 4, 4).transpose(1, 2) for each in made.chunk(3, -1))
+        mixed = (q @ k.transpose(-1, -2) / 2).softmax(-1) @ v
+        return self.head((x + self.out(mixed.transpose(1, 2).reshape(-1, 7, 16))).mean(1))
+
+
+def encoder(**options: object) -> nn.Module:
+    """torch's own encoder layer."""
+    layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True, dropout=0.0, **options)  # type: ignore[arg-type]
+    return nn.Sequential(nn.Linear(5, 16), layer, Mean(), nn.Linear(16, 3))
+
+
+class Mean(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(1)
+
+
+def conv1d() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv1d(2, 8, 5, stride=2, padding=2), nn.GELU(), nn.Conv1d(8, 8, 3), nn.SiLU(), nn.AvgPool1d(2),
+        nn.Flatten(), nn.Linear(8 * 7, 4),
+    )  # fmt: skip
+
+
+def patch3d() -> nn.Module:
+    return nn.Sequential(nn.Conv3d(1, 16, 4, 4), nn.ReLU(), nn.Conv3d(16, 8, 1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+
+
+def autoencoder() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 2, 2), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.Tanh(), nn.ConvTranspose2d(4, 8, 2, 2), nn.ReLU(),
+        nn.Conv2d(8, 1, 1),
+    )  # fmt: skip
+
+
+def block(**options: object) -> nn.Module:
+    return Block(16, Attention(16, 4, **options), nn.LayerNorm, mlp(16, 32))  # type: ignore[arg-type]
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "mlp with layer norm": (lambda: nn.Sequential(nn.Linear(9, 16), nn.LayerNorm(16), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 2)), (9,)),
+    "activations": (
+        lambda: nn.Sequential(*(m for a in (nn.Sigmoid(), nn.Tanh(), nn.SiLU(), nn.GELU("tanh"), nn.PReLU(8), nn.LeakyReLU(), nn.Hardswish(), nn.Softplus(), nn.ELU()) for m in (nn.Linear(8, 8), a)), nn.Linear(8, 1)),
+        (8,),
+    ),
+    "softmax at the end": (lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4), nn.Softmax(-1)), (6,)),
+    "transformer": (lambda: Sequence(5, 7, 16, [block(), block()], nn.LayerNorm(16)), (7, 5)),
+    "transformer without bias": (lambda: Sequence(5, 7, 16, [block(bias=False)], None), (7, 5)),
+    "causal": (lambda: Sequence(5, 7, 16, [block(causal=True)], None), (7, 5)),
+    "rotary": (lambda: Sequence(5, 7, 16, [block(rotary=7)], None), (7, 5)),
+    "shared keys and values": (lambda: Sequence(5, 7, 16, [block(shared=True)], None), (7, 5)),
+    "llama": (lambda: Sequence(5, 7, 16, [Block(16, Attention(16, 4, bias=False, rotary=7), RMSNorm, Gated(16, 24)) for _ in range(2)], RMSNorm(16)), (7, 5)),
+    "written norms": (lambda: Sequence(5, 7, 16, [Block(16, Attention(16, 4), WrittenLayerNorm, mlp(16, 32))], WrittenLayerNorm(16)), (7, 5)),
+    "post-norm": (lambda: Sequence(5, 7, 16, [PostBlock(16, Attention(16, 4), nn.LayerNorm, mlp(16, 32))], None), (7, 5)),
+    "fused by chunk": (lambda: Fused(view=False), (7, 16)),
+    "fused by view": (lambda: Fused(view=True), (7, 16)),
+    "torch encoder, pre-norm": (lambda: encoder(norm_first=True), (7, 5)),
+    "torch encoder, post-norm": (lambda: encoder(norm_first=False), (7, 5)),
+    "ViT": (ViT, (3, 16, 16)),
+    "tokens": (Tokens, (12,)),
+    "causal tokens": (lambda: Tokens(causal=True), (12,)),
+    "constant adjacency": (lambda: Graph(constant=True), (6, 5)),
+    "adjacency in the record": (lambda: Graph(constant=False), (6, 11)),
+    "residual CNN": (Residual2d, (2, 8, 8)),
+    "conv1d": (conv1d, (2, 32)),
+    "patch3d": (patch3d, (1, 8, 8, 8)),
+    "autoencoder": (autoencoder, (1, 8, 8)),
+}  # fmt: skip
+
+
+def exported(name: str, *, dynamo: bool = False, opset: int = 17) -> tuple[bytes, Tensor]:
+    """A network with random weights as ONNX with an open batch axis, and some records for it."""
+    make, shape = NETWORKS[name]
+    torch.manual_seed(3)
+    network = make().eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2.0)
+        if isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias)
+    records = torch.randint(0, 20, (9, *shape)).float() if "tokens" in name else torch.randn(9, *shape)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if dynamo:
+            batch = torch.export.Dim("batch")
+            program = torch.onnx.export(network, (records[:2],), dynamo=True, dynamic_shapes=({0: batch},), verbose=False)
+            program.save(buffer)
+        else:
+            torch.onnx.export(
+                network, (records[:2],), buffer, dynamo=False, opset_version=opset, input_names=["records"],
+                output_names=["outputs"], dynamic_axes={"records": {0: "batch"}, "outputs": {0: "batch"}},
+            )  # fmt: skip
+    return buffer.getvalue(), records
