@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from rexis.ee.graph import Graph
 from rexis.ee.groups import Power
@@ -21,7 +22,7 @@ from rexis.ee.keys import DATA_SECRET_BYTES, EEKey, KeyPart, TensorKey
 from rexis.ee.plan import Plan
 from rexis.ee.rules import Acceptance, Carried, Folding, OffsetMisfit, rule_for
 from rexis.ee.rules.select import leads_to_lookups
-from rexis.ee.stream import SEED_BYTES, SecretStream, fresh_seed
+from rexis.ee.stream import SEED_BYTES, Floats, SecretStream, fresh_seed
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.errors import EncryptionError
 
@@ -82,21 +83,28 @@ def encrypt_model(
     graph = Graph(model)
     root = SecretStream(seed if seed is not None else fresh_seed(), f"epoch/{epoch}").take(SEED_BYTES)
     try:
-        made = _encrypted(graph, epoch, root, allow_clear, offsets=True)
+        return _encrypted(graph, epoch, root, allow_clear, Acceptance(graph))
     except OffsetMisfit:
-        made = _encrypted(graph, epoch, root, allow_clear, offsets=False)
-    return made
+        pass
+    try:
+        return _encrypted(graph, epoch, root, allow_clear, Acceptance(graph, offsets=False))
+    except OffsetMisfit:
+        return _encrypted(graph, epoch, root, allow_clear, Acceptance(graph, offsets=False, gains=False))
 
 
-def _encrypted(graph: Graph, epoch: int, root: bytes, allow_clear: Collection[str], *, offsets: bool) -> EncryptedModel:
-    accepts = Acceptance(graph, offsets=offsets)
+def _encrypted(
+    graph: Graph, epoch: int, root: bytes, allow_clear: Collection[str], accepts: Acceptance
+) -> EncryptedModel:
     plan = planned(graph, accepts)
     _require_hidden(plan, allow_clear)
     keyring = plan.keyring(root)
     folding = Folding(plan, accepts, keyring, root)
     folding.settle(graph.input, Carried(offset=None if plan.vocabulary else folding.fresh_offset(graph.input)))
     for node in graph.computing:
-        rule_for(node).fold(node, folding)
+        rule = rule_for(node)
+        for name in node.outputs:
+            folding.note_magnitude(name, rule.magnitude(node, folding))
+        rule.fold(node, folding)
     for name in graph.roots():
         if name not in folding.folded:
             folding.folded[name] = _rounded(folding.encrypt(graph.stored(name), plan.layout(name)), name)
@@ -130,13 +138,8 @@ def planned(graph: Graph, accepts: Acceptance) -> Plan:
         value = graph.stored(name)
         if not bool(np.isfinite(value).all()):
             raise EncryptionError(f"constant {name!r} holds NaN or infinity", field=name)
-        if not graph.consumers(name):
-            raise EncryptionError(
-                f"constant {name!r} is used by no operator and would stay readable",
-                field=name,
-                hint="remove unused initializers",
-            )
         plan.layouts[name] = tuple(plan.fresh(size) for size in value.shape)
+    graph.require_used()
     for node in graph.computing:
         if node.inputs[0] in plan.tokens and node.op in ("Cast", "Identity"):
             plan.tokens.add(node.output)
@@ -172,10 +175,9 @@ def _tensor_key(folding: Folding, name: str) -> TensorKey:
     )
 
 
-def _rounded(values: np.ndarray, name: str) -> np.ndarray:  # type: ignore[type-arg]
+def _rounded(values: Floats, name: str) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         rounded = values.astype(np.float32)
     if not bool(np.isfinite(rounded).all()):
         raise EncryptionError(f"constant {name!r} would overflow float32", field=name)
     return rounded
-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ except ImportError as error:
 MIN_OPSET = 7
 _ONNX_DOMAINS = ("", "ai.onnx")
 _FLOATS = (onnx.TensorProto.FLOAT,)
+_INTEGERS = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.BOOL)
 _OTHER_FLOATS = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
 # Nodes that carry a constant from where it is stored to where it is used, in another shape.
 _RELAYS = ("Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Flatten")
@@ -114,6 +115,9 @@ class Graph:
             elif tensor.data_type in _OTHER_FLOATS:
                 kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).name
                 raise EncryptionError(f"constant {name!r} is {kind}, not float32", field=name)
+            elif tensor.data_type not in _INTEGERS:
+                kind = onnx.TensorProto.DataType.Name(tensor.data_type).lower()
+                raise EncryptionError(f"constant {name!r} is {kind} and would stay readable", field=name)
             else:
                 self.integers[name] = numpy_helper.to_array(tensor)
                 self._shapes[name] = tuple(tensor.dims)
@@ -148,11 +152,23 @@ class Graph:
 
     def stored(self, root: str) -> Floats:
         """A stored constant, float64."""
-        return numpy_helper.to_array(self._tensors[root]).astype(np.float64)
+        found: Floats = numpy_helper.to_array(self._tensors[root]).astype(np.float64)
+        return found
 
     def seen(self, name: str) -> Floats:
         """A stored constant as a node sees it, float64."""
         return self._views[name].seen(self.stored(self._views[name].root))
+
+    def require_used(self) -> None:
+        """Refuse stored tensors that no node reads: nothing would encrypt them."""
+        read = {name for node in self.nodes for name in node.inputs}
+        for name in self._tensors:
+            if name not in read:
+                raise EncryptionError(
+                    f"constant {name!r} is used by no operator and would stay readable",
+                    field=name,
+                    hint="remove unused initializers",
+                )
 
     def roots(self) -> list[str]:
         """Names of all stored float constants."""
@@ -181,6 +197,7 @@ class Graph:
             if name in values:
                 tensor.CopyFrom(numpy_helper.from_array(values[name], tensor.name))
         _strip(model)
+        model.graph.name = "encrypted"
         onnx.checker.check_model(model, full_check=True)
         encoded: bytes = model.SerializeToString(deterministic=True)
         return encoded
@@ -284,16 +301,20 @@ def _node(node: onnx.NodeProto, index: int) -> Node:
     domain = "" if node.domain in _ONNX_DOMAINS else f"{node.domain}."
     name = node.name or (node.output[0] if node.output else f"node {index}")
     attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    if any(isinstance(value, onnx.GraphProto) for value in attributes.values()):
+        raise EncryptionError(f"node {name!r} ({node.op_type}): graphs inside nodes are not supported", field=name)
     return Node(name, domain + node.op_type, tuple(node.input), tuple(o for o in node.output if o), attributes)
 
 
-def _strip(model: onnx.ModelProto) -> None:
-    """Drop free text, which may name people, paths or features."""
-    graph = model.graph
-    for part in (
-        *(model, graph, *graph.node, *graph.initializer),
-        *(*graph.input, *graph.output, *graph.value_info, *_stored_tensors(graph).values()),
-    ):
-        part.ClearField("doc_string")
-        if "metadata_props" in part.DESCRIPTOR.fields_by_name:
-            part.ClearField("metadata_props")
+def _strip(message: Any) -> None:
+    """Drop free text wherever it stands, for it may name people, paths or features; and fields that onnx does not know."""
+    message.DiscardUnknownFields()
+    for described, value in message.ListFields():
+        if described.name in _FREE_TEXT:
+            message.ClearField(described.name)
+        elif described.message_type is not None and described.type == described.TYPE_MESSAGE:
+            for part in value if isinstance(value, Iterable) else (value,):
+                _strip(part)
+
+
+_FREE_TEXT = ("doc_string", "metadata_props", "denotation", "producer_name", "producer_version")

@@ -160,7 +160,7 @@ class DenseKey(AxisKey):
 
     @cached_property
     def _inverse_matrix(self) -> Floats:
-        return np.linalg.inv(self.matrix)
+        return np.linalg.inv(self.matrix).astype(np.float64)
 
     @property
     def condition(self) -> float:

@@ -1,4 +1,4 @@
-"""An EE key as bytes: strict JSON for its structure, safetensors for its arrays. Secret; see ``keyfile`` and ``share``."""
+"""An EE key as bytes: strict JSON for its structure, safetensors for its arrays. Secret; ``keyfile`` encrypts it."""
 
 from __future__ import annotations
 

@@ -130,7 +130,9 @@ class EEKey:
         if part == self.part:
             return self
         if self.part != KeyPart.FULL:
-            raise KeyFileError(f"a key for {self.part}ing only has no {part} part", hint="the model owner has the full key")
+            raise KeyFileError(
+                f"a key for {self.part}ing only has no {part} part", hint="the model owner has the full key"
+            )
         bare = replace(self, part=part, keyring=None, layouts={})
         if part == KeyPart.ENCRYPT:
             return replace(bare, output=None)

@@ -105,7 +105,7 @@ class Plan:
 
     def leaves(self, axes: Iterable[Axis]) -> list[Factor]:
         """All variables of axes, also those inside sums."""
-        found = []
+        found: list[Factor] = []
         for factor in self.resolve(tuple(factor for axis in axes for factor in axis)):
             if factor.variable in self._sums:
                 inner = self.leaves(self._sums[factor.variable])
@@ -458,7 +458,9 @@ class Plan:
                 continue
             if any(len(_actions(branch, variable)) > 1 for branch in branches[variable]):
                 continue  # which of its places an index belongs to could not be told
-            once = [{f.variable for f in branch if len(_actions(branch, f.variable)) == 1} for branch in branches[variable]]
+            once = [
+                {f.variable for f in branch if len(_actions(branch, f.variable)) == 1} for branch in branches[variable]
+            ]
             shared = set.intersection(*once) - {0, variable}
             index: list[int] = []
             for other in sorted(shared):
@@ -487,5 +489,3 @@ def _common(first: Sequence[int], second: Sequence[int]) -> list[int]:
     """Widths of the pieces between all borders of two divisions of one length."""
     borders = sorted({0, *itertools.accumulate(first), *itertools.accumulate(second)})
     return [b - a for a, b in itertools.pairwise(borders)]
-
-

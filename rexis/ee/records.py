@@ -103,7 +103,7 @@ def _checked(values: NDArray[Any], key: TensorKey, what: str) -> NDArray[Any]:
             field=what,
             hint=f"expected [n, {', '.join(str(size) for size in key.shape)}]",
         )
-    finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    finite = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
     if not bool(finite.all()):
         row = int(np.argmin(finite))
         raise TensorError(f"row {row} holds NaN or infinity", field=what, hint="remove or impute such values")
@@ -112,9 +112,9 @@ def _checked(values: NDArray[Any], key: TensorKey, what: str) -> NDArray[Any]:
 
 def _tokens(records: NDArray[Any], key: TensorKey) -> NDArray[Any]:
     if key.tokens is not None:
-        good = ((records >= 0) & (records < key.tokens) & (records == np.floor(records))).reshape(len(records), -1)
+        good = (records >= 0) & (records < key.tokens) & (records == np.floor(records))
         if not bool(good.all()):
-            row = int(np.argmin(good.all(axis=1)))
+            row = int(np.argmin(good.all(axis=tuple(range(1, good.ndim)))))
             raise TensorError(f"row {row} holds a token outside 0 … {key.tokens - 1}", field="records")
     return records
 

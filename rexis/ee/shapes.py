@@ -130,9 +130,7 @@ def _constant(node: onnx.NodeProto) -> list[NDArray[Any]] | None:
     return [array] if array.dtype.kind in "iub" or array.ndim == 0 else None
 
 
-def _input(
-    node: onnx.NodeProto, name: str, shapes: dict[str, Shape], known: _Arrays
-) -> NDArray[Any] | None:
+def _input(node: onnx.NodeProto, name: str, shapes: dict[str, Shape], known: _Arrays) -> NDArray[Any] | None:
     if node.op_type in OF_SHAPES:
         shape = shapes.get(name)
         if shape is None or None in shape or prod(size or 1 for size in shape) > _MAX_EVALUATED:

@@ -17,12 +17,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rexis.ee.graph import Graph, Node
-from rexis.ee.groups import AVERAGING, FREE, draw_offset
+from rexis.ee.groups import AVERAGING, FREE, NONE, draw_offset
 from rexis.ee.layout import Axis, Keyring, Layout
 from rexis.ee.plan import Plan
 from rexis.ee.stream import Floats, SecretStream
@@ -58,11 +59,17 @@ class Acceptance:
     """Which values may carry an offset: those whose readers all move it along or take it up.
 
     A model's output may: its owner subtracts it.
+
+    Parameters
+    ----------
+    offsets, gains
+        Whether any are to be used at all.
     """
 
-    def __init__(self, graph: Graph, *, offsets: bool = True) -> None:
+    def __init__(self, graph: Graph, *, offsets: bool = True, gains: bool = True) -> None:
         self.graph = graph
         self.offsets = offsets
+        self._gains = gains
         self._found: dict[str, bool] = {}
 
     def of(self, name: str) -> bool:
@@ -76,7 +83,8 @@ class Acceptance:
         """Whether every reader takes a gain on the last axis (and a shift) into its weights."""
         readers = self.graph.consumers(name)
         return (
-            name != self.graph.output
+            self._gains
+            and name != self.graph.output
             and bool(readers)
             and all(rule_for(node).takes_gain(node, self, name, shifted=shifted) for node in readers)
         )
@@ -104,6 +112,7 @@ class Folding:
         self.keyring = keyring
         self._seed = seed
         self.carried: dict[str, Carried] = {}
+        self._magnitudes: dict[str, float] = {}
         self.folded: dict[str, NDArray[np.float32]] = {}
 
     def of(self, name: str) -> Carried:
@@ -114,8 +123,21 @@ class Folding:
         """Note what a computed value carries."""
         self.carried[name] = carried
 
+    def magnitude(self, name: str) -> float:
+        """Roughly the root mean square of a value, for standardised records. 1 where nothing is known."""
+        if self.graph.view(name) is not None:
+            return float(np.sqrt(np.mean(self.graph.seen(name) ** 2)))
+        return self._magnitudes.get(name, 1.0)
+
+    def note_magnitude(self, name: str, magnitude: float) -> None:
+        """Note a value's magnitude."""
+        self._magnitudes[name] = magnitude
+
     def fresh_offset(self, name: str) -> Floats | None:
-        """A random offset for a value whose readers accept one: it varies along the freely keyed axes."""
+        """A random offset for a value whose readers accept one: it varies along the freely keyed axes.
+
+        It is as large as the value: a smaller one would hide nothing, a larger one would cost float32 precision.
+        """
         if not self.accepts.offsets or not self.accepts.of(name):
             return None
         varying, shape = [], []
@@ -128,6 +150,7 @@ class Folding:
             return None
         full = [size for sizes in shape for size in sizes]
         drawn = draw_offset(SecretStream(self._seed, f"offset/{name}"), int(np.prod(varying))).reshape(varying)
+        drawn = drawn * self.magnitude(name)
         merged = [int(np.prod(sizes)) if sizes else 1 for sizes in shape]
         return np.broadcast_to(drawn, full).reshape(merged)
 
@@ -141,7 +164,9 @@ class Folding:
         """Exchange a constant for what `node` is to see. Where nodes share it, they must agree on it."""
         view = self.graph.view(name)
         if view is None:
-            raise node.refuse(f"{name!r} is computed from constants, and would have to change", "export with constant folding")
+            raise node.refuse(
+                f"{name!r} is computed from constants, and would have to change", "export with constant folding"
+            )
         with np.errstate(over="ignore"):
             rounded = view.stored(seen).astype(np.float32)
         if not bool(np.isfinite(rounded).all()):
@@ -172,6 +197,11 @@ class Rule(ABC):
     def takes_gain(self, node: Node, accepts: Acceptance, name: str, *, shifted: bool) -> bool:
         """Whether input `name` may carry a gain along its last axis, and a shift."""
         return False
+
+    def magnitude(self, node: Node, folding: Folding) -> float:
+        """Roughly the root mean square of the output. By default that of the largest computed input."""
+        given = [folding.magnitude(name) for name in node.inputs if folding.graph.is_computed(name)]
+        return max(given, default=1.0)
 
     def fold(self, node: Node, folding: Folding) -> None:
         """Exchange constants that need more than their keys; note what the outputs carry."""
@@ -204,10 +234,10 @@ class MovingRule(Rule):
     def fold(self, node: Node, folding: Folding) -> None:
         carried = folding.of(node.inputs[0])
         for place, output in enumerate(node.outputs):
-            folding.settle(output, carried.moved(lambda array, place=place: self.move(node, folding.graph, array, place)))
+            folding.settle(output, carried.moved(partial(self.move, node, folding.graph, place)))
 
     @abstractmethod
-    def move(self, node: Node, graph: Graph, array: Floats, output: int) -> Floats:
+    def move(self, node: Node, graph: Graph, output: int, array: Floats) -> Floats:
         """Do to an array, broadcastable to the input, what the operator does to the input."""
 
 
@@ -267,7 +297,7 @@ def sizes_of(layout: Layout, plan: Plan) -> list[int | None]:
     return [plan.size(axis) for axis in layout]
 
 
-def keyed(layout: Layout) -> list[Axis]:
+def keyed(layout: Sequence[Axis]) -> list[Axis]:
     """Axes without the batch's variable."""
     return [tuple(factor for factor in axis if factor.variable != 0) for axis in layout]
 
@@ -303,9 +333,9 @@ def broadcast(node: Node, plan: Plan, names: Sequence[str], relations: Mapping[s
         longs = [(name, axis) for name, axis in here if plan.size(axis) != 1]
         if longs:
             lacking |= len(longs) < len(here)
-            for name, axis in here:
+            for _, axis in here:
                 if plan.size(axis) == 1 and axis:
-                    plan.restrict([axis], FREE & ~FREE, node)
+                    plan.restrict([axis], NONE, node)
         chosen = longs or here
         # The result's axis is one that acts as itself, if there is any: a parameter's knows an order only.
         chosen.sort(key=lambda pair: relations.get(pair[0], 1) != 1)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from rexis.ee.graph import Graph, Node
 from rexis.ee.groups import FREE, MONOMIAL, POSITIVE, Power
 from rexis.ee.layout import ORDER
@@ -38,6 +42,10 @@ _POWERS = (
 @rule(*_POWERS)
 class UnaryRule(Rule):
     """``y = f(x)``. Neg is linear, so every key commutes with it."""
+
+    def magnitude(self, node: Node, folding: Folding) -> float:
+        bounded = node.op in ("Sigmoid", "HardSigmoid", "Tanh", "Erf", "Softsign", "Sign", "Sin", "Cos")
+        return min(super().magnitude(node, folding), 1.0) if bounded else super().magnitude(node, folding)
 
     def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
         layout = layout_of(node.inputs[0], node, plan)
@@ -120,9 +128,14 @@ class AddRule(Rule):
             folding.settle(node.output, self._shifted(node, folding, carried))
         elif self._takes_up(node, graph):
             sign = -1.0 if node.op == "Sub" else 1.0
-            folding.settle(node.output, take_up(node, folding, carried, self._bias(node, graph), node.output, scale=sign))
+            folding.settle(
+                node.output, take_up(node, folding, carried, self._bias(node, graph), node.output, scale=sign)
+            )
         else:
             folding.settle(node.output, carried)
+
+    def magnitude(self, node: Node, folding: Folding) -> float:
+        return math.hypot(*(folding.magnitude(name) for name in node.inputs))
 
     def _shifted(self, node: Node, folding: Folding, carried: Carried) -> Carried:
         """The shift of a normalisation: handed on, and replaced by an offset that means nothing."""
@@ -130,10 +143,11 @@ class AddRule(Rule):
         plain = folding.graph.seen(bias)
         rank = len(folding.graph.shape(node.output) or ())
         shift = plain.reshape((1,) * (rank - plain.ndim) + plain.shape)
-        drawn = folding.fresh_offset(node.output)
-        fresh = shift * 0.0 if drawn is None else drawn
-        folding.store(node, bias, fresh.reshape(plain.shape))
-        return Carried(carried.gain, shift, None if drawn is None else fresh)
+        drawn = folding.fresh_offset(node.output) if plain.ndim == 1 else None
+        folding.store(node, bias, plain * 0.0 if drawn is None else drawn.reshape(plain.shape))
+        total = shift if carried.shift is None else carried.shift + shift
+        offsets = [each for each in (carried.offset, drawn) if each is not None]
+        return Carried(carried.gain, total, np.asarray(sum(offsets)) if offsets else None)
 
     @staticmethod
     def _sum(node: Node, folding: Folding) -> Carried:
@@ -193,6 +207,10 @@ class MulRule(Rule):
             plan.restrict(keyed(before[second]), Power.PERMUTE, node)
         plan.layouts[node.output] = layout
 
+    def magnitude(self, node: Node, folding: Folding) -> float:
+        first, second = (folding.magnitude(name) for name in node.inputs)
+        return first * second if node.op == "Mul" else first / max(second, 1e-30)
+
     @staticmethod
     def _gain(node: Node, accepts: Acceptance) -> str | None:
         """The parameter, if this is the gain of a normalisation that its readers take."""
@@ -229,7 +247,10 @@ class PowRule(Rule):
                 return
         elif node.inputs[1] not in plan.graph.integers:
             raise node.refuse("its exponent is not a single number")
-        elif plan.graph.integers[node.inputs[1]].size == 1 and int(plan.graph.integers[node.inputs[1]].reshape(-1)[0]) == 2:
+        elif (
+            plan.graph.integers[node.inputs[1]].size == 1
+            and int(plan.graph.integers[node.inputs[1]].reshape(-1)[0]) == 2
+        ):
             square(node, plan, node.inputs[0])
             return
         layout = layout_of(node.inputs[0], node, plan)

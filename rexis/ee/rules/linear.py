@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from rexis.ee.graph import Node
-from rexis.ee.groups import AVERAGING, FREE, MONOMIAL, NONE, Power
+from rexis.ee.groups import AVERAGING, MONOMIAL, NONE, Power
 from rexis.ee.layout import DUAL, ORDER, Axis
 from rexis.ee.plan import Plan
 from rexis.ee.rules.base import (
@@ -58,6 +58,9 @@ class MatMulRule(Rule):
     def takes_gain(self, node: Node, accepts: Acceptance, name: str, *, shifted: bool) -> bool:
         return self._weight(node, accepts, name) and (not shifted or self.accepts(node, accepts, name))
 
+    def magnitude(self, node: Node, folding: Folding) -> float:
+        return product_magnitude(node, folding)
+
     @staticmethod
     def _weight(node: Node, accepts: Acceptance, name: str) -> bool:
         graph = accepts.graph
@@ -72,12 +75,21 @@ class MatMulRule(Rule):
         folding.settle(node.output, contract(node, folding, carried, node.inputs[1], (0, 1)))
 
 
+def product_magnitude(node: Node, folding: Folding, *, inside: int | None = None) -> float:
+    """Of a sum of `inside` products of unrelated values with a weight."""
+    shape = folding.graph.shape(node.inputs[0]) or (None,)
+    terms = inside or shape[-1] or 1
+    first, second = (folding.magnitude(name) for name in node.inputs[:2])
+    return first * second * float(np.sqrt(terms))
+
+
 def contract(node: Node, folding: Folding, carried: Carried, weight: str, axes: tuple[int, int]) -> Carried:
     """Fold what a value carries into a weight with axes (in, out); returns what the product carries on."""
     graph, plan = folding.graph, folding.plan
     plain = np.moveaxis(graph.seen(weight), axes, (0, 1))
     layout = plan.layout(weight)
     turned = (layout[axes[0]], layout[axes[1]])
+    carried = carried.moved(lambda array: np.broadcast_to(array, (*array.shape[:-1], len(plain))))
     shift = None if carried.shift is None else carried.shift @ plain
     gained = plain if carried.gain is None else plain * carried.gain.reshape(-1, 1)
     folded = folding.encrypt(gained, turned)
@@ -176,6 +188,12 @@ class GemmRule(Rule):
             full = self._full(node, folding.accepts)
             carried = take_up(node, folding, carried, bias, node.output, scale=beta) if full else carried
         folding.settle(node.output, carried)
+
+    def magnitude(self, node: Node, folding: Folding) -> float:
+        product = abs(node.attributes.get("alpha", 1.0)) * product_magnitude(node, folding)
+        bias = node.input(2)
+        added = 0.0 if bias is None else abs(node.attributes.get("beta", 1.0)) * folding.magnitude(bias)
+        return float(np.hypot(product, added))
 
     @staticmethod
     def _axes(node: Node) -> tuple[int, int]:
@@ -277,6 +295,12 @@ class ConvRule(Rule):
             made = self._take_up(node, folding, made, bias)
         folding.settle(node.output, made)
 
+    def magnitude(self, node: Node, folding: Folding) -> float:
+        shape = [size or 1 for size in folding.graph.shape(node.inputs[1]) or ()]
+        product = product_magnitude(node, folding, inside=prod(shape[1:]))
+        bias = node.input(2)
+        return float(np.hypot(product, 0.0 if bias is None else folding.magnitude(bias)))
+
     @staticmethod
     def _convolved(node: Node, folding: Folding, offset: Floats) -> Floats:
         """What a tiling convolution makes of an offset: one value a channel, ``[1, channels, 1, …]``."""
@@ -284,7 +308,9 @@ class ConvRule(Rule):
         kernel = weight.shape[2:]
         shape = folding.graph.shape(node.inputs[0]) or ()
         full = np.broadcast_to(offset, (1, *(size or 1 for size in shape[1:])))
-        tiles = full.reshape(full.shape[1], *(n for size, k in zip(full.shape[2:], kernel, strict=True) for n in (size // k, k)))
+        tiles = full.reshape(
+            full.shape[1], *(n for size, k in zip(full.shape[2:], kernel, strict=True) for n in (size // k, k))
+        )
         inside = tuple(range(2, 1 + 2 * len(kernel), 2))
         rows = np.moveaxis(tiles, inside, range(-len(kernel), 0)).reshape(full.shape[1], -1, prod(kernel))
         if not np.allclose(rows, rows[:, :1], atol=1e-12):
@@ -319,6 +345,3 @@ def _tiles(node: Node, accepts: Acceptance, place: int) -> bool:
         and not padded
         and not node.attributes.get("output_shape")
     )
-
-
-_ = FREE

@@ -49,7 +49,16 @@ class LayerNormRule(Rule):
         one = all(len(graph.shape(name) or ()) == 1 for name in parameters)
         last = (graph.shape(node.output) or (None,))[-1]
         fits = all((graph.shape(name) or (None,))[-1] == last for name in parameters)
-        return bool(parameters) and own and one and fits and accepts.folds_onwards(node.output, shifted=len(parameters) > 1)
+        return (
+            bool(parameters)
+            and own
+            and one
+            and fits
+            and accepts.folds_onwards(node.output, shifted=len(parameters) > 1)
+        )
+
+    def magnitude(self, node: Node, folding: Folding) -> float:
+        return max((folding.magnitude(name) for name in node.inputs[1:2] if name), default=1.0)
 
     def fold(self, node: Node, folding: Folding) -> None:
         if node.output not in folding.plan.gains:

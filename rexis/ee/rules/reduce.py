@@ -8,7 +8,7 @@ from rexis.ee.graph import Graph, Node
 from rexis.ee.groups import AVERAGING, ISOMETRY, POSITIVE, Power
 from rexis.ee.layout import Axis
 from rexis.ee.plan import Plan
-from rexis.ee.rules.base import Acceptance, MovingRule, Rule, keyed, layout_of, rank_of, rule
+from rexis.ee.rules.base import Acceptance, Folding, MovingRule, Rule, keyed, layout_of, rank_of, rule
 from rexis.ee.rules.reshape import axes_of
 from rexis.ee.stream import Floats
 
@@ -40,7 +40,7 @@ class MeanRule(MovingRule):
         rank = rank_of(node.inputs[0], node, graph)
         return rank - 1 not in reduced(node, graph, rank)
 
-    def move(self, node: Node, graph: Graph, array: Floats, output: int) -> Floats:
+    def move(self, node: Node, graph: Graph, output: int, array: Floats) -> Floats:
         axes = tuple(reduced(node, graph, array.ndim))
         return np.asarray(array.mean(axis=axes, keepdims=_keeps(node)))
 
@@ -95,6 +95,10 @@ class SoftmaxRule(Rule):
         plan.restrict(keyed(layout), Power.PERMUTE, node)
         plan.keep_together(keyed(along))
         plan.layouts[node.output] = layout
+
+    def magnitude(self, node: Node, folding: Folding) -> float:
+        terms = (folding.graph.shape(node.output) or (None,))[-1] or 1
+        return 1.0 / terms
 
 
 def reduced(node: Node, graph: Graph, rank: int) -> list[int]:

@@ -11,7 +11,8 @@ from rexis.ee.graph import Graph, Node
 from rexis.ee.groups import AVERAGING, NONE
 from rexis.ee.layout import Axis
 from rexis.ee.plan import Plan
-from rexis.ee.rules.base import Acceptance, MovingRule, Rule, layout_of, rank_of, rule
+from rexis.ee.rules.base import Acceptance, Folding, MovingRule, Rule, layout_of, rank_of, rule
+from rexis.ee.shapes import Shape
 from rexis.ee.stream import Floats
 
 
@@ -39,7 +40,7 @@ class RelayRule(MovingRule):
                 return
             raise node.refuse("it rounds values to integers, which no key commutes with")
 
-    def move(self, node: Node, graph: Graph, array: Floats, output: int) -> Floats:
+    def move(self, node: Node, graph: Graph, output: int, array: Floats) -> Floats:
         return array
 
 
@@ -55,7 +56,7 @@ class TransposeRule(MovingRule):
         rank = rank_of(node.inputs[0], node, graph)
         return self._order(node, rank)[-1] == rank - 1
 
-    def move(self, node: Node, graph: Graph, array: Floats, output: int) -> Floats:
+    def move(self, node: Node, graph: Graph, output: int, array: Floats) -> Floats:
         return np.transpose(array, self._order(node, array.ndim))
 
     @staticmethod
@@ -82,9 +83,10 @@ class ReshapeRule(Rule):
         same = shapes[0] is not None and shapes[1] is not None and shapes[0][-1] == shapes[1][-1] is not None
         return name == node.inputs[0] and same and accepts.folds_onwards(node.output, shifted=shifted)
 
-    def fold(self, node, folding):  # type: ignore[no-untyped-def]
+    def fold(self, node: Node, folding: Folding) -> None:
         graph = folding.graph
-        before, after = graph.shape(node.inputs[0]) or (), graph.shape(node.output) or ()
+        before: Shape = graph.shape(node.inputs[0]) or ()
+        after: Shape = graph.shape(node.output) or ()
 
         def move(array: Floats) -> Floats:
             if array.shape[-1] == before[-1] == after[-1] and prod(array.shape) == array.shape[-1]:
@@ -143,7 +145,7 @@ class LengthOneRule(MovingRule):
         rank = rank_of(node.inputs[0] if node.op == "Squeeze" else node.output, node, graph)
         return rank - 1 not in self._axes(node, graph)
 
-    def move(self, node: Node, graph: Graph, array: Floats, output: int) -> Floats:
+    def move(self, node: Node, graph: Graph, output: int, array: Floats) -> Floats:
         axes = tuple(self._axes(node, graph))
         return np.squeeze(array, axes) if node.op == "Squeeze" else np.expand_dims(array, axes)
 

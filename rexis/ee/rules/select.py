@@ -10,7 +10,7 @@ from rexis.ee.graph import Graph, Node
 from rexis.ee.groups import Power
 from rexis.ee.layout import Axis
 from rexis.ee.plan import Plan
-from rexis.ee.rules.base import Acceptance, MovingRule, Rule, layout_of, rank_of, rule
+from rexis.ee.rules.base import Acceptance, Folding, MovingRule, Rule, layout_of, rank_of, rule
 from rexis.ee.rules.reshape import axes_of
 from rexis.ee.stream import Floats
 
@@ -78,7 +78,7 @@ class SliceRule(MovingRule):
     def keeps_last(self, node: Node, graph: Graph) -> bool:
         return rank_of(node.inputs[0], node, graph) - 1 not in self._ranges(node, graph)
 
-    def move(self, node: Node, graph: Graph, array: Floats, output: int) -> Floats:
+    def move(self, node: Node, graph: Graph, output: int, array: Floats) -> Floats:
         for axis, where in self._ranges(node, graph).items():
             if array.shape[axis] > 1:
                 array = array[(*(slice(None),) * axis, slice(*where))]
@@ -144,7 +144,7 @@ class GatherRule(Rule):
         axis = int(node.attributes.get("axis", 0)) % rank
         return name == node.inputs[0] and axis != rank - 1 and accepts.folds_onwards(node.output, shifted=shifted)
 
-    def fold(self, node, folding):  # type: ignore[no-untyped-def]
+    def fold(self, node: Node, folding: Folding) -> None:
         places = folding.graph.integers.get(node.inputs[1])
         carried = folding.of(node.inputs[0])
         if carried.is_plain or places is None:

@@ -131,6 +131,17 @@ def relays() -> onnx.ModelProto:
     return builder.gemm(3).build()
 
 
+def tied_autoencoder() -> onnx.ModelProto:
+    """One weight forwards and, transposed, backwards."""
+    builder = Builder(4)
+    weight = builder.constant(builder.weight(4, 6), "tied")
+    builder.node("Gemm", "records", weight)
+    builder.relu()
+    builder.node("Gemm", builder.value, weight, transB=1)
+    builder.width = 4
+    return builder.build()
+
+
 DENSE: dict[str, onnx.ModelProto] = {
     "mlp": mlp(30, 64, 64, 2),
     "one layer": mlp(4, 3),
@@ -153,6 +164,7 @@ DENSE: dict[str, onnx.ModelProto] = {
     "constant nodes": constant_nodes(),
     "shared weight": shared_weight(),
     "shared zero bias": shared_zero_bias(),
+    "tied autoencoder": tied_autoencoder(),
 }
 
 

@@ -9,7 +9,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from rexis.ee import decrypt_outputs, encrypt_records
-from rexis.ee.compiler import encrypt_model
+from rexis.ee.compiler import EncryptedModel, encrypt_model
+from rexis.ee.graph import _strip
+from rexis.ee.groups import FREE, POSITIVE
 from rexis.protocol.digests import sha256
 from rexis.protocol.errors import EncryptionError, MalformedError
 from tests.unit.ee.dense_networks import DENSE, Builder, mlp, run
@@ -27,8 +29,11 @@ def stored(model: onnx.ModelProto | bytes) -> dict[str, np.ndarray]:
 
 
 def without_constants(model: onnx.ModelProto | bytes) -> bytes:
+    """Nodes, names, shapes and dtypes, without free text."""
     proto = onnx.ModelProto()
     proto.ParseFromString(model if isinstance(model, bytes) else model.SerializeToString())
+    _strip(proto)
+    proto.graph.name = ""
     tensors = list(proto.graph.initializer)
     tensors += [node.attribute[0].t for node in proto.graph.node if node.op_type == "Constant"]
     for tensor in tensors:
@@ -68,23 +73,45 @@ def test_the_model_given_is_not_changed() -> None:
     assert model.SerializeToString() == before
 
 
+def offsets(encrypted: EncryptedModel) -> tuple[bool, bool]:
+    """Whether records and outputs are moved by an offset."""
+    key = encrypted.key
+    assert key.input is not None
+    assert key.output is not None
+    return key.input.offset is not None, key.output.offset is not None
+
+
 def test_the_input_and_output_get_dense_keys_with_offsets_and_relu_gets_permutations() -> None:
-    assert encrypt_model(mlp(5, 8, 2), epoch=1).key.groups == {
-        "input": "affine with offset",
-        "output": "affine with offset",
-        "value0": "permutation-scale",
-        "value1": "permutation-scale",
-    }
+    encrypted = encrypt_model(mlp(5, 8, 2), epoch=1)
+    plan = encrypted.plan
+    assert plan.powers(plan.layout("records")[1]) == plan.powers(plan.layout("value2")[1]) == FREE
+    assert plan.powers(plan.layout("value0")[1]) == plan.powers(plan.layout("value1")[1]) == POSITIVE
+    assert offsets(encrypted) == (True, True)
 
 
 def test_matmul_and_add_allow_the_same_keys_as_gemm() -> None:
-    groups = encrypt_model(DENSE["MatMul and Add"], epoch=1).key.groups
-    assert groups["input"] == groups["output"] == "affine with offset"
+    assert offsets(encrypt_model(DENSE["MatMul and Add"], epoch=1)) == (True, True)
 
 
 def test_without_bias_there_is_no_offset() -> None:
-    groups = encrypt_model(DENSE["no bias"], epoch=1).key.groups
-    assert groups["input"] == groups["output"] == "affine"
+    assert offsets(encrypt_model(DENSE["no bias"], epoch=1)) == (False, False)
+
+
+@pytest.mark.parametrize("scale", [1e4, 1.0, 1e-3, 1e-6])
+def test_offsets_are_as_large_as_what_they_hide(scale: float) -> None:
+    """A fixed size would hide nothing of large outputs, and drown small ones in rounding."""
+    model = mlp(8, 16, 3)
+    for tensor in model.graph.initializer[-2:]:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(scale), tensor.name))
+    records = np.random.default_rng(1).normal(size=(50, 8)).astype(np.float32)
+    encrypted = encrypt_model(model, epoch=1, seed=SEED)
+    plain = run(model, records)
+    found = decrypt_outputs(encrypted.key, run(encrypted.model, encrypt_records(encrypted.key, records)))
+    error = np.linalg.norm(found - plain, axis=1) / np.linalg.norm(plain, axis=1)
+    assert np.median(error) < 1e-5
+    assert encrypted.key.output is not None
+    assert encrypted.key.output.offset is not None
+    assert 0.1 < np.abs(encrypted.key.output.offset).max() / plain.std() < 10
 
 
 def test_the_seed_determines_model_and_key() -> None:
@@ -119,13 +146,15 @@ def test_the_result_holds_no_free_text() -> None:
     for part in (model, model.graph, model.graph.node[0], model.graph.initializer[0], model.graph.input[0]):
         part.doc_string = "Ward 7"
         part.metadata_props.add(key="site", value="Ward 7")
+    model.graph.node[0].attribute[0].doc_string = model.producer_name = model.graph.name = "Ward 7"
+    model.graph.input[0].type.denotation = "Ward 7"
     assert b"Ward 7" in model.SerializeToString()
     assert b"Ward 7" not in encrypt_model(model, epoch=1).model
 
 
 def test_repr_shows_no_weights() -> None:
     encrypted = encrypt_model(mlp(5, 8, 2), epoch=1)
-    assert repr(encrypted) == f"EncryptedModel(key={encrypted.key!r})"
+    assert repr(encrypted) == f"EncryptedModel(key={encrypted.key!r}, allowed_clear=())"
 
 
 def activation(op: str) -> onnx.ModelProto:
@@ -159,21 +188,6 @@ def batch_in_bias() -> onnx.ModelProto:
     return builder.build()
 
 
-def scalar_bias() -> onnx.ModelProto:
-    builder = Builder(4).matmul(3)
-    builder.node("Add", builder.value, builder.constant(np.ones(1)))
-    return builder.build()
-
-
-def tied_autoencoder() -> onnx.ModelProto:
-    builder = Builder(4)
-    weight = builder.constant(builder.weight(4, 6), "tied")
-    builder.node("Gemm", "records", weight)
-    builder.relu()
-    builder.node("Gemm", builder.value, weight, transB=1)
-    return builder.build()
-
-
 def half_precision() -> onnx.ModelProto:
     builder = Builder(4).gemm(3)
     model = builder.build()
@@ -184,11 +198,16 @@ def half_precision() -> onnx.ModelProto:
     return model
 
 
-def unfolded_constants() -> onnx.ModelProto:
-    builder = Builder(4).matmul(3)
-    trunk = builder.value
-    builder.node("Add", trunk, builder.node("Add", builder.constant(np.ones(3)), builder.constant(np.ones(3))))
-    return builder.build()
+def word_constant() -> onnx.ModelProto:
+    model = mlp(5, 2)
+    model.graph.initializer.append(helper.make_tensor("name", TensorProto.STRING, [1], [b"Ward 7"]))
+    return model
+
+
+def unused_integers() -> onnx.ModelProto:
+    model = mlp(5, 2)
+    model.graph.initializer.append(numpy_helper.from_array(np.arange(7), "forgotten"))
+    return model
 
 
 def not_finite() -> onnx.ModelProto:
@@ -201,16 +220,14 @@ def not_finite() -> onnx.ModelProto:
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
-        (activation("Sigmoid"), r"node 'Sigmoid_1' \(Sigmoid\): no rule"),
-        (activation("Transpose"), "Transpose"),
+        (activation("Shrink"), r"node 'Shrink_1' \(Shrink\): no rule"),
         (two_inputs(), "2 inputs"),
         (unused_constant(), "'forgotten'"),
-        (computed_weight(), "Transpose"),
-        (batch_in_bias(), "one value per feature"),
-        (scalar_bias(), "one value per feature"),
-        (tied_autoencoder(), "'tied' is shared"),
+        (computed_weight(), "batch"),
+        (batch_in_bias(), "from record to record"),
         (half_precision(), "not float32"),
-        (unfolded_constants(), "computes a constant"),
+        (word_constant(), "string"),
+        (unused_integers(), "'forgotten'"),
         (not_finite(), "NaN or infinity"),
         (Builder(4).gemm(3, alpha=0.0).build(), "alpha or beta is 0"),
     ],

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with separate projections; optionally causal, rotary, or with shared keys and values."""
+    """Multi-head self-attention with separate projections; causal, rotary, or with shared keys and values if wanted."""
 
     def __init__(
         self, width: int, heads: int, *, causal: bool = False, rotary: int = 0, bias: bool = True, shared: bool = False
@@ -21,9 +21,7 @@ class Attention(nn.Module):
         super().__init__()
         self.heads, self.size, self.causal, self.shared = heads, width // heads, causal, shared
         small = self.size if shared else width
-        self.q, self.k, self.v, self.out = (
-            nn.Linear(width, wide, bias=bias) for wide in (width, small, small, width)
-        )
+        self.q, self.k, self.v, self.out = (nn.Linear(width, wide, bias=bias) for wide in (width, small, small, width))
         if rotary:
             angles = torch.arange(rotary)[:, None] / 100 ** (torch.arange(self.size // 2) * 2 / self.size)[None]
             self.register_buffer("cos", torch.cat([angles, angles], -1).cos())
@@ -219,7 +217,9 @@ def conv1d() -> nn.Module:
 
 
 def patch3d() -> nn.Module:
-    return nn.Sequential(nn.Conv3d(1, 16, 4, 4), nn.ReLU(), nn.Conv3d(16, 8, 1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+    return nn.Sequential(
+        nn.Conv3d(1, 16, 4, 4), nn.ReLU(), nn.Conv3d(16, 8, 1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)
+    )
 
 
 def autoencoder() -> nn.Module:
@@ -233,21 +233,42 @@ def block(**options: object) -> nn.Module:
     return Block(16, Attention(16, 4, **options), nn.LayerNorm, mlp(16, 32))  # type: ignore[arg-type]
 
 
+def sequence(*blocks: nn.Module, norm: nn.Module | None = None) -> nn.Module:
+    return Sequence(5, 7, 16, list(blocks), norm)
+
+
+def with_norm() -> nn.Module:
+    return nn.Sequential(nn.Linear(9, 16), nn.LayerNorm(16), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 2))
+
+
+def activations() -> nn.Module:
+    kinds = (
+        *(nn.Sigmoid(), nn.Tanh(), nn.SiLU(), nn.GELU("tanh"), nn.PReLU(8), nn.LeakyReLU()),
+        *(nn.Hardswish(), nn.Softplus(), nn.ELU()),
+    )
+    return nn.Sequential(*(each for kind in kinds for each in (nn.Linear(8, 8), kind)), nn.Linear(8, 1))
+
+
+def llama() -> nn.Module:
+    blocks = [Block(16, Attention(16, 4, bias=False, rotary=7), RMSNorm, Gated(16, 24)) for _ in range(2)]
+    return sequence(*blocks, norm=RMSNorm(16))
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
-    "mlp with layer norm": (lambda: nn.Sequential(nn.Linear(9, 16), nn.LayerNorm(16), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 2)), (9,)),
-    "activations": (
-        lambda: nn.Sequential(*(m for a in (nn.Sigmoid(), nn.Tanh(), nn.SiLU(), nn.GELU("tanh"), nn.PReLU(8), nn.LeakyReLU(), nn.Hardswish(), nn.Softplus(), nn.ELU()) for m in (nn.Linear(8, 8), a)), nn.Linear(8, 1)),
-        (8,),
-    ),
+    "mlp with layer norm": (with_norm, (9,)),
+    "activations": (activations, (8,)),
     "softmax at the end": (lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4), nn.Softmax(-1)), (6,)),
-    "transformer": (lambda: Sequence(5, 7, 16, [block(), block()], nn.LayerNorm(16)), (7, 5)),
-    "transformer without bias": (lambda: Sequence(5, 7, 16, [block(bias=False)], None), (7, 5)),
-    "causal": (lambda: Sequence(5, 7, 16, [block(causal=True)], None), (7, 5)),
-    "rotary": (lambda: Sequence(5, 7, 16, [block(rotary=7)], None), (7, 5)),
-    "shared keys and values": (lambda: Sequence(5, 7, 16, [block(shared=True)], None), (7, 5)),
-    "llama": (lambda: Sequence(5, 7, 16, [Block(16, Attention(16, 4, bias=False, rotary=7), RMSNorm, Gated(16, 24)) for _ in range(2)], RMSNorm(16)), (7, 5)),
-    "written norms": (lambda: Sequence(5, 7, 16, [Block(16, Attention(16, 4), WrittenLayerNorm, mlp(16, 32))], WrittenLayerNorm(16)), (7, 5)),
-    "post-norm": (lambda: Sequence(5, 7, 16, [PostBlock(16, Attention(16, 4), nn.LayerNorm, mlp(16, 32))], None), (7, 5)),
+    "transformer": (lambda: sequence(block(), block(), norm=nn.LayerNorm(16)), (7, 5)),
+    "transformer without bias": (lambda: sequence(block(bias=False)), (7, 5)),
+    "causal": (lambda: sequence(block(causal=True)), (7, 5)),
+    "rotary": (lambda: sequence(block(rotary=7)), (7, 5)),
+    "shared keys and values": (lambda: sequence(block(shared=True)), (7, 5)),
+    "llama": (llama, (7, 5)),
+    "written norms": (
+        lambda: sequence(Block(16, Attention(16, 4), WrittenLayerNorm, mlp(16, 32)), norm=WrittenLayerNorm(16)),
+        (7, 5),
+    ),
+    "post-norm": (lambda: sequence(PostBlock(16, Attention(16, 4), nn.LayerNorm, mlp(16, 32))), (7, 5)),
     "fused by chunk": (lambda: Fused(view=False), (7, 16)),
     "fused by view": (lambda: Fused(view=True), (7, 16)),
     "torch encoder, pre-norm": (lambda: encoder(norm_first=True), (7, 5)),
@@ -282,7 +303,9 @@ def exported(name: str, *, dynamo: bool = False, opset: int = 17) -> tuple[bytes
         warnings.simplefilter("ignore")
         if dynamo:
             batch = torch.export.Dim("batch")
-            program = torch.onnx.export(network, (records[:2],), dynamo=True, dynamic_shapes=({0: batch},), verbose=False)
+            program = torch.onnx.export(
+                network, (records[:2],), dynamo=True, dynamic_shapes=({0: batch},), verbose=False
+            )
             program.save(buffer)
         else:
             torch.onnx.export(
