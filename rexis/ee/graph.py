@@ -307,7 +307,7 @@ def _node(node: onnx.NodeProto, index: int) -> Node:
 
 
 def _strip(message: Any) -> None:
-    """Drop free text wherever it stands, for it may name people, paths or features; and fields that onnx does not know."""
+    """Drop free text wherever it stands, for it may name people or places; and fields that onnx does not know."""
     message.DiscardUnknownFields()
     for described, value in message.ListFields():
         if described.name in _FREE_TEXT:
