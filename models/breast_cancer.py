@@ -1,7 +1,7 @@
 """A 30-64-64-2 ReLU network that tells malignant from benign breast masses, and everything that makes it.
 
-``python -m models.breast_cancer`` splits, selects, trains, exports and writes ``models/onnx/breast_cancer.onnx`` with
-its manifest, in seconds on one CPU core. Nothing looks at the held-out quarter before the last line of the metrics:
+``rexis zoo train breast_cancer`` selects, trains and exports in seconds on one CPU core. Nothing looks at the held-out
+quarter before the metrics:
 the standardisation, the weight decay and the number of steps all come from the training split.
 
 Training runs in float64 on one thread, and only the finished weights are rounded to float32. The differences between
@@ -10,30 +10,24 @@ CPUs and BLAS builds (about 1e-15) then vanish in the rounding, so that the same
 
 from __future__ import annotations
 
-import argparse
-import importlib.metadata
 import io
 import itertools
 import warnings
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedKFold, train_test_split
+from sklearn.model_selection import StratifiedKFold
 from torch import Tensor, nn
 
-from models.datasets import Dataset, breast_cancer
-from models.zoo import ONNX_DIR, DataSource, Manifest, OnnxFile, Standardisation
-from rexis.protocol.digests import sha256, tensor_digest
+from models.datasets import breast_cancer
+from models.training import Build, describe, one_thread, predict
+from models.zoo import Standardisation
 
 NAME = "breast_cancer"
 SEED = 20_261_101
 WIDTHS = (30, 64, 64, 2)
-HELD_OUT_SHARE = 0.25
 FOLDS = 5
 OPSET = 17
 LEARNING_RATE = 3e-3
@@ -127,49 +121,17 @@ def export_onnx(network: nn.Sequential) -> bytes:
     return buffer.getvalue()
 
 
-def measure(network: nn.Sequential, records: NDArray[np.float32], labels: Labels) -> dict[str, float]:
-    """Accuracy, ROC AUC and log loss (nats) of a float32 network on one split."""
-    with torch.no_grad():
-        logits = network(torch.from_numpy(records))
-        loss = nn.functional.cross_entropy(logits, torch.from_numpy(labels))
-    margin = (logits[:, 1] - logits[:, 0]).numpy()
-    return {
-        "records": float(len(labels)),
-        "accuracy": float((logits.argmax(dim=1).numpy() == labels).mean()),
-        "roc_auc": float(roc_auc_score(labels, margin)),
-        "log_loss": float(loss),
-    }
-
-
-@dataclass(frozen=True)
-class Build:
-    """What a build makes: the ONNX file's bytes and the manifest that describes them."""
-
-    onnx: bytes
-    manifest: Manifest
-
-
 def build() -> Build:
-    """Make the model from nothing but the data and this file. Sets and restores torch's thread count."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return _build(breast_cancer())
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _build(data: Dataset) -> Build:
-    fit, held_out = train_test_split(
-        np.arange(len(data.labels)), test_size=HELD_OUT_SHARE, stratify=data.labels, random_state=SEED
-    )
-    fit.sort()
-    held_out.sort()
-    records, labels = data.records[fit], data.labels[fit]
-    weight_decay, steps, cv_loss = select(records, labels)
-    mean, std = records.mean(axis=0), records.std(axis=0)
-    network, _ = train((records - mean) / std, labels, weight_decay=weight_decay, steps=steps)
-    onnx = export_onnx(network)
+    """Make the model from nothing but the data and this file."""
+    data = breast_cancer()
+    records, labels = data.records[~data.held_out], data.labels[~data.held_out]
+    with one_thread():
+        weight_decay, steps, cv_loss = select(records, labels)
+        mean, std = records.mean(axis=0), records.std(axis=0)
+        network, _ = train((records - mean) / std, labels, weight_decay=weight_decay, steps=steps)
+        onnx = export_onnx(network)
+        standardisation = Standardisation(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+        logits = predict(network, standardisation.apply(data.records))
     training: dict[str, Any] = {
         "widths": list(WIDTHS),
         "seed": SEED,
@@ -180,56 +142,5 @@ def _build(data: Dataset) -> Build:
         "selection": f"lowest {FOLDS}-fold cross-validated log loss on the training split",
         "cross_validated_log_loss": cv_loss,
     }
-    manifest = Manifest(
-        name=NAME,
-        task="binary classification of breast masses from nuclear measurements; two logits, argmax decides",
-        onnx=OnnxFile(
-            file=f"{NAME}.onnx",
-            sha256=sha256(onnx),
-            opset=OPSET,
-            input="records",
-            output="logits",
-            record_shape=(WIDTHS[0],),
-            output_shape=(WIDTHS[-1],),
-        ),
-        data=DataSource(
-            source="sklearn.datasets.load_breast_cancer",
-            sha256=tensor_digest(data.records),
-            citation=(
-                "W. Wolberg, O. Mangasarian, N. Street, W. Street: Breast Cancer Wisconsin (Diagnostic), "
-                "UCI Machine Learning Repository, 1993, doi:10.24432/C5DW2B"
-            ),
-            license="CC BY 4.0",
-            split=f"stratified, {HELD_OUT_SHARE:.0%} held out, random_state {SEED}",
-            held_out=tuple(int(index) for index in held_out),
-        ),
-        feature_names=data.feature_names,
-        class_names=data.class_names,
-        standardisation=Standardisation(mean=tuple(mean.tolist()), std=tuple(std.tolist())),
-        training=training,
-        metrics={},
-        rebuild=f"python -m models.{NAME}",
-        versions={name: importlib.metadata.version(name) for name in ("numpy", "onnx", "scikit-learn", "torch")},
-    )
-    metrics = {
-        split: measure(network, manifest.standardise(data.records[rows]), data.labels[rows])
-        for split, rows in (("train", fit), ("held_out", held_out))
-    }
-    return Build(onnx, manifest.model_copy(update={"metrics": metrics}))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Train and export the breast cancer model.")
-    parser.add_argument("--out", type=Path, default=ONNX_DIR, help="folder for the ONNX file and its manifest")
-    out: Path = parser.parse_args().out
-    made = build()
-    out.mkdir(parents=True, exist_ok=True)
-    (out / made.manifest.onnx.file).write_bytes(made.onnx)
-    (out / f"{NAME}.manifest.json").write_text(made.manifest.model_dump_json(indent=2) + "\n")
-    for split, metrics in made.manifest.metrics.items():
-        print(split, ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
-    print("sha256", made.manifest.onnx.sha256)
-
-
-if __name__ == "__main__":
-    main()
+    task = "binary classification of breast masses from nuclear measurements; two logits, argmax decides"
+    return Build(onnx, describe(NAME, "tabular", task, data, onnx, logits, standardisation, training, output="logits"))

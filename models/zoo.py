@@ -1,7 +1,8 @@
 """The model zoo: committed ONNX files, each described by a manifest that pins it by digest.
 
-Reading a model needs NumPy only; :func:`held_out` needs scikit-learn too, because that is where the data is.
-A zoo model takes standardised ``float32 [n, d]`` records and returns ``float32 [n, classes]`` logits.
+Reading a model needs NumPy only; :func:`held_out` needs scikit-learn too, because some of the data is there.
+A zoo model takes ``float32 [n, ...]`` records, standardised where its manifest says so (tokens are not), and returns
+``float32 [n, outputs]``: logits of classes, or the targets of a regression in their units.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,53 +42,84 @@ class OnnxFile(_Part):
 
 
 class DataSource(_Part):
-    """Where the data is from, and which of its rows are held out (chosen once, kept here by index)."""
+    """Where the data is from, how it was split, and digests of its records, its labels and the held-out mask."""
 
     source: str
-    sha256: DigestField
     citation: str
     license: str
     split: str
-    held_out: tuple[int, ...]
+    sha256: DigestField
+    labels_sha256: DigestField
+    held_out_sha256: DigestField
+
+    @classmethod
+    def of(cls, data: Dataset) -> Self:
+        """Describe and pin a loaded dataset."""
+        origin = data.origin
+        return cls(
+            source=origin.source,
+            citation=origin.citation,
+            license=origin.license,
+            split=origin.split,
+            sha256=tensor_digest(data.records),
+            labels_sha256=tensor_digest(data.labels),
+            held_out_sha256=tensor_digest(data.held_out.astype(np.uint8)),
+        )
 
 
 class Standardisation(_Part):
-    """Mean and standard deviation of the *training* rows, per feature, in the source's units."""
+    """Mean and standard deviation of the *training* records in the source's units: one each, or one per feature."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def apply(self, records: NDArray[Any]) -> NDArray[np.float32]:
+        """Standardise ``[n, ..., d]`` along its last axis."""
+        scaled = (records - np.asarray(self.mean)) / np.asarray(self.std)
+        standardised: NDArray[np.float32] = scaled.astype(np.float32)
+        return standardised
+
+
+class Comparison(_Part):
+    """What the model has to beat on the held-out records: a trivial guess; beside it, what a linear model reaches."""
+
+    metric: str
+    baseline: str
+    baseline_value: float
+    linear_value: float
 
 
 class Manifest(_Part):
     """What a zoo model is, what it was made from, how good it is and how to make it again."""
 
     name: str
+    modality: str
     task: str
     onnx: OnnxFile
     data: DataSource
-    feature_names: tuple[str, ...]
-    class_names: tuple[str, ...]
-    standardisation: Standardisation
+    feature_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    target_names: tuple[str, ...] = ()
+    vocabulary: tuple[str, ...] = ()
+    standardisation: Standardisation | None
     training: dict[str, Any]
     metrics: dict[str, dict[str, float]]
+    comparison: Comparison
     rebuild: str
     versions: dict[str, str]
 
-    def standardise(self, records: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        """Raw records ``[n, d]`` in the source's units → ``float32 [n, d]`` with the training split's mean and std.
+    def standardise(self, records: NDArray[Any]) -> NDArray[np.float32]:
+        """Records ``[n, ...]`` as their source has them → ``float32``, standardised where this model wants it.
 
         Raises
         ------
         TensorError
-            The records are not ``[n, d]`` with this model's `d`.
+            The records do not have this model's shape.
         """
-        features = len(self.feature_names)
-        if records.ndim != 2 or records.shape[1] != features:
-            raise TensorError(f"expected records of shape [n, {features}], got {list(records.shape)}")
-        mean = np.asarray(self.standardisation.mean)
-        std = np.asarray(self.standardisation.std)
-        standardised: NDArray[np.float32] = ((records - mean) / std).astype(np.float32)
-        return standardised
+        if records.shape[1:] != self.onnx.record_shape:
+            wanted = ", ".join(str(dim) for dim in self.onnx.record_shape)
+            raise TensorError(f"expected records of shape [n, {wanted}], got {list(records.shape)}")
+        return records.astype(np.float32) if self.standardisation is None else self.standardisation.apply(records)
 
 
 @cache
@@ -129,39 +161,62 @@ def load_model_bytes(name: str) -> bytes:
     return require_digest((ONNX_DIR / manifest.onnx.file).read_bytes(), manifest.onnx.sha256, manifest.onnx.file)
 
 
-def held_out(name: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def held_out(name: str) -> tuple[NDArray[np.float32], NDArray[Any]]:
     """The held-out split, which training and model selection never saw.
 
     Returns
     -------
     records
-        Standardised, ``float32 [n, d]``.
+        As the model takes them, ``float32 [n, ...]``.
     labels
-        ``int64 [n]``.
+        Classes ``int64 [n]``, or targets ``float64 [n, targets]``.
+
+    Raises
+    ------
+    DigestMismatchError
+        The installed data or its split is not the one that the manifest pins.
     """
     return _split(name, take_held_out=True)
 
 
-def training_split(name: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def training_split(name: str) -> tuple[NDArray[np.float32], NDArray[Any]]:
     """The training split, in the form of :func:`held_out`."""
     return _split(name, take_held_out=False)
 
 
-def _split(name: str, *, take_held_out: bool) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def metrics_of(outputs: NDArray[np.floating[Any]], labels: NDArray[Any]) -> dict[str, float]:
+    """How good outputs ``[n, outputs]`` are.
+
+    Classes: accuracy, the mean of the classes' recalls, ROC AUC if there are two, log loss (nats). Regression: the
+    coefficient of determination, averaged over the targets, and the root mean squared error in the targets' units.
+    """
+    if labels.dtype.kind == "f":
+        squares = ((outputs - labels) ** 2).mean(axis=0)
+        r2 = 1 - squares / labels.var(axis=0)
+        return {"records": float(len(labels)), "r2": float(r2.mean()), "rmse": float(np.sqrt(squares.mean()))}
+    logits = outputs.astype(np.float64)
+    log_sum = np.log(np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)) + logits.max(axis=1)
+    right = logits.argmax(axis=1) == labels
+    metrics = {
+        "records": float(len(labels)),
+        "accuracy": float(right.mean()),
+        "balanced_accuracy": float(np.mean([right[labels == label].mean() for label in np.unique(labels)])),
+        "log_loss": float((log_sum - logits[np.arange(len(labels)), labels]).mean()),
+    }
+    if logits.shape[1] == 2:
+        from sklearn.metrics import roc_auc_score
+
+        metrics["roc_auc"] = float(roc_auc_score(labels, logits[:, 1] - logits[:, 0]))
+    return metrics
+
+
+def _split(name: str, *, take_held_out: bool) -> tuple[NDArray[np.float32], NDArray[Any]]:
     manifest = load_manifest(name)
-    data = _load_data(manifest)
-    chosen = np.zeros(len(data.labels), dtype=bool)
-    chosen[list(manifest.data.held_out)] = True
-    if not take_held_out:
-        chosen = ~chosen
-    return manifest.standardise(data.records[chosen]), data.labels[chosen]
-
-
-def _load_data(manifest: Manifest) -> Dataset:
-    data = DATASETS[manifest.data.source]()
-    if tensor_digest(data.records) != manifest.data.sha256:
+    data = DATASETS[name]()
+    if DataSource.of(data) != manifest.data:
         raise DigestMismatchError(
-            f"the data from {manifest.data.source} is not what {manifest.name} was trained on",
+            f"the data or the split of {name} is not what the model was trained on",
             hint="install the package version that the manifest names, or rebuild the model",
         )
-    return data
+    chosen = data.held_out == take_held_out
+    return manifest.standardise(data.records[chosen]), data.labels[chosen]

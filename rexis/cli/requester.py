@@ -284,7 +284,7 @@ def decrypt(
     if (dataset is None) == (not trust_outputs):
         raise typer.BadParameter("give the dataset, or --trust-outputs", param_hint="--dataset")
     require_absent(out)
-    class_names = read_manifest(manifest).class_names if manifest else None
+    class_names = (read_manifest(manifest).class_names or None) if manifest else None
     document = _read_certificate(certificate or outputs.with_name(CERTIFICATE))
     blob = read_file(outputs, "outputs", max_bytes=_MAX_DATASET_BYTES)
     if dataset is not None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from models import zoo
+from models.datasets import DATASETS
 from rexis.protocol.errors import DigestMismatchError, MalformedError, NotFoundError, TensorError
 
 
@@ -34,7 +37,53 @@ def test_every_model_is_what_its_manifest_says(name: str) -> None:
         assert (value.name, tuple(dim.dim_value for dim in rest)) == (what, shape)
         assert batch.dim_param == "batch"
     assert manifest.name == name
-    assert len(manifest.class_names) == manifest.onnx.output_shape[-1]
+    assert manifest.onnx.output_shape == (len(manifest.class_names or manifest.target_names),)
+    assert manifest.rebuild == f"rexis zoo train {name}"
+    assert (zoo.ONNX_DIR / manifest.onnx.file).stat().st_size < 1_000_000
+
+
+def test_every_dataset_has_its_model() -> None:
+    assert zoo.names() == tuple(sorted(DATASETS))
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_held_out_metrics_are_the_manifests_and_beat_the_trivial_guess(name: str) -> None:
+    manifest = zoo.load_manifest(name)
+    records, labels = zoo.held_out(name)
+    session = onnxruntime.InferenceSession(zoo.load_model_bytes(name), providers=["CPUExecutionProvider"])
+    (outputs,) = session.run([manifest.onnx.output], {manifest.onnx.input: records})
+    found = zoo.metrics_of(outputs, labels)
+    assert found == pytest.approx(manifest.metrics["held_out"], abs=1e-4)
+    assert found[manifest.comparison.metric] > manifest.comparison.baseline_value + 0.1
+
+
+@pytest.mark.parametrize("name", sorted(DATASETS))
+def test_every_split_is_proper(name: str) -> None:
+    data = DATASETS[name]()
+    assert data.records.shape[0] == len(data.labels) == len(data.held_out)
+    assert 0.15 < data.held_out.mean() < 0.35
+    if data.class_names:
+        assert data.labels.dtype == np.int64
+        assert set(data.labels) == set(range(len(data.class_names)))
+    train = {row.tobytes() for row in data.records[~data.held_out]}
+    assert not train & {row.tobytes() for row in data.records[data.held_out]}
+
+
+def test_peptide_families_stay_on_one_side() -> None:
+    data = DATASETS["peptide"]()
+    kmers = [
+        {tuple(row[place : place + 3]) for place in range(1, 49) if row[place + 2]} for row in data.records.astype(int)
+    ]
+    train = [kmers[i] for i in np.flatnonzero(~data.held_out)]
+    for i in np.flatnonzero(data.held_out)[::50]:
+        assert all(len(kmers[i] & other) < 0.2 * len(kmers[i] | other) for other in train)
+
+
+def test_changed_data_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = DATASETS["diabetes"]()
+    monkeypatch.setitem(zoo.DATASETS, "diabetes", lambda: dataclasses.replace(data, labels=data.labels + 1))
+    with pytest.raises(DigestMismatchError, match="diabetes"):
+        zoo.held_out("diabetes")
 
 
 def test_the_splits_are_disjoint_complete_and_standardised_by_the_training_rows() -> None:
