@@ -182,7 +182,8 @@ class Plan:
 
     def split(self, axis: Axis, sizes: Sequence[int], node: Node) -> list[Axis]:
         """Cut an axis into a product of axes with these sizes, outer to inner."""
-        rest, found = list(self.resolve(axis)), []
+        rest = list(self.resolve(axis))
+        found: list[Axis] = []
         for size in reversed(sizes):
             taken: list[Factor] = []
             missing = size

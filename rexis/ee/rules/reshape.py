@@ -90,7 +90,7 @@ class ReshapeRule(Rule):
 
         def move(array: Floats) -> Floats:
             if array.shape[-1] == before[-1] == after[-1] and prod(array.shape) == array.shape[-1]:
-                return array.reshape(*(1 for _ in after[:-1]), after[-1])
+                return array.reshape((1,) * (len(after) - 1) + array.shape[-1:])
             full = np.broadcast_to(array, (1, *(size or 1 for size in before[1:])))
             return full.reshape((1, *(size or 1 for size in after[1:])))
 
