@@ -1,4 +1,4 @@
-"""Commands of the model owner: make an EE key, register and revoke a model."""
+"""Commands of the model owner: register and revoke a model. Encrypting one: see ``ee``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from rexis.cli.options import (
     Coordinator,
     DeploymentFile,
     Json,
-    KeyFile,
     PassphraseFile,
     Rpc,
     Wallet,
@@ -21,7 +20,7 @@ from rexis.cli.options import (
     open_chain,
     open_wallet,
 )
-from rexis.protocol.errors import ConflictError, NotFoundError, RexisError
+from rexis.protocol.errors import ConflictError, NotFoundError
 
 if TYPE_CHECKING:
     from circuits.build import ProvingCircuit
@@ -33,49 +32,6 @@ if TYPE_CHECKING:
 DEVELOPMENT = "development"
 _MAX_PROFILE_BYTES = 64 << 10
 _MAX_MODEL_BYTES = 2 << 30  # a protobuf message cannot be larger
-
-
-def keygen(
-    model: Annotated[Path, typer.Option(metavar="FILE", help="The plain model (ONNX).")],
-    key: KeyFile,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The encrypted model to write (ONNX).")],
-    epoch: Annotated[int, typer.Option(min=1, help="Key epoch.")] = 1,
-    passphrase_file: PassphraseFile = None,
-    as_json: Json = False,
-) -> None:
-    """Draw a fresh EE key, write it to a new file, and encrypt a model with it.
-
-    The key file is itself encrypted with a passphrase. Whoever has both reads your records and your model.
-    """
-    from rexis.cli.passphrase import read_passphrase
-    from rexis.files import read_file, require_absent, write_file
-
-    with needs("ee"):
-        from rexis.ee.compiler import encrypt_model
-    from rexis.ee import save_key
-
-    require_absent(key, out)
-    encrypted = encrypt_model(read_file(model, "model", max_bytes=_MAX_MODEL_BYTES), epoch=epoch)
-    save_key(key, encrypted.key, read_passphrase(f"new EE key {key}", passphrase_file, new=True))
-    try:
-        write_file(out, encrypted.model)
-    except RexisError:
-        key.unlink()  # a key without its model is of no use
-        raise
-    if as_json:
-        emit(
-            {
-                "key": str(key),
-                "keyId": encrypted.key.key_id,
-                "model": str(out),
-                "modelDigest": str(encrypted.digest),
-                "keyEpoch": epoch,
-            }
-        )
-    else:
-        say(f"EE key          {key} (epoch {epoch}, id {encrypted.key.key_id})")
-        say(f"encrypted model {out}")
-        say(f"model digest    {encrypted.digest}")
 
 
 def register(
