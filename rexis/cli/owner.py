@@ -180,6 +180,7 @@ def _build(onnx: bytes, profile: str, srs: str, cache: Path) -> ProvingCircuit:
         from circuits.build import build_circuit
         from circuits.process import EzklProcess
         from circuits.srs import ensure_development_srs, read_srs
+        from circuits.verifying import require_vka
 
     chosen = _profile(profile)
     if srs == DEVELOPMENT:
@@ -189,7 +190,10 @@ def _build(onnx: bytes, profile: str, srs: str, cache: Path) -> ProvingCircuit:
     else:
         found = read_srs(Path(srs))
     with working("building the circuit and its keys"), EzklProcess() as ezkl:
-        return build_circuit(onnx, chosen, found, CircuitCache(cache / "circuits"), ezkl)
+        built = build_circuit(onnx, chosen, found, CircuitCache(cache / "circuits"), ezkl)
+    with working("checking that the VKA follows from the verifying key"):
+        require_vka(built.artefacts, found)  # what is registered on chain stays there
+    return built
 
 
 def _profile(name_or_file: str) -> CircuitProfile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from circuits.build import ProvingCircuit, build_circuit
 from contracts.devchain import DevChain
 from models import zoo
 from rexis.cli.main import main
@@ -124,6 +126,22 @@ def test_a_model_from_registration_to_revocation(world: World) -> None:
     assert code == 1
     code, _, err = world.register(*circuit)
     assert (code, "was revoked in block" in err) == (1, True)
+
+
+def test_a_vka_of_another_vk_is_not_registered(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(*arguments: Any) -> ProvingCircuit:
+        built = build_circuit(*arguments)
+        first, second, *rest = built.artefacts.vka
+        swapped = dataclasses.replace(built.artefacts, vka=(second, first, *rest))
+        return dataclasses.replace(built, artefacts=swapped)
+
+    monkeypatch.setattr("circuits.build.build_circuit", build)
+    code, _, err = world.register("--profile", "breast_cancer", "--srs", "development")
+    assert (code, "the vk has VKA digest" in err) == (1, True)
+    assert world.server.blobs == {}
+    code, out, err = world.register()  # the epoch is still free
+    assert code == 0, err
+    assert json.loads(out)["transaction"] is not None
 
 
 def test_commit_only(world: World) -> None:
