@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 from eth_hash.auto import keccak
 
 from circuits.settings import CircuitSettings
+from rexis.locks import locked
 from rexis.protocol.circuit import Circuit, Visibility
 from rexis.protocol.digests import Digest, digest_stream, sha256
 from rexis.protocol.errors import DigestMismatchError, MalformedError
@@ -109,17 +109,21 @@ class CircuitCache:
         self._root = root
         self._checked: dict[Digest, _Stamps] = {}
 
-    def entry(self, key: Digest, build: Callable[[Path], None]) -> Path:
+    def entry(self, key: Digest, build: Callable[[Path], None], waiting: Callable[[], None] | None = None) -> Path:
         """The folder for `key`; if it is not there or damaged, `build` fills a new one, under a lock.
 
         A build that raises, or that a kill cut short, leaves nothing that a later call would take for complete.
+
+        Parameters
+        ----------
+        waiting
+            Called while another process builds the entry; may raise, which ends the wait.
         """
         folder = self._root / key.hex()
         if self._is_whole(key, folder):
             return folder
         self._root.mkdir(parents=True, exist_ok=True)
-        with (self._root / f".{key.hex()}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel releases it when the holder dies
+        with locked(self._root / f".{key.hex()}.lock", waiting):
             if self._is_whole(key, folder):
                 return folder
             part = self._root / f".{key.hex()}.part"

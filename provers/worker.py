@@ -197,10 +197,10 @@ class Worker:
         settings = self._get(circuit.settings_digest, keeper)
         srs = self._get(circuit.srs_digest, keeper)
         keeper.on_interrupt(self._circuits.kill)
-        return self._circuits.open(circuit, CircuitFiles(model, settings, srs))
+        return self._circuits.open(circuit, CircuitFiles(model, settings, srs), keeper.check)
 
     def _get(self, digest: Digest, keeper: LeaseKeeper) -> Path:
-        return keeper.patiently(lambda: self._blobs.get(digest))
+        return keeper.patiently(lambda: self._blobs.get(digest, keeper.check))
 
     def _commit(self, lease: Lease, statement: Statement, keeper: LeaseKeeper, chain: ChainChecks) -> Commitment:
         """Hand the commitment in and wait for its challenge."""

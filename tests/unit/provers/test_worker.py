@@ -21,6 +21,7 @@ from provers.task import CircuitFiles
 from provers.worker import Worker
 from rexis.api import Lease, Progress, Stage
 from rexis.client import RexisClient
+from rexis.locks import locked
 from rexis.protocol.circuit import Circuit
 from rexis.protocol.digests import sha256
 from rexis.protocol.errors import ChainError, ForbiddenError, NotFoundError, UnavailableError
@@ -56,7 +57,7 @@ def circuit(monkeypatch: pytest.MonkeyPatch) -> FakeCircuit:
     """Stands in for ezkl."""
     fake = FakeCircuit()
 
-    def opened(self: Circuits, pinned: Circuit, files: CircuitFiles) -> FakeCircuit:
+    def opened(self: Circuits, pinned: Circuit, files: CircuitFiles, waiting: Callable[[], None]) -> FakeCircuit:
         assert pinned == CIRCUIT
         assert (files.settings.read_bytes(), files.srs.read_bytes()) == (b"settings", b"srs")
         return fake
@@ -215,6 +216,17 @@ def test_a_stop_gives_the_lease_back(bench: Bench, circuit: FakeCircuit) -> None
     assert done.released == [lease.lease_id]
     assert (done.handed_in, done.failures) == ([], [])
     assert len(circuit.proved) <= 1
+
+
+def test_a_stop_ends_the_wait_for_another_workers_download(bench: Bench, circuit: FakeCircuit) -> None:
+    folder = bench.folder / "blobs"
+    folder.mkdir(parents=True)
+    bench.coordinator.on_heartbeat = lambda progress: bench.request_stop()
+    lease = lease_of(Tier.ZK)
+    with locked(folder / ".lock"):  # as another worker does while it downloads
+        done = bench.run(lease)
+    assert done.released == [lease.lease_id]
+    assert (done.handed_in, done.failures) == ([], [])
 
 
 def test_a_stop_can_wait_for_the_task(bench: Bench, circuit: FakeCircuit) -> None:
