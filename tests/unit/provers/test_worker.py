@@ -15,7 +15,7 @@ from provers import keeper as keeper_module
 from provers import worker as worker_module
 from provers.circuit import Circuits
 from provers.keeper import Stop
-from provers.onchain import Unchecked
+from provers.onchain import OnChain, Unchecked
 from provers.options import WorkerOptions
 from provers.task import CircuitFiles
 from provers.worker import Worker
@@ -260,6 +260,48 @@ def test_a_killed_worker_does_not_prove_twice(bench: Bench, circuit: FakeCircuit
     again = Bench(bench.folder)
     assert len(again.run(lease_of(Tier.ZK)).handed_in) == 1
     assert len(circuit.proved) == 8
+
+
+class TestNode:
+    """Which chain node is believed. Nothing is by default: the coordinator is not trusted."""
+
+    @pytest.fixture
+    def asked(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """The nodes that were connected to; the coordinator suggests one."""
+        asked: list[str] = []
+        bench.chain = None
+        info = bench.coordinator.info().model_copy(update={"rpc_url": "http://suggested.test"})
+        monkeypatch.setattr(bench.coordinator, "info", lambda: info)
+        monkeypatch.setattr(OnChain, "connect", lambda url, info: asked.append(url) or Unchecked())
+        return asked
+
+    def test_without_a_choice_it_does_not_start(self, bench: Bench, asked: list[str]) -> None:
+        with pytest.raises(ChainError, match="no chain node") as refused:
+            bench.run(lease_of(Tier.COMMIT))
+        assert "--trust-coordinator-rpc" in str(refused.value.hint)
+        assert (asked, bench.coordinator.registered) == ([], [])
+
+    def test_its_own(self, bench: Bench, asked: list[str]) -> None:
+        bench.options["rpc_url"] = "http://own.test"
+        assert len(bench.run(lease_of(Tier.COMMIT)).handed_in) == 1
+        assert asked == ["http://own.test"]
+
+    def test_the_coordinators(self, bench: Bench, asked: list[str], caplog: pytest.LogCaptureFixture) -> None:
+        bench.options["trust_coordinator_rpc"] = True
+        assert len(bench.run(lease_of(Tier.COMMIT)).handed_in) == 1
+        assert asked == ["http://suggested.test"]
+        assert "node is trusted" in caplog.text
+
+    def test_the_coordinators_if_it_has_none(self, bench: Bench) -> None:
+        bench.chain, bench.options["trust_coordinator_rpc"] = None, True
+        with pytest.raises(ChainError, match="suggests no chain node"):
+            bench.run(lease_of(Tier.COMMIT))
+
+    def test_none(self, bench: Bench, asked: list[str], caplog: pytest.LogCaptureFixture) -> None:
+        bench.options["unchecked_chain"] = True
+        assert len(bench.run(lease_of(Tier.COMMIT)).handed_in) == 1
+        assert asked == []
+        assert "NOT CHECKED" in caplog.text
 
 
 def test_a_dishonest_worker_says_so(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
