@@ -7,8 +7,8 @@ closes.
 Calls block. A server makes them in worker threads (``asyncio.to_thread``), so that its event loop stays free, and
 :meth:`EzklProcess.kill` ends one from any other thread.
 
-What the child writes for ezkl to read, encrypted records among it, lies in a folder of the parent's: a killed child
-cannot tidy up. Only if the parent is killed too does the folder stay, for the system's own cleaning of ``/tmp``.
+What the child writes for ezkl to read, encrypted records among it, lies in a folder of the parent's
+(:mod:`circuits.scratch`): a killed child cannot tidy up.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, Self
 
+from circuits.scratch import Scratch
 from rexis.protocol.errors import CircuitError, UnavailableError
 
 DEFAULT_TIMEOUT = 3600.0
@@ -57,7 +58,7 @@ class EzklProcess:
         self._threads = threads
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ezkl")
         self._child: subprocess.Popen[bytes] | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._scratch: Scratch | None = None
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `close`)
 
     def __enter__(self) -> Self:
@@ -137,8 +138,8 @@ class EzklProcess:
             return self._child
         self._drop()
         paths = [str(_PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        self._folder = tempfile.TemporaryDirectory(prefix="rexis-ezkl-", ignore_cleanup_errors=True)
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TMPDIR": self._folder.name}
+        self._scratch = Scratch()
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TMPDIR": str(self._scratch.path)}
         if self._threads is not None:
             environment["RAYON_NUM_THREADS"] = str(self._threads)
         self._child = subprocess.Popen(
@@ -172,9 +173,9 @@ class EzklProcess:
                 if pipe is not None:
                     with contextlib.suppress(BrokenPipeError):  # unsent bytes of a call that has failed already
                         pipe.close()
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        if self._scratch is not None:
+            self._scratch.remove()
+            self._scratch = None
 
     def _last_words(self) -> str:
         """Last line that ezkl logged in the current call: its errors are often only there."""

@@ -107,6 +107,19 @@ def test_killed_child_leaves_no_records_behind(tmp_path: Path, system_tmp: Path)
     ezkl.close()
 
 
+def test_folders_of_living_processes_and_of_others_stay(tmp_path: Path, system_tmp: Path) -> None:
+    target = tmp_path / "elsewhere"
+    target.mkdir()
+    (target / "file").write_bytes(b"")
+    (system_tmp / "rexis-ezkl-link").symlink_to(target)
+    with EzklProcess() as first, EzklProcess() as second:
+        for ezkl in (first, second):
+            ezkl.call("srs", out=str(tmp_path / "a"), logrows=6)
+        assert len(list(system_tmp.glob("rexis-ezkl-*"))) == 3
+    assert [path.name for path in system_tmp.iterdir()] == ["rexis-ezkl-link"]
+    assert (target / "file").exists()
+
+
 def test_close_removes_the_childs_folder(tmp_path: Path, system_tmp: Path) -> None:
     with EzklProcess() as ezkl:
         ezkl.call("srs", out=str(tmp_path / "a"), logrows=6)
@@ -131,7 +144,7 @@ def test_close_ends_the_child(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
-def test_child_dies_with_its_parent_even_in_the_middle_of_work(tmp_path: Path) -> None:
+def test_child_dies_with_its_parent_even_in_the_middle_of_work(tmp_path: Path, system_tmp: Path) -> None:
     script = (
         "import sys, threading, time\n"
         "from circuits.process import EzklProcess\n"
@@ -153,3 +166,7 @@ def test_child_dies_with_its_parent_even_in_the_middle_of_work(tmp_path: Path) -
     while alive(child) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(child)
+    (orphan,) = system_tmp.iterdir()
+    with EzklProcess() as ezkl:
+        ezkl.call("srs", out=str(tmp_path / "c"), logrows=6)
+        assert not orphan.exists()
