@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +69,13 @@ def build_circuit(
 
 
 def prepare_keys(
-    onnx_bytes: bytes, settings: bytes, pinned: Circuit, srs: Srs, cache: CircuitCache, ezkl: EzklProcess
+    onnx_bytes: bytes,
+    settings: bytes,
+    pinned: Circuit,
+    srs: Srs,
+    cache: CircuitCache,
+    ezkl: EzklProcess,
+    waiting: Callable[[], None] | None = None,
 ) -> ProvingCircuit:
     """Rebuild a registered circuit from the encrypted model: what a worker runs, and an auditor who has the model.
 
@@ -78,6 +85,8 @@ def prepare_keys(
         Canonical settings, as registered.
     pinned
         The circuit of the job; every field must come out the same.
+    waiting
+        Called while another process makes the same keys; may raise, which ends the wait.
 
     Raises
     ------
@@ -93,13 +102,18 @@ def prepare_keys(
     ):
         if found != expected:
             raise DigestMismatchError(f"{what} have digest {found}, not the pinned {expected}")
-    circuit = _keyed(onnx_bytes, parsed, srs, cache, ezkl)
+    circuit = _keyed(onnx_bytes, parsed, srs, cache, ezkl, waiting)
     circuit.artefacts.require(pinned)
     return circuit
 
 
 def _keyed(
-    onnx_bytes: bytes, settings: CircuitSettings, srs: Srs, cache: CircuitCache, ezkl: EzklProcess
+    onnx_bytes: bytes,
+    settings: CircuitSettings,
+    srs: Srs,
+    cache: CircuitCache,
+    ezkl: EzklProcess,
+    waiting: Callable[[], None] | None = None,
 ) -> ProvingCircuit:
     if srs.logrows != settings.logrows:
         raise CircuitError(f"the circuit needs an SRS for logrows {settings.logrows}, this one is for {srs.logrows}")
@@ -120,7 +134,7 @@ def _keyed(
         )
         model.unlink()
 
-    folder = cache.entry(_cache_key(onnx_bytes, settings, srs), build)
+    folder = cache.entry(_cache_key(onnx_bytes, settings, srs), build, waiting)
     artefacts = CircuitArtefacts(
         settings=(folder / "settings.json").read_bytes(),
         vk=(folder / "vk").read_bytes(),

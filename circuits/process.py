@@ -3,11 +3,16 @@
 A crash, a kill or an endless call of the child becomes a :class:`CircuitError`, and the next call starts a new child.
 The child ends with its parent: on Linux the kernel kills it (``PR_SET_PDEATHSIG``), elsewhere it ends when its stdin
 closes.
+
+Calls block. A server makes them in worker threads (``asyncio.to_thread``), so that its event loop stays free, and
+:meth:`EzklProcess.kill` ends one from any other thread.
+
+What the child writes for ezkl to read, encrypted records among it, lies in a folder of the parent's
+(:mod:`circuits.scratch`): a killed child cannot tidy up.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -20,6 +25,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, Self
 
+from circuits.scratch import Scratch
 from rexis.protocol.errors import CircuitError, UnavailableError
 
 DEFAULT_TIMEOUT = 3600.0
@@ -52,6 +58,7 @@ class EzklProcess:
         self._threads = threads
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ezkl")
         self._child: subprocess.Popen[bytes] | None = None
+        self._scratch: Scratch | None = None
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `close`)
 
     def __enter__(self) -> Self:
@@ -77,18 +84,8 @@ class EzklProcess:
         """
         return self._submit(operation, arguments).result()
 
-    async def acall(self, operation: str, **arguments: Any) -> Any:
-        """As :meth:`call`, off the event loop. Cancelling kills the child if it has begun."""
-        future = self._submit(operation, arguments)
-        try:
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            if future.running():
-                self.kill()
-            raise
-
     def kill(self) -> None:
-        """End the child now; a call in progress fails and the next one starts a new child."""
+        """End the child now, from any thread; a call in progress fails and the next one starts a new child."""
         child = self._child
         if child is not None:
             child.kill()
@@ -141,7 +138,8 @@ class EzklProcess:
             return self._child
         self._drop()
         paths = [str(_PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        self._scratch = Scratch()
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TMPDIR": str(self._scratch.path)}
         if self._threads is not None:
             environment["RAYON_NUM_THREADS"] = str(self._threads)
         self._child = subprocess.Popen(
@@ -175,6 +173,9 @@ class EzklProcess:
                 if pipe is not None:
                     with contextlib.suppress(BrokenPipeError):  # unsent bytes of a call that has failed already
                         pipe.close()
+        if self._scratch is not None:
+            self._scratch.remove()
+            self._scratch = None
 
     def _last_words(self) -> str:
         """Last line that ezkl logged in the current call: its errors are often only there."""

@@ -1,4 +1,4 @@
-"""One chain node: blocks, balances, signed transactions, and errors a person can read.
+"""One chain node: blocks, signed transactions, and errors a person can read.
 
 Keys never leave the process: the node only sees signed raw transactions.
 """
@@ -170,11 +170,6 @@ class Node:
                     f"the chain is at block {head}, block {number} has not come", hint="is the chain making blocks?"
                 )
             time.sleep(_POLL_S)
-
-    def balance(self, address: Address) -> int:
-        """Balance in wei."""
-        with self._translated():
-            return int(self._web3.eth.get_balance(checksummed(address)))
 
     def transaction(self, digest: Digest) -> Transaction:
         """A mined transaction that did not revert.

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import onnx
 import onnxruntime as ort
+from onnx import TensorProto, helper
 from onnx.external_data_helper import uses_external_data
 
 from rexis.protocol.errors import TensorError
@@ -31,9 +32,30 @@ class Executor(Protocol):
 
 
 def best_provider() -> str:
-    """The first of :data:`PREFERRED_PROVIDERS` that this ONNX Runtime has."""
+    """The provider that a session here really gets.
+
+    ``onnxruntime-gpu`` names CUDA as available also where there is no GPU or no driver, and then falls back to the CPU:
+    only a session shows it.
+    """
+    axes = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "probe", axes[:1], axes[1:])
+    probe = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return str(_session(probe.SerializeToString(), _preferred(), threads=1).get_providers()[0])
+
+
+def _preferred() -> list[str]:
+    """Those of :data:`PREFERRED_PROVIDERS` that this ONNX Runtime was built with."""
     available = ort.get_available_providers()
-    return next(name for name in PREFERRED_PROVIDERS if name in available)
+    return [name for name in PREFERRED_PROVIDERS if name in available]
+
+
+def _session(model: str | bytes, providers: list[str], *, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.use_deterministic_compute = True
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.intra_op_num_threads = threads
+    return ort.InferenceSession(model, options, providers=providers)
 
 
 class OnnxExecutor:
@@ -46,7 +68,7 @@ class OnnxExecutor:
     batch_size
         Records per run, where the model leaves the batch axis open.
     provider
-        Default: :func:`best_provider`, and the CPU if that one does not come up.
+        Default: the first of :data:`PREFERRED_PROVIDERS` that comes up.
     threads
         CPU threads; 0 leaves the choice to ONNX Runtime.
 
@@ -60,16 +82,9 @@ class OnnxExecutor:
         self, model: Path, *, batch_size: int = DEFAULT_BATCH, provider: str | None = None, threads: int = 0
     ) -> None:
         refuse_external_data(model)
-        wanted = provider or best_provider()
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        options.use_deterministic_compute = True
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        options.intra_op_num_threads = threads
+        providers = _preferred() if provider is None else [provider, "CPUExecutionProvider"]
         try:
-            self._session = ort.InferenceSession(
-                str(model), options, providers=list(dict.fromkeys((wanted, "CPUExecutionProvider")))
-            )
+            self._session = _session(str(model), list(dict.fromkeys(providers)), threads=threads)
         except Exception as error:  # ONNX Runtime's errors share no public base class
             raise TensorError(f"the encrypted model cannot be loaded: {error}", field="model") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()

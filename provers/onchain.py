@@ -80,7 +80,7 @@ class OnChain:
 
 
 class Unchecked:
-    """For a worker without a node. The coordinator and every auditor make these checks too."""
+    """For a worker that was told to go without a node. The coordinator and every auditor make these checks too."""
 
     def require_model(self, request: JobRequest) -> None:
         """See :class:`ChainChecks`."""

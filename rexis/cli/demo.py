@@ -8,10 +8,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import typer
 
 from rexis.cli.console import say
 from rexis.cli.options import needs
@@ -296,11 +295,7 @@ def score(decrypted: NDArray[np.float32]) -> Scores:
     )
 
 
-def demo(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for wallets, keys, logs and certificates.")] = Path(
-        "demo-out"
-    ),
-) -> None:
+def demo(out: Path) -> None:
     """Run the main job end to end on this machine, then show a cheat caught and a forgery refused."""
     with Stack(fresh_folder(out)) as stack:
         run = Demo(stack)

@@ -83,8 +83,21 @@ def run_worker(
     wallet: Wallet,
     rpc: Annotated[
         str | None,
-        typer.Option("--rpc", envvar="REXIS_RPC", metavar="URL", help="A chain node. Default: the coordinator's."),
+        typer.Option(
+            "--rpc", envvar="REXIS_RPC", metavar="URL", help="A chain node that you trust, to check models on."
+        ),
     ] = None,
+    trust_coordinator_rpc: Annotated[
+        bool,
+        typer.Option(
+            "--trust-coordinator-rpc",
+            help="Instead of --rpc: the coordinator's node, which can show any model and challenge.",
+        ),
+    ] = False,
+    unchecked_chain: Annotated[
+        bool,
+        typer.Option("--unchecked-chain", help="Instead of --rpc: do not check models and challenges on chain."),
+    ] = False,
     deployment: Annotated[
         Path | None,
         typer.Option(
@@ -113,6 +126,11 @@ def run_worker(
 
     from platformdirs import user_cache_path
 
+    if [rpc is not None, trust_coordinator_rpc, unchecked_chain].count(True) != 1:
+        raise typer.BadParameter(
+            "give one of --rpc URL, --trust-coordinator-rpc, --unchecked-chain (REXIS_RPC counts as --rpc)",
+            param_hint="--rpc",
+        )
     with needs("worker"):
         from provers.worker import WorkerOptions, run_worker
 
@@ -129,6 +147,8 @@ def run_worker(
             account=open_wallet(wallet, passphrase_file),
             name=name or socket.gethostname(),
             cache=cache or user_cache_path("rexis") / "worker",
+            trust_coordinator_rpc=trust_coordinator_rpc,
+            unchecked_chain=unchecked_chain,
             finish=finish,
             dishonest=dishonest,
             **{option: value for option, value in found.items() if value is not None},

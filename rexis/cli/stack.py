@@ -15,10 +15,9 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Self
 
 import httpx
-import typer
 
 from rexis.cli.console import note, say
 from rexis.files import write_file
@@ -214,14 +213,9 @@ def _free_port() -> int:
 
 # --- `rexis up` and `rexis down` -------------------------------------------------------------------------------
 
-_OUT = typer.Option(metavar="DIR", help="Folder of the stack.")
 
-
-def up(
-    out: Annotated[Path, _OUT] = Path("stack-out"),
-    foreground: Annotated[bool, typer.Option("--foreground", help="Stay, and stop everything on Ctrl-C.")] = False,
-) -> None:
-    """Start a development stack with a registered model, and leave it running."""
+def up(out: Path, *, foreground: bool) -> None:
+    """Start a development stack with a registered model, and leave it running; `foreground`: stay with it."""
     if foreground:
         _supervise(out)
         return
@@ -241,8 +235,8 @@ def up(
     say((out / _READY).read_text().rstrip())
 
 
-def down(out: Annotated[Path, _OUT] = Path("stack-out")) -> None:
-    """Stop the stack that `rexis up` started; its files stay."""
+def down(out: Path) -> None:
+    """Stop the stack that :func:`up` started; its files stay."""
     pid = _running(out)
     if pid is None:
         note(f"no stack is running in {out}")

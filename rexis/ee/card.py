@@ -219,7 +219,7 @@ def _axes(plan: Plan) -> list[AxisCard]:
                     where.append(f"{name}/{position}")
     found = []
     for grouping, where in places.items():
-        size, copies = plan.extent(grouping.members), plan.extent(grouping.index)
+        size, copies = plan.extent(grouping.members), plan.extent(grouping.places)
         bits, parameters = key_space(powers[grouping], size)
         found.append(
             AxisCard(

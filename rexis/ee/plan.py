@@ -55,7 +55,7 @@ class Grouping(NamedTuple):
 
     members: tuple[int, ...]
     actions: tuple[int, ...]
-    index: tuple[int, ...]
+    places: tuple[int, ...]
 
 
 class Plan:

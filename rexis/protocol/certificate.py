@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 
 from pydantic import Base64Bytes, Field, PlainSerializer, field_validator
 
-from rexis.protocol.circuit import Circuit
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.errors import MalformedError
 from rexis.protocol.evidence import Evidence
@@ -35,7 +34,7 @@ _SEAL_TEXT = "rexis certificate seal v1\n"
 
 
 class CircuitMaterial(Strict):
-    """The public artefacts whose digests :class:`Circuit` pins.
+    """The public artefacts whose digests :class:`~rexis.protocol.circuit.Circuit` pins.
 
     Attributes
     ----------
@@ -166,11 +165,6 @@ class Certificate(Strict):
     def job_id(self) -> Digest:
         """EIP-712 digest of the request."""
         return self.request.job_id(self.domain)
-
-    @property
-    def pinned_circuit(self) -> Circuit:
-        """The circuit that the requester signed."""
-        return self.request.circuit
 
 
 def seal_text(document: dict[str, object]) -> str:

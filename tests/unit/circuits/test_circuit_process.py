@@ -55,22 +55,76 @@ def test_call_that_takes_too_long_is_ended(tmp_path: Path) -> None:
         ezkl.call("srs", out=str(tmp_path / "a"), logrows=18)
 
 
-def test_cancelled_call_ends_the_work_and_the_loop_stays_free(tmp_path: Path) -> None:
-    async def scenario(ezkl: EzklProcess) -> float:
-        work = asyncio.create_task(ezkl.acall("srs", out=str(tmp_path / "a"), logrows=18))
-        longest, last = 0.0, time.perf_counter()
-        for _ in range(40):
-            await asyncio.sleep(0.01)
-            now = time.perf_counter()
-            longest, last = max(longest, now - last), now
-        work.cancel()
-        with pytest.raises(asyncio.CancelledError):
+def test_call_in_a_thread_leaves_the_event_loop_free_and_can_be_ended_from_it(tmp_path: Path) -> None:
+    async def scenario(ezkl: EzklProcess) -> None:
+        await asyncio.to_thread(ezkl.call, "srs", out=str(tmp_path / "a"), logrows=6)
+        work = asyncio.create_task(asyncio.to_thread(ezkl.call, "srs", out=str(tmp_path / "a"), logrows=20))
+        await asyncio.sleep(0.1)
+        assert not work.done()  # it takes minutes, and the loop has run meanwhile
+        ezkl.kill()
+        with pytest.raises(CircuitError, match="signal 9"):
             await work
-        await ezkl.acall("srs", out=str(tmp_path / "b"), logrows=6)
-        return longest
+        await asyncio.to_thread(ezkl.call, "srs", out=str(tmp_path / "b"), logrows=6)
 
     with EzklProcess() as ezkl:
-        assert asyncio.run(scenario(ezkl)) < 0.3
+        asyncio.run(scenario(ezkl))
+
+
+@pytest.fixture
+def system_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What stands for ``/tmp``."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    return folder
+
+
+def record_file(folder: Path) -> Path | None:
+    return next((path for path in folder.rglob("input")), None)
+
+
+def test_killed_child_leaves_no_records_behind(tmp_path: Path, system_tmp: Path) -> None:
+    """A pipe stands for the compiled circuit, so that the child hangs with the record written."""
+    compiled = tmp_path / "compiled"
+    os.mkfifo(compiled)
+    ezkl = EzklProcess()
+    seen: list[Path] = []
+
+    def kill_when_written() -> None:
+        while (found := record_file(system_tmp)) is None:
+            time.sleep(0.01)
+        seen.append(found)
+        ezkl.kill()
+
+    watcher = threading.Thread(target=kill_when_written, daemon=True)
+    watcher.start()
+    with pytest.raises(CircuitError, match="signal 9"):
+        ezkl.call("witness", compiled=str(compiled), scale=7, records=[[1, 2, 3]])
+    watcher.join()
+    assert seen
+    assert list(system_tmp.iterdir()) == []
+    ezkl.close()
+
+
+def test_folders_of_living_processes_and_of_others_stay(tmp_path: Path, system_tmp: Path) -> None:
+    target = tmp_path / "elsewhere"
+    target.mkdir()
+    (target / "file").write_bytes(b"")
+    (system_tmp / "rexis-ezkl-link").symlink_to(target)
+    with EzklProcess() as first, EzklProcess() as second:
+        for ezkl in (first, second):
+            ezkl.call("srs", out=str(tmp_path / "a"), logrows=6)
+        assert len(list(system_tmp.glob("rexis-ezkl-*"))) == 3
+    assert [path.name for path in system_tmp.iterdir()] == ["rexis-ezkl-link"]
+    assert (target / "file").exists()
+
+
+def test_close_removes_the_childs_folder(tmp_path: Path, system_tmp: Path) -> None:
+    with EzklProcess() as ezkl:
+        ezkl.call("srs", out=str(tmp_path / "a"), logrows=6)
+        assert [path.stat().st_mode & 0o077 for path in system_tmp.iterdir()] == [0]
+    assert list(system_tmp.iterdir()) == []
 
 
 def test_closed_process_refuses() -> None:
@@ -90,7 +144,7 @@ def test_close_ends_the_child(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
-def test_child_dies_with_its_parent_even_in_the_middle_of_work(tmp_path: Path) -> None:
+def test_child_dies_with_its_parent_even_in_the_middle_of_work(tmp_path: Path, system_tmp: Path) -> None:
     script = (
         "import sys, threading, time\n"
         "from circuits.process import EzklProcess\n"
@@ -112,3 +166,7 @@ def test_child_dies_with_its_parent_even_in_the_middle_of_work(tmp_path: Path) -
     while alive(child) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(child)
+    (orphan,) = system_tmp.iterdir()
+    with EzklProcess() as ezkl:
+        ezkl.call("srs", out=str(tmp_path / "c"), logrows=6)
+        assert not orphan.exists()

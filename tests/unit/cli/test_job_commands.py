@@ -184,6 +184,13 @@ def test_policy(world: World) -> None:
     assert (request["recordStart"], request["recordCount"]) == (40, 103)
 
 
+@pytest.mark.parametrize(("tier", "tolerance"), [("commit", 0.001), ("sampled", 0.25), ("zk", 0.25)])
+def test_default_tolerance_is_the_measured_one(world: World, tier: str, tolerance: float) -> None:
+    request = json.loads(world.submit("--tier", tier, "--json"))["request"]
+    assert request["policy"]["absToleranceE9"] == round(tolerance * 1e9)
+    assert f"{tolerance:g} " in world.cli.ok("submit", "--help").out
+
+
 def test_wait_shows_changes_and_fails_with_the_job(world: World) -> None:
     world.server.fail = True
     ran = world.cli(
