@@ -98,7 +98,7 @@ class CircuitCache:
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self._root = root.absolute()
 
     def entry(self, key: Digest, build: Callable[[Path], None]) -> Path:
         """The folder for `key`; if it is not there, `build` fills a new one, under a lock.

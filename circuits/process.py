@@ -13,19 +13,20 @@ import json
 import os
 import re
 import subprocess
-import sys
 import tempfile
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, Self
 
+from rexis.interpreter import python, python_environment
 from rexis.protocol.errors import CircuitError, UnavailableError
 
 DEFAULT_TIMEOUT = 3600.0
 _LOG_TAIL = 4096
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-_PACKAGE_ROOT = Path(__file__).resolve().parent.parent
+# The child works in the root folder, where no stranger's file lies; so all paths that it is given are absolute.
+_NOBODYS = Path(__file__).resolve().anchor
 
 
 class EzklProcess:
@@ -140,16 +141,16 @@ class EzklProcess:
         if self._child is not None and self._child.poll() is None:
             return self._child
         self._drop()
-        paths = [str(_PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        environment = python_environment()
         if self._threads is not None:
             environment["RAYON_NUM_THREADS"] = str(self._threads)
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "circuits.child", str(os.getpid()), str(self._memory_limit)],
+            python("-m", "circuits.child", str(os.getpid()), str(self._memory_limit)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             env=environment,
+            cwd=_NOBODYS,
         )
         return self._child
 

@@ -127,7 +127,7 @@ def read_srs(path: Path, expected: Digest | None = None) -> Srs:
         raise CircuitError(f"cannot read SRS {path}: {error.strerror}") from None
     if expected is not None and digest != expected:
         raise DigestMismatchError(f"SRS {path} has digest {digest}, not the pinned {expected}")
-    return Srs(path, logrows, digest)
+    return Srs(path.absolute(), logrows, digest)
 
 
 def read_perpetual_srs(path: Path, logrows: int) -> Srs:
@@ -152,7 +152,7 @@ def ensure_development_srs(logrows: int, cache_dir: Path) -> Srs:
     if not path.exists():
         cache_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache_dir, prefix=".srs-") as folder, EzklProcess() as ezkl:
-            made = Path(folder) / path.name
+            made = Path(folder).absolute() / path.name
             ezkl.call("srs", out=str(made), logrows=logrows)
             read_srs(made)
             with contextlib.suppress(ConflictError):  # another process was first; its file counts

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from circuits.artefacts import CircuitCache
 from circuits.process import EzklProcess
+from circuits.srs import ensure_development_srs
 from rexis.protocol.errors import CircuitError
 
 pytest.importorskip("ezkl")
@@ -25,6 +27,32 @@ def alive(pid: int) -> bool:
 def test_error_names_operation_and_reason(tmp_path: Path) -> None:
     with EzklProcess() as ezkl, pytest.raises(CircuitError, match=r"ezkl failed at vka: .*No such file"):
         ezkl.call("vka", vk="none", settings="none", srs="none", out=str(tmp_path / "x"))
+
+
+@pytest.mark.parametrize("python_path", [None, "", ".", os.pathsep, f"{os.pathsep}relative"])
+def test_a_module_beside_a_certificate_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python_path: str | None
+) -> None:
+    """An ``ezkl.py`` in the current folder says yes to everything."""
+    (tmp_path / "relative").mkdir()
+    for name in ("ezkl.py", "json.py", "sitecustomize.py", "relative/ezkl.py"):
+        (tmp_path / name).write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\ndef gen_srs(*a): pass\n")
+    monkeypatch.chdir(tmp_path)
+    if python_path is None:
+        monkeypatch.delenv("PYTHONPATH", raising=False)
+    else:
+        monkeypatch.setenv("PYTHONPATH", python_path)
+    with EzklProcess() as ezkl:
+        ezkl.call("srs", out=str(tmp_path / "srs"), logrows=6)
+    assert not (tmp_path / "ran").exists()
+    assert (tmp_path / "srs").stat().st_size > 0
+
+
+def test_an_srs_may_be_named_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = ensure_development_srs(6, Path("cache"))
+    assert made.path == tmp_path / "cache/development-k6.srs"
+    assert CircuitCache(Path("keys")).entry(made.digest, lambda folder: None).is_absolute()
 
 
 def test_child_survives_an_error(tmp_path: Path) -> None:
