@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 
 from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress, HexAddress, HexStr
+from hexbytes import HexBytes
 from requests.exceptions import RequestException
 from web3 import HTTPProvider, Web3
-from web3.contract.contract import ContractConstructor, ContractFunction
+from web3.contract.contract import ContractFunction
 from web3.exceptions import (
     BadFunctionCallOutput,
     BlockNotFound,
@@ -70,6 +71,23 @@ class Transaction:
     hash: Digest
     block: int
     gas_used: int
+
+
+@dataclass(frozen=True)
+class Payload:
+    """A transaction of raw bytes, for a contract without an ABI; looks like web3's calls."""
+
+    web3: Web3
+    to: Address
+    data: bytes
+
+    def estimate_gas(self, transaction: TxParams) -> int:
+        """Gas that it takes."""
+        return self.web3.eth.estimate_gas(self.build_transaction(transaction))
+
+    def build_transaction(self, transaction: TxParams) -> TxParams:
+        """`transaction`, with recipient and data."""
+        return {**transaction, "to": checksummed(self.to), "data": HexBytes(self.data), "value": Wei(0)}
 
 
 class Node:
@@ -212,7 +230,7 @@ class Node:
                 raise NotFoundError(f"not on chain: {error.reason}") from None
             raise
 
-    def _send(self, call: ContractFunction | ContractConstructor) -> TxReceipt:
+    def _send(self, call: ContractFunction | Payload) -> TxReceipt:
         """Sign, send and wait. The lock is held from the choice of the nonce until the node has the transaction."""
         account = self._signer()
         sender = checksummed(self.address)

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Self
 
+from contracts.onchain import require_deployment
 from provers.cache import BlobCache, ProofCache, make_private_folder
 from provers.circuit import Circuits, provable_tiers
 from provers.dishonest import parse_fault
@@ -266,6 +267,7 @@ class Worker:
 def _connect(options: WorkerOptions, info: Info) -> ChainChecks:
     rpc_url = options.rpc_url or info.rpc_url
     if rpc_url is None:
+        require_deployment(info.domain, info.contracts)
         log.warning("no chain node: models and challenges are not checked here (give --rpc)")
         return Unchecked()
     return OnChain.connect(rpc_url, info)

@@ -24,7 +24,8 @@ The steps, whose numbers stand beside the code that takes them:
 
  And against the chain (skipped with ``--offline``):
 
-14. Deployment: chain id, the log's registry, the certifier's log.
+14. Deployment: log, registry and certifier stand where this version's code puts them (computed, also with
+    ``--offline``); the node is on their chain and has them.
 15. Model: registered with this circuit before the anchor, not revoked by then.
 16. Commitments: written in the blocks and attempts that the certificate says; block hashes are the chain's.
 17. Anchors: written by the request's coordinator, with these roots, after the commitments.
@@ -45,7 +46,7 @@ from rexis.protocol.parsing import Address
 from rexis.protocol.policy import Tier
 from rexis.protocol.signing import require_signer, text_digest
 from verifier.artifacts import Artifacts
-from verifier.chain import check_chain
+from verifier.chain import DEPLOYMENT, check_chain, check_deployment
 from verifier.circuit import artefacts_of, check_rebuilt, check_vka, srs_is_development
 from verifier.evidence import TaskContext, walk_evidence
 from verifier.opened import OpenedRecord
@@ -55,7 +56,7 @@ from verifier.tiers import TIERS
 
 FORM, SEAL, REQUEST, DEVELOPMENT, CIRCUIT, COVER = 1, 2, 3, 4, 5, 6
 _MARKERS = {"chain": "chain", "srs": "SRS"}
-ANCHOR, REEXECUTION, REBUILD, CHAIN = 11, 12, 13, 14
+ANCHOR, REEXECUTION, REBUILD = 11, 12, 13
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,8 @@ class VerifyOptions:
         How many opened records to run again, over all tasks.
     rebuild_circuit
         Compile the encrypted model again and compare the verifying key.
-    evidence_log, requester, model_digest
-        Pins. The certificate itself cannot tell an auditor which deployment, requester or model is meant.
+    requester, model_digest
+        Pins. The certificate itself cannot tell an auditor which requester or model is meant.
     allow_development_srs, allow_development_chain
         Accept parameters that prove nothing to a stranger.
     """
@@ -89,7 +90,6 @@ class VerifyOptions:
     artifacts: Path | None = None
     reexecute: int = 0
     rebuild_circuit: bool = False
-    evidence_log: Address | None = None
     requester: Address | None = None
     model_digest: Digest | None = None
     allow_development_srs: bool = False
@@ -222,14 +222,16 @@ class _Verification:
 
     def _check_chain(self, certificate: Certificate) -> None:
         options, verdict = self._options, self._verdict
+        with verdict.step(DEPLOYMENT, "deployment") as notes:
+            notes.say(check_deployment(certificate))
         name = "against the chain"
         if options.offline:
             why = "offline: registry, commitments, block hashes and anchors are as the certificate says"
-            verdict.add(CHAIN, name, Status.SKIPPED, why)
+            verdict.add(DEPLOYMENT, name, Status.SKIPPED, why)
             return
         if options.rpc_url is None:
             hint = "give --rpc URL of a node you trust, or --offline to leave it out"
-            verdict.add(CHAIN, name, Status.UNCHECKED, "no chain node given", hint)
+            verdict.add(DEPLOYMENT, name, Status.UNCHECKED, "no chain node given", hint)
             return
         check_chain(certificate, options.rpc_url, verdict)
 
@@ -239,7 +241,6 @@ def _check_request(certificate: Certificate, options: VerifyOptions) -> str:
     request, domain = certificate.request, certificate.domain
     require_signer(certificate.job_id, certificate.request_signature, request.requester, "request")
     pins = (
-        ("evidence log", options.evidence_log, domain.verifying_contract),
         ("requester", options.requester, request.requester),
         ("model", options.model_digest, request.model_digest),
     )

@@ -41,9 +41,6 @@ def verify(
     rebuild_circuit: Annotated[
         bool, typer.Option("--rebuild-circuit", help="Compile the encrypted model again and compare the key.")
     ] = False,
-    evidence_log: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="The EvidenceLog that you expect.")
-    ] = None,
     requester: Annotated[str | None, typer.Option(metavar="ADDRESS", help="The requester that you expect.")] = None,
     model_digest: Annotated[
         str | None, typer.Option(metavar="DIGEST", help="The encrypted model that you expect.")
@@ -72,7 +69,6 @@ def verify(
         artifacts=artifacts or certificate.parent,
         reexecute=reexecute,
         rebuild_circuit=rebuild_circuit,
-        evidence_log=address(evidence_log, "--evidence-log") if evidence_log else None,
         requester=address(requester, "--requester") if requester else None,
         model_digest=digest(model_digest, "--model-digest") if model_digest else None,
         allow_development_srs=allow_development_srs,

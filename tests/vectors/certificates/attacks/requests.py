@@ -77,15 +77,6 @@ def request_signature_recovery_byte(issuer: Issuer) -> Document:
     return seal(document)
 
 
-@forged(3, "you pinned", "coordinator", "worker", "requester", evidence_log=lambda i: i.deployment.evidence_log)
-def own_deployment(issuer: Issuer) -> Document:
-    """Everything happened on a second deployment of the same contracts, where the attackers had the registry to
-    themselves. It is consistent with itself; only the pin of the EvidenceLog shows it."""
-    deployment = issuer.second_deployment()
-    issuer.chain("owner", deployment).register(issuer.model.digest, 1, issuer.model.circuit)
-    return issuer.issue(issuer.job(Tier.COMMIT, domain=deployment.domain), deployment=deployment)
-
-
 @forged(3, "you pinned", "coordinator", requester=_STRANGER)
 def requester_not_the_expected(issuer: Issuer) -> Document:
     """The auditor expects a hospital's request, and is shown the certificate of somebody else's job."""
