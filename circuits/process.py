@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import subprocess
 import tempfile
 import threading
@@ -27,6 +28,13 @@ _LOG_TAIL = 4096
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 # The child works in the root folder, where no stranger's file lies; so all paths that it is given are absolute.
 _NOBODYS = Path(__file__).resolve().anchor
+
+
+def lower_limit(which: int, most: int) -> None:
+    """Limit one resource of this process (``RLIMIT_AS`` …); a lower limit that it has already stays."""
+    for found in resource.getrlimit(which):
+        most = most if found == resource.RLIM_INFINITY else min(most, found)
+    resource.setrlimit(which, (most, most))
 
 
 class EzklProcess:
@@ -60,6 +68,10 @@ class EzklProcess:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def single_threaded(self) -> EzklProcess:
+        """Another child with the same limits, whose ezkl has one thread."""
+        return EzklProcess(memory_limit=self._memory_limit, timeout=self._timeout, threads=1)
 
     @property
     def pid(self) -> int | None:
