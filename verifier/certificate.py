@@ -20,7 +20,7 @@ The steps, whose numbers stand beside the code that takes them:
  Then, if asked:
 
 12. Re-execution: opened records, run again with the encrypted model, agree within the policy's tolerance.
-13. Circuit rebuilt: compiling the encrypted model again gives the pinned verifying key.
+13. Circuit rebuilt: compiling the encrypted model again gives the pinned settings and verifying key.
 
  And against the chain (skipped with ``--offline``):
 
@@ -55,6 +55,7 @@ from verifier.report import Status, Step, StepFailed, Verdict
 from verifier.tiers import TIERS
 
 FORM, SEAL, REQUEST, DEVELOPMENT, CIRCUIT, COVER = 1, 2, 3, 4, 5, 6
+_REBUILT = "circuit rebuilt from the encrypted model"
 _MARKERS = {"chain": "chain", "srs": "SRS"}
 ANCHOR, REEXECUTION, REBUILD = 11, 12, 13
 
@@ -176,19 +177,21 @@ class _Verification:
 
         if options.reexecute > 0:
             with verdict.step(REEXECUTION, "re-execution") as notes:
-                model = self._artifacts.find(
+                model = self._artifacts.read(
                     "encrypted model", certificate.request.model_digest, options.model, "--model"
                 )
                 notes.say(check_reexecution(certificate.request, model, opened, options.reexecute))
-        if options.rebuild_circuit and artefacts is not None:
-            with verdict.step(REBUILD, "circuit rebuilt from the encrypted model") as notes:
-                model = self._artifacts.find(
+        if options.rebuild_circuit and artefacts is None:
+            verdict.add(REBUILD, _REBUILT, Status.SKIPPED, "tier commit has no circuit")
+        elif options.rebuild_circuit and artefacts is not None:
+            with verdict.step(REBUILD, _REBUILT) as notes:
+                model = self._artifacts.read(
                     "encrypted model", certificate.request.model_digest, options.model, "--model"
                 )
                 if srs is None:
                     raise UnavailableError("the circuit cannot be rebuilt without the SRS", hint="give --srs FILE")
                 check_rebuilt(artefacts, certificate.request.circuit, model, srs)
-                notes.say("the encrypted model compiles to the pinned verifying key")
+                notes.say("the encrypted model gives the pinned settings and compiles to the pinned verifying key")
         self._check_chain(certificate)
 
     def _check_task(self, certificate: Certificate, task: CertifiedTask, srs: Path | None) -> list[OpenedRecord]:

@@ -20,6 +20,10 @@ from rexis.protocol.errors import EvidenceError, UnavailableError
 from rexis.protocol.evidence import RecordProof
 from verifier.opened import OpenedRecord
 
+# Set-up of a stranger's model, which takes what the largest honest circuits take.
+_MEMORY_LIMIT = 64 << 30
+_SECONDS_PER_CALL = 3600.0
+
 
 def artefacts_of(material: CircuitMaterial | None, pinned: Circuit) -> CircuitArtefacts:
     """Embedded artefacts, after comparing every digest and every number that the request pins.
@@ -69,10 +73,11 @@ def check_proofs(
             raise EvidenceError(f"the proof of record {record.index} does not hold: {reason}", field="evidence.proofs")
 
 
-def check_rebuilt(artefacts: CircuitArtefacts, pinned: Circuit, model: Path, srs: Path) -> None:
-    """Compile the encrypted model again: it must give the pinned verifying key."""
-    with EzklProcess() as ezkl, tempfile.TemporaryDirectory(prefix="rexis-rebuild-") as folder:
-        prepare_keys(model.read_bytes(), artefacts.settings, pinned, read_srs(srs), CircuitCache(Path(folder)), ezkl)
+def check_rebuilt(artefacts: CircuitArtefacts, pinned: Circuit, model: bytes, srs: Path) -> None:
+    """Compile the encrypted model again: it must give the pinned settings and verifying key."""
+    ezkl = EzklProcess(memory_limit=_MEMORY_LIMIT, timeout=_SECONDS_PER_CALL)
+    with ezkl, tempfile.TemporaryDirectory(prefix="rexis-rebuild-") as folder:
+        prepare_keys(model, artefacts.settings, pinned, read_srs(srs), CircuitCache(Path(folder)), ezkl)
 
 
 def proofs_can_be_checked() -> bool:

@@ -12,6 +12,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from web3 import Web3
 from web3.types import TxParams, Wei
 from web3.utils.address import get_create_address
 
-from circuits.artefacts import CircuitCache
+from circuits.artefacts import CircuitCache, read_vka
 from circuits.build import ProvingCircuit, build_circuit
 from circuits.process import EzklProcess
 from circuits.profile import CircuitProfile
@@ -81,19 +82,62 @@ def network(seed: int) -> bytes:
     def weights(name: str, *shape: int) -> onnx.TensorProto:
         return numpy_helper.from_array((rng.standard_normal(shape) / 2).astype(np.float32), name)
 
-    graph = helper.make_graph(
+    data = _model(
         [
             helper.make_node("Gemm", ["input", "w1", "b1"], ["hidden"]),
             helper.make_node("Relu", ["hidden"], ["active"]),
             helper.make_node("Gemm", ["active", "w2", "b2"], ["output"]),
         ],
+        [weights("w1", 4, 3), weights("b1", 3), weights("w2", 3, 2), weights("b2", 2)],
+    )
+    onnx.checker.check_model(onnx.load_from_string(data))
+    return data
+
+
+def log_network() -> bytes:
+    """The logarithm of each record's values, summed: NaN for a record with a negative one."""
+    return _model(
+        [
+            helper.make_node("Log", ["input"], ["logs"]),
+            helper.make_node("ReduceSum", ["logs", "axis"], ["sum"], keepdims=1),
+            helper.make_node("Concat", ["sum", "sum"], ["output"], axis=1),
+        ],
+        [numpy_helper.from_array(np.array([1], np.int64), "axis")],
+    )
+
+
+def endless_network() -> bytes:
+    """A loop of 2^62 rounds."""
+    inside = [helper.make_tensor_value_info("round", TensorProto.INT64, [])]
+    inside += [helper.make_tensor_value_info("go", TensorProto.BOOL, [])]
+    inside += [helper.make_tensor_value_info("values", TensorProto.FLOAT, None)]
+    after = [helper.make_tensor_value_info("still", TensorProto.BOOL, [])]
+    after += [helper.make_tensor_value_info("turned", TensorProto.FLOAT, None)]
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["still"]), helper.make_node("Sin", ["values"], ["turned"])],
+        "body",
+        inside,
+        after,
+    )
+    numbers = {"rounds": np.array(2**62), "on": np.array(True), "from": np.array([0]), "to": np.array([2])}
+    return _model(
+        [
+            helper.make_node("Loop", ["rounds", "on", "input"], ["turned"], body=body),
+            helper.make_node("Slice", ["turned", "from", "to", "axis"], ["output"]),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in {**numbers, "axis": np.array([1])}.items()],
+    )
+
+
+def _model(nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto]) -> bytes:
+    graph = helper.make_graph(
+        nodes,
         "tiny",
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 4])],
         [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", 2])],
-        [weights("w1", 4, 3), weights("b1", 3), weights("w2", 3, 2), weights("b2", 2)],
+        constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 
 
@@ -133,6 +177,16 @@ class Model:
     def run(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         session = onnxruntime.InferenceSession(self.onnx, providers=["CPUExecutionProvider"])
         return np.asarray(session.run(None, {"input": values})[0], dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Claiming(Model):
+    """A model whose worker claims whatever it likes."""
+
+    claims: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+    def run(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self.claims(values)
 
 
 @dataclass(frozen=True)
@@ -259,6 +313,7 @@ class Issuer:
         self._jobs = 0
         self._epochs = 1
         self._second: Deployment | None = None
+        self.artifacts: list[bytes] = []  # models of the attackers
         self._proofs: dict[tuple[Digest, bytes], bytes] = {}
         self.model, self.other_model = self._build(1), self._build(2)
         self.deployment = self._node("owner").deploy_all()
@@ -283,6 +338,16 @@ class Issuer:
             self._chains[key] = self._node(name)
             self._chains[key]._use(deployment)  # `attach` would refuse those of the attackers
         return self._chains[key]
+
+    def vka_for(self, settings: str) -> list[Digest]:
+        """The VKA of the model's vk under other settings than its own."""
+        with TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "settings").write_text(settings)
+            (folder / "vk").write_bytes(self.model.material.vk)
+            files = {what: str(folder / what) for what in ("settings", "vk")}
+            self._ezkl.call("vka", **files, srs=str(self.srs.path), out=str(folder / "vka"))
+            return list(read_vka((folder / "vka").read_bytes()))
 
     def next_epoch(self) -> int:
         """A key epoch that no case has used."""
