@@ -14,6 +14,7 @@ from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
 from web3 import Web3
 from web3.contract import Contract
+from web3.logs import DISCARD
 from web3.types import TxReceipt
 
 from contracts.addresses import DEPLOYER, SALT, address_of_contract, in_order, init_code
@@ -281,6 +282,28 @@ class Chain(Node):
         """Whether the Certifier accepted one record; `offset` counts from the statement's first record."""
         return bool(self._read(self._functions("Certifier").isRecordCertified(bytes(statement_digest), offset)))
 
+    # --- transactions -------------------------------------------------------------------------------------------
+
+    def transaction_with(
+        self, digest: Digest, contract: ContractName, event: str, **arguments: int | str | bytes
+    ) -> Transaction:
+        """A transaction in which one of our contracts wrote this event with these arguments.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such transaction, or it wrote no such event.
+        RevertError
+            It reverted.
+        """
+        receipt = self._receipt(digest)
+        at = self._contracts[contract]
+        with self._translated():
+            for entry in at.events[event]().process_receipt(receipt, errors=DISCARD):
+                if entry["address"] == at.address and arguments.items() <= dict(entry["args"]).items():
+                    return as_transaction(receipt)
+        raise NotFoundError(f"transaction {digest} wrote no such {event}")
+
     # --- inside -------------------------------------------------------------------------------------------------
 
     def _at(self, name: ContractName, address: Address) -> Contract:
@@ -306,9 +329,9 @@ class Chain(Node):
 
     def _event(self, receipt: TxReceipt, name: ContractName, event: str) -> Any:
         contract = self._contracts[name]
-        for entry in receipt["logs"]:
+        for entry in contract.events[event]().process_receipt(receipt, errors=DISCARD):
             if entry["address"] == contract.address:
-                return contract.events[event]().process_log(entry)["args"]
+                return entry["args"]
         raise ChainError(f"transaction emitted no {event}")
 
 
