@@ -13,12 +13,12 @@ from pathlib import Path
 from eth_hash.auto import keccak
 
 from circuits.settings import CircuitSettings
+from rexis.protocol.certificate import MAX_VKA_WORDS
 from rexis.protocol.circuit import Circuit, Visibility
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.errors import DigestMismatchError, MalformedError
 
 _WORD = 32
-_MAX_VKA_WORDS = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def vka_digest_of(words: Sequence[bytes]) -> Digest:
 def read_vka(data: bytes) -> tuple[Digest, ...]:
     """The words of ezkl's VKA file: a u64 little-endian count, then 32 bytes each (bincode)."""
     count = int.from_bytes(data[:8], "little")
-    if not 0 < count <= _MAX_VKA_WORDS or len(data) != 8 + _WORD * count:
+    if not 0 < count <= MAX_VKA_WORDS or len(data) != 8 + _WORD * count:
         raise MalformedError(f"a file of {len(data)} bytes is not a VKA")
     return tuple(Digest(data[start : start + _WORD]) for start in range(8, len(data), _WORD))
 

@@ -37,6 +37,12 @@ def lower_limit(which: int, most: int) -> None:
     resource.setrlimit(which, (most, most))
 
 
+class ProcessGoneError(CircuitError):
+    """The child crashed, was ended or took too long. What it was asked is not answered, neither way."""
+
+    code = "circuit-process"
+
+
 class EzklProcess:
     """A child that runs ezkl's functions one at a time. Starts on the first call.
 
@@ -166,15 +172,15 @@ class EzklProcess:
         )
         return self._child
 
-    def _gone(self, operation: str, *, timed_out: bool) -> CircuitError:
+    def _gone(self, operation: str, *, timed_out: bool) -> ProcessGoneError:
         assert self._child is not None  # noqa: S101
         code = self._child.wait()
         words = self._last_words()
         self._drop()
         if timed_out:
-            return CircuitError(f"ezkl did not finish {operation} in {self._timeout:g} s and was ended")
+            return ProcessGoneError(f"ezkl did not finish {operation} in {self._timeout:g} s and was ended")
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return CircuitError(
+        return ProcessGoneError(
             f"the proof process ended during {operation} ({how}){words}",
             hint="signal 9 without a cause of ours is mostly the kernel out of memory",
         )

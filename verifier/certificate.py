@@ -45,6 +45,7 @@ from rexis.protocol.merkle import check_inclusion
 from rexis.protocol.parsing import Address
 from rexis.protocol.policy import Tier
 from rexis.protocol.signing import require_signer, text_digest
+from rexis.protocol.statement import Kind
 from verifier.artifacts import Artifacts
 from verifier.chain import DEPLOYMENT, check_chain, check_deployment
 from verifier.circuit import artefacts_of, check_rebuilt, check_vka, srs_is_development
@@ -243,6 +244,8 @@ def _check_request(certificate: Certificate, options: VerifyOptions) -> str:
     """Step 3."""
     request, domain = certificate.request, certificate.domain
     require_signer(certificate.job_id, certificate.request_signature, request.requester, "request")
+    if request.kind != Kind.EVALUATION:
+        raise EvidenceError("this version checks evaluations only", field="request.kind")
     pins = (
         ("requester", options.requester, request.requester),
         ("model", options.model_digest, request.model_digest),
@@ -278,6 +281,10 @@ def _check_development(certificate: Certificate, options: VerifyOptions) -> str:
 def _check_cover(certificate: Certificate) -> str:
     """Step 6."""
     request = certificate.request
+    if len(certificate.tasks) != request.shard_count:  # before any list that is as long as the request likes
+        raise EvidenceError(
+            f"{len(certificate.tasks)} tasks, the request asks for {request.shard_count}", field="tasks"
+        )
     wanted = request.shards()
     found = [(task.evidence.statement.record_start, task.evidence.statement.record_count) for task in certificate.tasks]
     if found != wanted:

@@ -78,6 +78,19 @@ def test_killed_child_fails_the_call_and_the_next_one_gets_a_new_child(tmp_path:
         assert ezkl.pid != first
 
 
+def test_a_limit_above_the_inherited_one_is_lowered(tmp_path: Path) -> None:
+    """In a shell with ``ulimit -v`` a limit cannot be raised; the child took that for a fault and died."""
+    script = (
+        "import resource\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))\n"
+        "from circuits.process import EzklProcess\n"
+        "with EzklProcess(memory_limit=16 << 30) as ezkl:\n"
+        f"    ezkl.call('srs', out={str(tmp_path / 'a')!r}, logrows=6)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_call_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     with EzklProcess(timeout=0.5) as ezkl, pytest.raises(CircuitError, match="did not finish"):
         ezkl.call("srs", out=str(tmp_path / "a"), logrows=18)

@@ -246,7 +246,7 @@ def commitment_transaction_invented(issuer: Issuer) -> Document:
     return seal(first(issuer.sampled(), "commitment", transaction=_NOWHERE))
 
 
-@forged(16, "transaction is in block", "coordinator")
+@forged(16, "wrote no such Committed", "coordinator")
 def commitment_transaction_of_another(issuer: Issuer) -> Document:
     """The transaction is a real one, of the anchor."""
     document = issuer.sampled()
@@ -313,6 +313,13 @@ def anchor_transaction_invented(issuer: Issuer) -> Document:
     return seal(first(issuer.commit(), "anchor", transaction=_NOWHERE))
 
 
+@forged(17, "wrote no such Anchored", "coordinator")
+def anchor_transaction_of_another(issuer: Issuer) -> Document:
+    """The anchor's transaction is a real one, of another anchor."""
+    document = issuer.commit()
+    return seal(first(document, "anchor", transaction=issuer.zk()["tasks"][0]["anchor"]["transaction"]))
+
+
 @forged(17, "openingBlockHash", "coordinator", "worker")
 def opening_block_invented(issuer: Issuer) -> Document:
     """Tier commit: the hash that draws the opened records is invented, so that the drawn ones are right."""
@@ -334,6 +341,22 @@ def never_certified(issuer: Issuer) -> Document:
 def certified_in_part(issuer: Issuer) -> Document:
     """Only the first record was certified on chain."""
     return issuer.issue(issuer.job(Tier.ZK, certify_on_chain=True), Plan(certify=1))
+
+
+@forged(18, "wrote no such RecordCertified", "coordinator")
+def certification_transactions_of_the_anchor(issuer: Issuer) -> Document:
+    """All records were certified on chain, but the transactions named are that of the anchor."""
+    document = issuer.issue(issuer.job(Tier.ZK, certify_on_chain=True))
+    document["tasks"][0]["certified"] = [document["tasks"][0]["anchor"]["transaction"]] * 2
+    return seal(document)
+
+
+@forged(18, "wrote no such RecordCertified", "coordinator")
+def certification_transactions_swapped(issuer: Issuer) -> Document:
+    """All records were certified on chain; the transactions of two of them are swapped."""
+    document = issuer.issue(issuer.job(Tier.ZK, certify_on_chain=True))
+    document["tasks"][0]["certified"].reverse()
+    return seal(document)
 
 
 @forged(18, "no transaction", "coordinator")
