@@ -122,7 +122,7 @@ def key_errors(seed: int, process: EzklProcess) -> KeyErrors:
     plain_model, (plain, _) = load_model_bytes(MODEL), held_out(MODEL)
     encrypted = encrypt_model(plain_model, epoch=1, seed=seed.to_bytes(32, "big"))
     records = encrypt_records(encrypted.key, plain)
-    settings = make_settings(encrypted.model, profile_for(MODEL))
+    settings = make_settings(encrypted.model, profile_for(MODEL), process)
     inputs = quantise(records, settings.input_scale)
     exact = dequantise(outputs_without_keys(process, encrypted.model, settings, inputs), settings.output_scale)
     executed_again = float_outputs(encrypted.model, dequantise(inputs, settings.input_scale))

@@ -14,12 +14,12 @@ from eth_hash.auto import keccak
 
 from circuits.settings import CircuitSettings
 from rexis.locks import locked
+from rexis.protocol.certificate import MAX_VKA_WORDS
 from rexis.protocol.circuit import Circuit, Visibility
 from rexis.protocol.digests import Digest, digest_stream, sha256
 from rexis.protocol.errors import DigestMismatchError, MalformedError
 
 _WORD = 32
-_MAX_VKA_WORDS = 1 << 14
 MANIFEST = "manifest.json"
 """In every entry of the cache: SHA-256 of its other files, by name."""
 
@@ -88,7 +88,7 @@ def vka_digest_of(words: Sequence[bytes]) -> Digest:
 def read_vka(data: bytes) -> tuple[Digest, ...]:
     """The words of ezkl's VKA file: a u64 little-endian count, then 32 bytes each (bincode)."""
     count = int.from_bytes(data[:8], "little")
-    if not 0 < count <= _MAX_VKA_WORDS or len(data) != 8 + _WORD * count:
+    if not 0 < count <= MAX_VKA_WORDS or len(data) != 8 + _WORD * count:
         raise MalformedError(f"a file of {len(data)} bytes is not a VKA")
     return tuple(Digest(data[start : start + _WORD]) for start in range(8, len(data), _WORD))
 
@@ -106,7 +106,7 @@ class CircuitCache:
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self._root = root.absolute()
         self._checked: dict[Digest, _Stamps] = {}
 
     def entry(self, key: Digest, build: Callable[[Path], None], waiting: Callable[[], None] | None = None) -> Path:

@@ -107,7 +107,7 @@ def tune(
     with EzklProcess() as ezkl:
         trials, best = [], float("inf")
         for profile in profiles if profiles is not None else candidates():
-            settings = make_settings(onnx_bytes, profile)
+            settings = make_settings(onnx_bytes, profile, ezkl)
             error = _error(ezkl, onnx_bytes, settings, records, outputs)
             best = min(best, error)
             if error <= max_error:

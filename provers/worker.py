@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Self
 
+from contracts.onchain import require_deployment
 from provers.cache import BlobCache, ProofCache, make_private_folder
 from provers.circuit import Circuits, provable_tiers
 from provers.dishonest import parse_fault
@@ -272,6 +273,7 @@ def _connect(options: WorkerOptions, info: Info) -> ChainChecks:
         log.warning("the coordinator's chain node is trusted: models and challenges are what it says")
         return OnChain.connect(info.rpc_url, info)
     if options.unchecked_chain:
+        require_deployment(info.domain, info.contracts)
         log.warning("models and challenges are NOT CHECKED on chain")
         return Unchecked()
     raise ChainError(

@@ -59,17 +59,23 @@ def deploy(
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
-    """Deploy the contracts, and write where they stand to a new file."""
+    """Deploy the contracts, if they are not there yet, and write where they stand to a new file.
+
+    Their addresses follow from their code, so that they are the same on every chain and for everybody. Whoever comes
+    first pays; nobody owns them.
+    """
     from rexis.files import require_absent, write_file
 
     require_absent(out)
     chain = open_chain(rpc, None, open_wallet(wallet, passphrase_file))
-    with working("deploying four contracts"):
+    missing = chain.missing()
+    with working(f"deploying {len(missing)} contracts" if missing else "looking the contracts up"):
         deployment = chain.deploy_all()
     write_file(out, deployment.to_json())
     if as_json:
         emit(deployment.to_object())
         return
+    say(f"deployed       {', '.join(missing) if missing else 'nothing: all contracts were there already'}")
     say(f"chain          {deployment.chain_id}")
     say(f"model registry {deployment.model_registry}")
     say(f"evidence log   {deployment.evidence_log}")

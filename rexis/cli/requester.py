@@ -138,8 +138,9 @@ def submit(
     """Upload a dataset, sign a job and submit it. Prints the job's id.
 
     What is signed names the chain, the model and its circuit. Without --deployment and --rpc they are as the
-    coordinator says, and only `rexis verify` will show if it lied.
+    coordinator says, and only `rexis verify` will show if it lied. The contracts are always this version's.
     """
+    from contracts.onchain import require_deployment
     from rexis.client import job_request
     from rexis.files import read_file
     from rexis.protocol.tensors import Dataset
@@ -151,6 +152,8 @@ def submit(
     domain = read_deployment(deployment).domain if deployment else None
     with connect(coordinator, wallet, passphrase_file, domain) as client:
         _require_tier(client, policy)
+        info = client.info()
+        require_deployment(info.domain, info.contracts)
         registered = client.model(model_digest, epoch)
         if deployment is not None and rpc is not None:
             _require_on_chain(registered, rpc, deployment)
@@ -158,7 +161,7 @@ def submit(
             dataset_digest = client.upload_blob(blob, progress=progress)
         client.register_dataset(dataset_digest)
         request = job_request(
-            client.info(),
+            info,
             registered,
             records,
             dataset_digest,

@@ -102,6 +102,14 @@ def world(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
         chain.stop()
 
 
+def test_deploying_again_says_that_nothing_was_to_be_done(world: World) -> None:
+    again = world.folder / "again.json"
+    code, out, err = world("deploy", "--rpc", world.chain.url, "--wallet", world.wallet("owner"), "--out", again)
+    assert code == 0, err
+    assert "nothing: all contracts were there already" in out
+    assert again.read_bytes() == (world.folder / "deployment.json").read_bytes()
+
+
 def test_a_model_from_registration_to_revocation(world: World) -> None:
     circuit = ("--profile", "breast_cancer", "--srs", "development")
     code, out, err = world.register(*circuit)

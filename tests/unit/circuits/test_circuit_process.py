@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from circuits.artefacts import CircuitCache
 from circuits.process import EzklProcess
+from circuits.srs import ensure_development_srs
 from rexis.protocol.errors import CircuitError
 
 pytest.importorskip("ezkl")
@@ -25,6 +27,32 @@ def alive(pid: int) -> bool:
 def test_error_names_operation_and_reason(tmp_path: Path) -> None:
     with EzklProcess() as ezkl, pytest.raises(CircuitError, match=r"ezkl failed at vka: .*No such file"):
         ezkl.call("vka", vk="none", settings="none", srs="none", out=str(tmp_path / "x"))
+
+
+@pytest.mark.parametrize("python_path", [None, "", ".", os.pathsep, f"{os.pathsep}relative"])
+def test_a_module_beside_a_certificate_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python_path: str | None
+) -> None:
+    """An ``ezkl.py`` in the current folder says yes to everything."""
+    (tmp_path / "relative").mkdir()
+    for name in ("ezkl.py", "json.py", "sitecustomize.py", "relative/ezkl.py"):
+        (tmp_path / name).write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\ndef gen_srs(*a): pass\n")
+    monkeypatch.chdir(tmp_path)
+    if python_path is None:
+        monkeypatch.delenv("PYTHONPATH", raising=False)
+    else:
+        monkeypatch.setenv("PYTHONPATH", python_path)
+    with EzklProcess() as ezkl:
+        ezkl.call("srs", out=str(tmp_path / "srs"), logrows=6)
+    assert not (tmp_path / "ran").exists()
+    assert (tmp_path / "srs").stat().st_size > 0
+
+
+def test_an_srs_may_be_named_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = ensure_development_srs(6, Path("cache"))
+    assert made.path == tmp_path / "cache/development-k6.srs"
+    assert CircuitCache(Path("keys")).entry(made.digest, lambda folder: None).is_absolute()
 
 
 def test_child_survives_an_error(tmp_path: Path) -> None:
@@ -48,6 +76,19 @@ def test_killed_child_fails_the_call_and_the_next_one_gets_a_new_child(tmp_path:
             ezkl.call("srs", out=str(tmp_path / "b"), logrows=18)
         ezkl.call("srs", out=str(tmp_path / "c"), logrows=6)
         assert ezkl.pid != first
+
+
+def test_a_limit_above_the_inherited_one_is_lowered(tmp_path: Path) -> None:
+    """In a shell with ``ulimit -v`` a limit cannot be raised; the child took that for a fault and died."""
+    script = (
+        "import resource\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))\n"
+        "from circuits.process import EzklProcess\n"
+        "with EzklProcess(memory_limit=16 << 30) as ezkl:\n"
+        f"    ezkl.call('srs', out={str(tmp_path / 'a')!r}, logrows=6)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_call_that_takes_too_long_is_ended(tmp_path: Path) -> None:
