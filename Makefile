@@ -29,8 +29,9 @@ contracts/out/.built: node_modules/.installed foundry.toml $(wildcard contracts/
 	@touch $@
 
 # --- the two commands ------------------------------------------------------------------------------------------
-demo: setup ## the main job end to end with real processes; leaves certificates in demo-out/
-	$(BIN)/rexis demo --out demo-out
+MODEL ?= breast_cancer
+demo: setup ## the main job end to end with real processes (MODEL=vit: another zoo model); certificates in demo-out/
+	$(BIN)/rexis demo --out demo-out --model $(MODEL)
 
 test: setup test-sol test-py ## all tests: forge, then pytest (unit, integration, end to end)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MODEL = "breast_cancer"
+MAX_RECORDS = 400  # of a zoo model's held-out records
 SAMPLE_SIZE = 8
 SHARD_SIZE = 72
 ZK_RECORDS = 3
@@ -36,17 +37,17 @@ class Scores:
 
     Attributes
     ----------
+    found, plain
+        The zoo's metrics (:func:`models.zoo.metrics_of`) of the decrypted outputs, and of the plain model's.
     agreement
-        Fraction of records decided as the plain model decides.
+        Fraction of records decided as the plain model decides; None for a regression.
     max_error
         Largest |decrypted − plain| output.
     """
 
-    accuracy: float
-    roc_auc: float
-    plain_accuracy: float
-    plain_roc_auc: float
-    agreement: float
+    found: dict[str, float]
+    plain: dict[str, float]
+    agreement: float | None
     max_error: float
 
 
@@ -59,10 +60,16 @@ class Demo:
         Not started yet.
     show
         Prints a line.
+    model
+        A zoo model. With a tuned circuit it is proved; any other is committed to and re-executed.
     """
 
-    def __init__(self, stack: Stack, show: Callable[[str], None] = say) -> None:
-        self.stack, self.show, self.folder = stack, show, stack.folder
+    def __init__(self, stack: Stack, show: Callable[[str], None] = say, model: str = MODEL) -> None:
+        with needs("circuits"):
+            from circuits.profile import PROFILES
+
+        self.stack, self.show, self.folder, self.model = stack, show, stack.folder, model
+        self.proves = model in PROFILES
         self.model_digest = ""
         self._began = time.monotonic()
 
@@ -73,22 +80,22 @@ class Demo:
         self.show(f"  chain {self.stack.chain_url}, coordinator {self.stack.coordinator_url}")
         self.show(f"  {self.stack.deployment.read_text().strip()}")
 
-        self.heading("model owner: encrypt the model with a fresh EE key, build its circuit, register both on chain")
+        what = "build its circuit, register both" if self.proves else "register it"
+        self.heading(f"model owner: encrypt the model with a fresh EE key, {what} on chain")
         key, encrypted = self.folder / "ee.key", self.folder / "encrypted.onnx"
-        onnx = str(self._zoo() / f"{MODEL}.onnx")
+        onnx = str(self._zoo() / f"{self.model}.onnx")
         made = self.command("keygen", "--model", onnx, "--key", str(key), "--out", str(encrypted), "--epoch", "1")
         self.show_output(made)
         self.model_digest = str(sha256(encrypted.read_bytes()))
         done = self.command(
-            "register", "--model", str(encrypted), "--epoch", "1", "--profile", MODEL, "--srs", "development",
+            "register", "--model", str(encrypted), "--epoch", "1",
+            *(("--profile", self.model, "--srs", "development") if self.proves else ()),
             "--rpc", self.stack.chain_url, "--deployment", str(self.stack.deployment), *self._as("owner"),
         )  # fmt: skip
         self.show_output(done)
 
-        self.heading("data owner: encrypt all held-out records")
-        with needs("models"):
-            from models.zoo import held_out
-        records, _ = held_out(MODEL)
+        records, _ = held_out_records(self.model)
+        self.heading(f"data owner: encrypt {len(records)} held-out records")
         np.save(self.folder / "records.npy", records)
         done = self.command(
             "encrypt", "--key", str(key), "--records", str(self.folder / "records.npy"), "--out", str(self.dataset)
@@ -101,7 +108,10 @@ class Demo:
         return self.folder / "dataset.safetensors"
 
     def evaluate(self) -> Path:
-        """All held-out records with tier ``sampled``; returns the certificate."""
+        """All held-out records with tier ``sampled``, or ``commit`` without a circuit; returns the certificate."""
+        if not self.proves:
+            self.heading(f"requester: evaluate all records, tier commit, {SAMPLE_SIZE} records opened a task")
+            return self.job("commit", "--tier", "commit", "-k", str(SAMPLE_SIZE), "--shard-size", "200")
         self.heading(f"requester: evaluate all records, tier sampled, {SAMPLE_SIZE} proofs a task")
         return self.job("sampled", "--tier", "sampled", "-k", str(SAMPLE_SIZE), "--shard-size", str(SHARD_SIZE))
 
@@ -135,11 +145,13 @@ class Demo:
                 str(certificate.with_name("outputs.safetensors")), "--dataset", str(self.dataset), "--out", str(out),
             )
         )  # fmt: skip
-        scores = score(np.load(out))
-        self.show(f"  {'held-out records':28}{'accuracy':>10}{'ROC AUC':>10}")
-        self.show(f"  {'plain model':28}{scores.plain_accuracy:10.4f}{scores.plain_roc_auc:10.4f}")
-        self.show(f"  {'encrypted, proved, decrypted':28}{scores.accuracy:10.4f}{scores.roc_auc:10.4f}")
-        self.show(f"  same decision on {scores.agreement:.2%} of records; largest output error {scores.max_error:.2g}")
+        scores = score(self.model, np.load(out))
+        metrics = [name for name in SHOWN if name in scores.plain]
+        self.show(f"  {'held-out records':28}" + "".join(f"{SHOWN[name]:>10}" for name in metrics))
+        for what, values in (("plain model", scores.plain), ("encrypted, run, decrypted", scores.found)):
+            self.show(f"  {what:28}" + "".join(f"{values[name]:10.4f}" for name in metrics))
+        same = "" if scores.agreement is None else f"same decision on {scores.agreement:.2%} of records; "
+        self.show(f"  {same}largest output error {scores.max_error:.2g}")
         return scores
 
     def audit(self, certificate: Path, *options: str) -> int:
@@ -193,6 +205,24 @@ class Demo:
         self.show(f"  job {view['state']} by worker {view['tasks'][0]['worker']}")
         return view
 
+    def catch_by_reexecution(self, honest: subprocess.Popen[bytes]) -> int:
+        """Tier ``commit``: nothing is proved, and whoever re-executes opened records finds the cheat.
+
+        Returns
+        -------
+        The auditor's exit code.
+        """
+        self.heading(f"a dishonest worker alters {CHEAT:.0%} of its outputs; tier commit takes its word for it")
+        stop(honest)
+        self.stack.start_worker("dishonest", dishonest=f"alter-outputs:{CHEAT}")
+        cheated = self.job("cheated", "--tier", "commit", "-k", str(SAMPLE_SIZE), "--count", str(SHARD_SIZE))
+        survives = survival_probability(round(CHEAT * SHARD_SIZE), SHARD_SIZE, SAMPLE_SIZE)
+        self.show(
+            f"  {SAMPLE_SIZE} of {SHARD_SIZE} records were opened by a later block: "
+            f"whoever runs them again finds it with probability {1 - survives:.3f}"
+        )
+        return self.audit(cheated, "--reexecute", str(SAMPLE_SIZE))
+
     def forge(self, certificate: Path) -> int:
         """Change one byte of an output in a certificate and have it verified; returns the exit code."""
         self.heading("a forger changes one byte of a certificate")
@@ -207,11 +237,14 @@ class Demo:
         self.heading("done. Everything lies in " + str(self.folder))
         flags = "--offline --allow-development-srs --allow-development-chain"
         shown = self.folder.relative_to(Path.cwd()) if self.folder.is_relative_to(Path.cwd()) else self.folder
+        first, second = ("sampled", "zk") if self.proves else ("commit", "commit")
+        rebuild = (f"  .venv/bin/rexis verify {shown}/certificates/zk/certificate.json {flags} --rebuild-circuit",)
         for line in (
             "Try next:",
-            f"  .venv/bin/rexis verify {shown}/certificates/sampled/certificate.json {flags} --reexecute 8",
-            f"  .venv/bin/rexis verify {shown}/certificates/zk/certificate.json {flags} --rebuild-circuit",
-            f"  .venv/bin/rexis verify {shown}/certificates/zk/certificate.json          # refused, and why",
+            f"  .venv/bin/rexis verify {shown}/certificates/{first}/certificate.json {flags} --reexecute 8",
+            *(rebuild if self.proves else ()),
+            f"  .venv/bin/rexis verify {shown}/certificates/{second}/certificate.json          # refused, and why",
+            f"  .venv/bin/rexis ee card {shown}/encrypted.onnx          # what the keys hide, and what not",
             "  make up       # the same stack, left running; then: rexis submit, status, fetch, decrypt, verify",
         ):
             self.show(line)
@@ -271,44 +304,62 @@ class Demo:
         return Path(models.__path__[0]) / "onnx"
 
 
-def score(decrypted: NDArray[np.float32]) -> Scores:
-    """Score decrypted outputs ``[n, 2]`` of all held-out records beside the plain model's."""
+SHOWN = {"accuracy": "accuracy", "roc_auc": "ROC AUC", "balanced_accuracy": "balanced", "r2": "R²"}
+
+
+def held_out_records(model: str) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """Up to :data:`MAX_RECORDS` of a zoo model's held-out records, evenly spread, with their labels."""
+    with needs("models"):
+        from models.zoo import held_out
+    records, labels = held_out(model)
+    chosen = np.unique(np.linspace(0, len(records) - 1, min(MAX_RECORDS, len(records))).astype(int))
+    return records[chosen], labels[chosen]
+
+
+def score(model: str, decrypted: NDArray[np.float32]) -> Scores:
+    """Score decrypted outputs ``[n, …]`` of :func:`held_out_records` beside the plain model's."""
     with needs("models"):
         import onnxruntime as ort
-        from sklearn.metrics import accuracy_score, roc_auc_score
 
-        from models.zoo import held_out, load_model_bytes
-    records, labels = held_out(MODEL)
-    session = ort.InferenceSession(load_model_bytes(MODEL), providers=["CPUExecutionProvider"])
+        from models.zoo import load_model_bytes, metrics_of
+    records, labels = held_out_records(model)
+    session = ort.InferenceSession(load_model_bytes(model), providers=["CPUExecutionProvider"])
     plain = session.run(None, {session.get_inputs()[0].name: records})[0]
-    decided, decided_plain = decrypted.argmax(axis=1), plain.argmax(axis=1)
+    decides = labels.dtype.kind != "f"
     return Scores(
-        accuracy=float(accuracy_score(labels, decided)),
-        roc_auc=float(roc_auc_score(labels, decrypted[:, 1] - decrypted[:, 0])),
-        plain_accuracy=float(accuracy_score(labels, decided_plain)),
-        plain_roc_auc=float(roc_auc_score(labels, plain[:, 1] - plain[:, 0])),
-        agreement=float((decided == decided_plain).mean()),
+        found=metrics_of(decrypted, labels),
+        plain=metrics_of(plain, labels),
+        agreement=float((decrypted.argmax(axis=1) == plain.argmax(axis=1)).mean()) if decides else None,
         max_error=float(np.abs(decrypted - plain).max()),
     )
 
 
-def demo(out: Path) -> None:
+def demo(out: Path, model: str = MODEL) -> None:
     """Run the main job end to end on this machine, then show a cheat caught and a forgery refused."""
+    with needs("models"):
+        from models.zoo import load_manifest
+    load_manifest(model)  # an unknown name is an error before anything starts
     with Stack(fresh_folder(out)) as stack:
-        run = Demo(stack)
+        run = Demo(stack, model=model)
         run.set_up()
         workers = [stack.start_worker(name) for name in ("worker-1", "worker-2")]
-        sampled = run.evaluate()
-        run.decrypt(sampled)
+        first = run.evaluate()
+        run.decrypt(first)
         stop(workers[1])
-        zk = run.certify()
-        run.heading("auditor: verify both certificates, with no key, against the chain")
-        codes = [run.audit(sampled, "--reexecute", "4"), run.audit(zk)]
-        view = run.catch_cheat(workers[0])
-        refused = run.forge(sampled)
+        if run.proves:
+            zk = run.certify()
+            run.heading("auditor: verify both certificates, with no key, against the chain")
+            codes = [run.audit(first, "--reexecute", "4"), run.audit(zk)]
+            done = run.catch_cheat(workers[0])["state"] == "certified"
+        else:
+            run.heading("auditor: verify the certificate, with no key, against the chain; re-execute opened records")
+            codes = [run.audit(first, "--reexecute", str(SAMPLE_SIZE))]
+            done = run.catch_by_reexecution(workers[0]) == 1
+        refused = run.forge(first)
     run.farewell()
-    if codes != [0, 0] or refused != 1 or view["state"] != "certified":
+    if any(codes) or refused != 1 or not done:
         raise RexisError(
-            f"the demo did not end as it should: verify gave {codes}, the forgery {refused}, the job {view['state']}",
+            f"the demo did not end as it should: verify gave {codes}, the forgery {refused}, the cheat "
+            f"{'was dealt with' if done else 'was not caught'}",
             hint=f"logs are in {out}/logs",
         )

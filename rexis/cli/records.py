@@ -42,7 +42,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def read_records(path: Path, manifest: Manifest | None) -> Floats:
-    """Records ``float32 [n, d]`` as the plain model takes them, from ``.npy`` or ``.csv`` with a header.
+    """Records ``float32 [n, …]`` as the plain model takes them, from ``.npy``, or ``[n, d]`` from ``.csv``.
 
     Parameters
     ----------
@@ -60,7 +60,8 @@ def read_records(path: Path, manifest: Manifest | None) -> Floats:
         columns, values = _read_csv(data, path, names)
     elif path.suffix == ".npy":
         values = _read_npy(data, path)
-        columns = names if names is not None and len(names) == values.shape[1] else _numbered(values.shape[1])
+        width = math.prod(values.shape[1:])
+        columns = names if names is not None and len(names) == width else _numbered(width)
     else:
         raise MalformedError(f"{path} is neither .npy nor .csv", hint="one row a record, one column a feature")
     _require_finite(values, columns)
@@ -115,8 +116,8 @@ def _read_npy(data: bytes, path: Path) -> NDArray[Any]:
         raise TensorError(f"{path} is not a NumPy array file", hint=hint) from None
     if dtype not in (np.float32, np.float64):
         raise TensorError(f"dtype is {dtype}, expected float32 or float64", field="records")
-    if len(shape) != 2 or min(shape) < 1:
-        raise TensorError(f"shape is {list(shape)}, expected [records, features]", field="records")
+    if len(shape) < 2 or min(shape) < 1:
+        raise TensorError(f"shape is {list(shape)}, expected [records, features…]", field="records")
     named, held = math.prod(shape) * dtype.itemsize, len(data) - stream.tell()
     if named != held:
         raise TensorError(
@@ -179,7 +180,7 @@ def _number(row: list[str], place: int, header: list[str], index: int, line: int
 
 
 def _require_finite(values: NDArray[Any], columns: tuple[str, ...]) -> None:
-    finite = np.isfinite(values)
+    finite = np.isfinite(values.reshape(len(values), -1))
     if not bool(finite.all()):
         index, column = (int(place) for place in np.argwhere(~finite)[0])
         raise TensorError(

@@ -90,7 +90,7 @@ def encrypt(
     if as_json:
         emit({"dataset": str(out), "datasetDigest": str(sha256(blob)), "shape": list(encrypted.shape)})
     else:
-        say(f"{out}: {encrypted.shape[0]} records of {encrypted.shape[1]} values, digest {sha256(blob)}")
+        say(f"{out}: {len(encrypted)} records of {encrypted[0].size} values, digest {sha256(blob)}")
 
 
 def submit(
