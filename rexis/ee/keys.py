@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rexis.ee.layout import Axis, Keyring, Layout
+from rexis.ee.groups import DenseKey
+from rexis.ee.layout import ORDER, SELF, Axis, Keyring, Layout
 from rexis.ee.stream import Floats
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import KeyFileError
@@ -53,6 +55,34 @@ class TensorKey:
     offset: Floats | None = field(default=None, repr=False)
     shift: Floats | None = field(default=None, repr=False)
     vocabulary: Axis | None = None
+
+    def apply_fast(self, values: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Encrypt ``[n, …]`` in float32, where one dense key acts on whole records; None where it does not.
+
+        One matrix product over all records, at the speed of BLAS and memory.
+        """
+        matrix = self._single_matrix
+        if matrix is None or self.shift is not None:
+            return None
+        with np.errstate(all="ignore"):  # what does not fit float32 is found in the result
+            made = values.reshape(len(values), -1) @ matrix
+        if self.offset is not None:
+            full = np.broadcast_to(self.offset, (1, *self.shape)).reshape(1, -1)
+            made += full.astype(np.float32)
+        return made.reshape(values.shape)
+
+    @cached_property
+    def _single_matrix(self) -> NDArray[np.float32] | None:
+        leaves = [factor for axis in self.layout[1:] for factor in axis]
+        if self.vocabulary is not None or not leaves:
+            return None
+        for element in self.keyring.elements:
+            key = element.keys[0]
+            mine = tuple(factor.variable for factor in leaves) == element.members
+            if mine and not element.index and isinstance(key, DenseKey) and leaves[0].action != ORDER:
+                turned = key.linear if leaves[0].action == SELF else key.dual
+                return np.ascontiguousarray(turned(np.eye(key.size)), dtype=np.float32)
+        return None
 
     def apply(self, values: NDArray[Any]) -> Floats:
         """Encrypt ``[n, …]``."""

@@ -14,6 +14,7 @@ from rexis.protocol.errors import KeyFileError, TensorError
 
 _SALT_DOMAIN = b"rexis.salt.v1\0"
 _SALT_BYTES = 32
+_BLOCK = 1 << 14  # records at a time: intermediate arrays stay small
 
 
 def encrypt_records(key: EEKey, records: NDArray[Any]) -> NDArray[np.float32]:
@@ -38,7 +39,9 @@ def encrypt_records(key: EEKey, records: NDArray[Any]) -> NDArray[np.float32]:
     """
     if key.input is None:
         raise KeyFileError("this key only decrypts outputs", hint="records are encrypted with the data owner's key")
-    return _rounded(key.input.apply(_tokens(_checked(records, key.input, "records"), key.input)), "records")
+    checked = _tokens(_checked(records, key.input, "records"), key.input)
+    parts = [_encrypted(key.input, checked[start : start + _BLOCK]) for start in range(0, len(checked), _BLOCK)]
+    return np.concatenate(parts) if parts else np.empty((0, *key.input.shape), dtype=np.float32)
 
 
 def decrypt_outputs(key: EEKey, outputs: NDArray[Any]) -> NDArray[np.float32]:
@@ -117,6 +120,14 @@ def _tokens(records: NDArray[Any], key: TensorKey) -> NDArray[Any]:
             row = int(np.argmin(good.all(axis=tuple(range(1, good.ndim)))))
             raise TensorError(f"row {row} holds a token outside 0 … {key.tokens - 1}", field="records")
     return records
+
+
+def _encrypted(key: TensorKey, records: NDArray[Any]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # of values that float32 cannot hold
+        fast = key.apply_fast(records.astype(np.float32, copy=False))
+    if fast is not None and bool(np.isfinite(fast).all()):
+        return fast
+    return _rounded(key.apply(records), "records")  # which says what does not fit
 
 
 def _rounded(values: NDArray[np.float64], what: str) -> NDArray[np.float32]:
