@@ -27,6 +27,7 @@ MAX_SETTINGS_BYTES = 1 << 20
 # 2^logrows rows are bounded by a number of columns; honest circuits have tens.
 _MAX_COLUMNS = 1 << 10
 _MAX_TABLES = 64
+_MAX_TABLE_COLUMNS = 128
 _MAX_ITEMS = 1 << 14
 _MAX_INTEGER = 1 << 40
 _COLUMN_SIZES = (
@@ -184,7 +185,9 @@ def _require_buildable(document: dict[str, Any], args: dict[str, Any], profile: 
     cells = _MAX_COLUMNS << profile.logrows
     for name in _COLUMN_SIZES:
         _bounded(document[name], name, 1 if name == "num_rows" else 0, cells)
-    _bounded(document["einsum_params"]["total_einsum_col_size"], "total_einsum_col_size", 0, cells)
+    if document["einsum_params"]["total_einsum_col_size"] != 0:
+        # ezkl checks products of two activations by Freivalds' method; laying that out can be made to take for ever.
+        raise CircuitError("products of activations are not supported", field="settings.einsum_params")
     if document["module_sizes"] != _NO_MODULES:
         raise CircuitError("modules are for private values, here are none", field="settings.module_sizes")
     if document["num_blinding_factors"] is not None:
@@ -192,9 +195,12 @@ def _require_buildable(document: dict[str, Any], args: dict[str, Any], profile: 
     checks, lookups = document["required_range_checks"], document["required_lookups"]
     if len(checks) > _MAX_TABLES or len(lookups) > _MAX_TABLES:
         raise CircuitError(f"more than {_MAX_TABLES} tables", field="settings.required_range_checks")
-    for low, high in [*checks, args["lookup_range"]]:
-        _bounded(low, "lower end of a range", -cells, cells)
-        _bounded(high, "upper end of a range", low, low + cells)
+    table_rows = 0
+    for low, high in [*checks, *([args["lookup_range"]] * len(lookups))]:
+        _bounded(low, "lower end of a range", -_MAX_INTEGER, _MAX_INTEGER)
+        _bounded(high, "upper end of a range", low, _MAX_INTEGER)
+        table_rows += high - low + 1
+    _bounded(table_rows, "rows of all tables", 0, _MAX_TABLE_COLUMNS << profile.logrows)
     if 2 * profile.decomposition_base**profile.decomposition_legs >= MODULUS:
         raise CircuitError("decomp_base ** decomp_legs does not fit the field", field="settings.run_args")
 

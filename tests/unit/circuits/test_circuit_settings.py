@@ -17,6 +17,15 @@ def test_canonical_ignores_time_and_the_order_of_sets() -> None:
     assert canonical(document()) == canonical(dict(reversed(list(other.items()))))
 
 
+def test_the_range_of_lookups_counts_only_where_there_are_some() -> None:
+    changed = document()
+    changed["run_args"]["lookup_range"] = [0, 1 << 39]
+    CircuitSettings.parse(canonical(changed))
+    changed["required_lookups"] = [{"Div": {"denom": 2.0}}]
+    with pytest.raises(CircuitError, match="rows of all tables"):
+        CircuitSettings.parse(canonical(changed))
+
+
 def test_parse_reads_scales_and_lengths() -> None:
     settings = CircuitSettings.parse(canonical(document()))
     assert settings.profile == PROFILES["breast_cancer"]
@@ -54,7 +63,7 @@ def test_parse_refuses_other_spellings_of_the_same_settings() -> None:
         ("", "total_const_size", 1 << 34),
         ("", "total_dynamic_col_size", 1 << 32),
         ("", "total_shuffle_col_size", 1 << 32),
-        ("", "einsum_params", {"equations": [], "total_einsum_col_size": 1 << 33}),
+        ("", "einsum_params", {"equations": [], "total_einsum_col_size": 1}),
         ("", "einsum_params", {"equations": [["a", {"a": 1 << 50}]], "total_einsum_col_size": 0}),
         ("", "module_sizes", {"polycommit": [], "poseidon": [1 << 33, [1]]}),
         ("", "num_blinding_factors", 1 << 20),
@@ -62,7 +71,8 @@ def test_parse_refuses_other_spellings_of_the_same_settings() -> None:
         ("", "required_range_checks", [[0, k] for k in range(1, 20_000)]),
         ("", "required_range_checks", [[1, 0]]),
         ("", "required_lookups", [{"ReLU": None}] * 65),
-        ("run_args", "lookup_range", [0, 1 << 40]),
+        ("", "required_range_checks", [[0, (8 << 13) - k] for k in range(17)]),  # no one is large
+        ("", "required_lookups", [{"Div": {"denom": 2.0}}] * 40),
         ("run_args", "decomp_base", 8001 << 8),
         ("run_args", "input_scale", 17),
     ],
