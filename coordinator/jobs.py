@@ -50,6 +50,19 @@ class Place:
     tiers: Collection[Tier]
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What one job may ask for.
+
+    Attributes
+    ----------
+    certified_records
+        Records that the Certifier contract is to check, a transaction each.
+    """
+
+    certified_records: int
+
+
 class Jobs:
     """Submission and views.
 
@@ -67,10 +80,12 @@ class Jobs:
         catalogue: Catalogue,
         workers: Workers,
         place: Place,
+        limits: Limits,
         troubles: Mapping[str, str],
     ) -> None:
         self._store, self._blobs, self._clock = store, blobs, clock
-        self._catalogue, self._workers, self._place, self._troubles = catalogue, workers, place, troubles
+        self._catalogue, self._workers, self._place = catalogue, workers, place
+        self._limits, self._troubles = limits, troubles
 
     def submit(self, caller: Address, submission: JobSubmission) -> tuple[JobView, bool]:
         """Take a job; returns it and whether it is new. The same request is the same job.
@@ -186,6 +201,13 @@ class Jobs:
                 field="request.policy.shardSize",
                 hint="use larger shards",
             )
+        if request.policy.certify_on_chain and request.record_count > self._limits.certified_records:
+            raise ResourceError(
+                f"the job has {request.record_count} records, at most {self._limits.certified_records} of a job are "
+                "certified on chain",
+                field="request.recordCount",
+                hint="each takes a transaction; split the job, or leave certifyOnChain out",
+            )
         self._check_model(request)
         self._check_dataset(request)
 
@@ -249,6 +271,7 @@ class Jobs:
                     state=JobState.QUEUED,
                     request=request.to_json().decode(),
                     signature=to_hex(submission.signature),
+                    certifying=request.policy.certify_on_chain,
                 )
             )
             session.flush()

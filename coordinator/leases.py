@@ -200,7 +200,9 @@ def add_fault(session: Session, lease: LeaseRow, at: int, code: str, detail: str
 
 
 def fail_job(session: Session, job: JobRow, reason: str) -> None:
-    """A job that cannot be finished: its tasks fail, its leases end."""
+    """A job that cannot be finished: its tasks fail, its leases end. One that has ended stays as it is."""
+    if job.state in (JobState.CERTIFIED, JobState.FAILED):
+        return
     job.state, job.reason = JobState.FAILED, reason
     session.add(job)
     for task in session.exec(select(TaskRow).where(col(TaskRow.job_id) == job.job_id)):

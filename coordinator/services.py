@@ -14,10 +14,11 @@ from coordinator.bell import Bell
 from coordinator.blobs import Blobs
 from coordinator.catalogue import Catalogue
 from coordinator.certificates import Certificates
+from coordinator.certifying import Certifying
 from coordinator.chain import ChainLink, Ledger
 from coordinator.commitments import Commitments
 from coordinator.evidence import Intake
-from coordinator.jobs import Jobs, Place
+from coordinator.jobs import Jobs, Limits, Place
 from coordinator.leases import Leases
 from coordinator.settings import Settings
 from coordinator.store import Store
@@ -64,7 +65,14 @@ class Coordinator:
         self.workers = Workers(store, clock, _ms(settings.worker_seconds))
         self.catalogue = Catalogue(store, blobs, self._chain)
         self.jobs = Jobs(
-            store, blobs, clock, self.catalogue, self.workers, Place(domain, self.address, self.tiers), self.troubles
+            store,
+            blobs,
+            clock,
+            self.catalogue,
+            self.workers,
+            Place(domain, self.address, self.tiers),
+            Limits(settings.max_certified_records),
+            self.troubles,
         )
         self.leases = Leases(
             store, clock, self.workers, domain, _ms(settings.lease_seconds), settings.heartbeat_seconds
@@ -74,6 +82,7 @@ class Coordinator:
             store, blobs, clock, self.catalogue, self.leases, self.commitments, domain, settings.lease_seconds / 4
         )
         self.anchoring = Anchoring(store, self._chain, clock, _ms(settings.anchor_seconds))
+        self.certifying = Certifying(store, blobs, self._chain)
         self.certificates = Certificates(
             store,
             blobs,

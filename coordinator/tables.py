@@ -9,7 +9,7 @@ from sqlmodel import Field, SQLModel
 
 from rexis.api import JobState, TaskState
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Outcome(StrEnum):
@@ -82,7 +82,7 @@ class DatasetRow(SQLModel, table=True):
 
 
 class JobRow(SQLModel, table=True):
-    """A job."""
+    """A job. `certifying` says that there are records for the Certifier contract."""
 
     __tablename__ = "job"
     job_id: str = Field(primary_key=True)
@@ -91,6 +91,7 @@ class JobRow(SQLModel, table=True):
     state: JobState = Field(sa_type=Text, index=True)
     request: str = Field(sa_type=Text)
     signature: str
+    certifying: bool = False
     reason: str | None = Field(default=None, sa_type=Text)
     certificate_digest: str | None = None
 
@@ -185,9 +186,9 @@ class LeafRow(SQLModel, table=True):
 
 
 class CertifiedRow(SQLModel, table=True):
-    """The transaction in which the Certifier accepted a record."""
+    """Intent to have the Certifier check a record; the transaction in which it accepted it, once that is known."""
 
     __tablename__ = "certified_record"
     task_id: str = Field(primary_key=True, foreign_key="task.task_id")
     record_index: int = Field(sa_type=BigInteger, primary_key=True)
-    tx_hash: str
+    tx_hash: str | None = None

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlmodel import select
 
 from coordinator.settings import Settings
 from coordinator.store import Store
@@ -57,7 +58,7 @@ def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'db'}"
     store = Store(url)
     with store.writing() as session:
-        session.get_one(SchemaRow, 1).version = 99
+        session.exec(select(SchemaRow)).one().version = 99
     with pytest.raises(ConflictError, match="version 99"):
         Store(url)
 
