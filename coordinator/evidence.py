@@ -11,7 +11,7 @@ from sqlmodel import select
 from coordinator.blobs import Blobs
 from coordinator.catalogue import Catalogue, vka_words
 from coordinator.commitments import Commitments, job_of
-from coordinator.leases import Leases, add_fault, close, require_open
+from coordinator.leases import Leases, close, require_open
 from coordinator.store import Store
 from coordinator.tables import CommitmentRow, JobRow, LeaseRow, Outcome, TaskRow
 from coordinator.times import Clock
@@ -137,7 +137,7 @@ class Intake:
         if verdict.failed is not None:
             failed = verdict.failed
             detail = f"step {failed.number} ({failed.name}): {failed.detail}"
-            self._refuse(lease_id, worker, detail)
+            self._leases.refuse(lease_id, worker, detail)
             raise EvidenceError(detail, hint=failed.hint)
         return self._accept(case, worker, digest, verdict)
 
@@ -196,12 +196,6 @@ class Intake:
         except StepFailed:
             return verdict
         return verdict
-
-    def _refuse(self, lease_id: str, worker: Address, detail: str) -> None:
-        with self._store.writing() as session:
-            lease = require_open(session, lease_id, worker)
-            close(session, lease, Outcome.REFUSED)
-            add_fault(session, lease, self._clock(), EvidenceError.code, detail)
 
     def _accept(self, case: _Case, worker: Address, digest: Digest, verdict: Verdict) -> VerdictView:
         statement = case.evidence.statement

@@ -14,6 +14,7 @@ from sqlmodel import Session, col, select
 from coordinator.blobs import Blobs
 from coordinator.catalogue import Catalogue
 from coordinator.placement import Candidate, waiting_reason
+from coordinator.standing import Rules, last_attempt
 from coordinator.store import Store
 from coordinator.tables import FaultRow, JobRow, LeaseRow, TaskRow
 from coordinator.times import Clock, rfc3339
@@ -81,11 +82,12 @@ class Jobs:
         workers: Workers,
         place: Place,
         limits: Limits,
+        rules: Rules,
         troubles: Mapping[str, str],
     ) -> None:
         self._store, self._blobs, self._clock = store, blobs, clock
         self._catalogue, self._workers, self._place = catalogue, workers, place
-        self._limits, self._troubles = limits, troubles
+        self._limits, self._rules, self._troubles = limits, rules, troubles
 
     def submit(self, caller: Address, submission: JobSubmission) -> tuple[JobView, bool]:
         """Take a job; returns it and whether it is new. The same request is the same job.
@@ -283,6 +285,7 @@ class Jobs:
                         start=start,
                         count=count,
                         tier=enum_name(request.policy.tier),
+                        max_attempts=request.policy.max_attempts,
                         submitted_at=now,
                         state=TaskState.PENDING,
                     )
@@ -322,10 +325,21 @@ class Jobs:
         for fault in session.exec(select(FaultRow).where(col(FaultRow.task_id).in_(mine)).order_by(col(FaultRow.id))):
             faults[fault.task_id].append(fault)
         candidates = self._workers.candidates(session)
+        last = set(
+            session.exec(
+                select(TaskRow.task_id).where(
+                    col(TaskRow.job_id).in_(jobs),
+                    col(TaskRow.state) == TaskState.PENDING,
+                    last_attempt(self._rules),
+                )
+            )
+        )
         views: dict[str, list[TaskView]] = defaultdict(list)
         for task in tasks:
             lease = leases.get(task.lease_id) if task.lease_id else None
-            views[task.job_id].append(_task_view(task, lease, faults[task.task_id], candidates))
+            views[task.job_id].append(
+                _task_view(task, lease, faults[task.task_id], candidates, last=task.task_id in last)
+            )
         return views
 
 
@@ -333,10 +347,12 @@ def _tasks(session: Session, jobs: Collection[str]) -> list[TaskRow]:
     return list(session.exec(select(TaskRow).where(col(TaskRow.job_id).in_(jobs)).order_by(col(TaskRow.start))))
 
 
-def _task_view(task: TaskRow, lease: LeaseRow | None, faults: list[FaultRow], workers: list[Candidate]) -> TaskView:
+def _task_view(
+    task: TaskRow, lease: LeaseRow | None, faults: list[FaultRow], workers: list[Candidate], *, last: bool
+) -> TaskView:
     waiting = None
     if task.state == TaskState.PENDING:
-        waiting = waiting_reason(task.tier, workers, {fault.worker for fault in faults if fault.excludes})
+        waiting = waiting_reason(task.tier, workers, {fault.worker for fault in faults}, last=last)
     return TaskView(
         task_id=Digest.parse(task.task_id),
         job_id=Digest.parse(task.job_id),

@@ -84,6 +84,9 @@ class Loops:
         commitments = self._coordinator.commitments
         pending = [one for one in await self._run(commitments.pending) if self._back_off.ready(one)]
         await asyncio.gather(*(self._try(one, [], commitments.send, one) for one in pending[:_SENDERS]))
+        for task in await self._run(commitments.spent):
+            if self._back_off.ready(task):
+                await self._try(task, [], commitments.settle, task)
 
     async def _finish(self) -> None:
         """Anchor what is accepted; issue the certificates of finished jobs."""

@@ -21,6 +21,7 @@ from coordinator.evidence import Intake
 from coordinator.jobs import Jobs, Limits, Place
 from coordinator.leases import Leases
 from coordinator.settings import Settings
+from coordinator.standing import Rules
 from coordinator.store import Store
 from coordinator.times import Clock, wall_clock
 from coordinator.workers import Workers
@@ -62,7 +63,8 @@ class Coordinator:
         self._store = store = Store(settings.database)
         self.blobs = blobs = Blobs(settings.blob_url, settings.data_dir, settings.max_blob_bytes)
         self.auth = Auth(store, clock, domain.chain_id, members)
-        self.workers = Workers(store, clock, _ms(settings.worker_seconds))
+        rules = Rules(settings.max_task_faults, closed=members is not None)
+        self.workers = Workers(store, clock, _ms(settings.worker_seconds), closed=rules.closed)
         self.catalogue = Catalogue(store, blobs, self._chain)
         self.jobs = Jobs(
             store,
@@ -72,10 +74,11 @@ class Coordinator:
             self.workers,
             Place(domain, self.address, self.tiers),
             Limits(settings.max_certified_records),
+            rules,
             self.troubles,
         )
         self.leases = Leases(
-            store, clock, self.workers, domain, _ms(settings.lease_seconds), settings.heartbeat_seconds
+            store, clock, self.workers, domain, rules, _ms(settings.lease_seconds), settings.heartbeat_seconds
         )
         self.commitments = Commitments(store, self._chain, self.leases, domain, settings.confirmations)
         self.intake = Intake(

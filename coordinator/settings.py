@@ -48,6 +48,8 @@ class Settings(BaseSettings):
         Blocks that must follow a block before its hash is used.
     worker_seconds
         A worker that was silent for so long counts as offline.
+    max_task_faults
+        Workers that may fail one task; then its job fails.
     max_certified_records
         Records of one job that the Certifier contract may be asked to check; each is a transaction of ours.
     """
@@ -73,6 +75,7 @@ class Settings(BaseSettings):
     anchor_seconds: Annotated[float, Field(ge=0)] = 30.0
     confirmations: Annotated[int, Field(ge=0)] = 0
     worker_seconds: Annotated[float, Field(gt=0)] = 120.0
+    max_task_faults: Annotated[int, Field(ge=1)] = 16
     max_certified_records: Annotated[int, Field(ge=0)] = 256
 
     @property

@@ -97,7 +97,10 @@ class JobRow(SQLModel, table=True):
 
 
 class TaskRow(SQLModel, table=True):
-    """One shard of a job. `lease_id` is the open lease, or the one whose evidence was accepted."""
+    """One shard of a job. `lease_id` is the open lease, or the one whose evidence was accepted.
+
+    `max_attempts` is the policy's: commitments that the chain may count for it.
+    """
 
     __tablename__ = "task"
     task_id: str = Field(primary_key=True)
@@ -105,6 +108,7 @@ class TaskRow(SQLModel, table=True):
     start: int = Field(sa_type=BigInteger)
     count: int = Field(sa_type=BigInteger)
     tier: str
+    max_attempts: int
     submitted_at: int = Field(sa_type=BigInteger)
     state: TaskState = Field(sa_type=Text, index=True)
     lease_id: str | None = None
@@ -116,14 +120,16 @@ class TaskRow(SQLModel, table=True):
 
 
 class LeaseRow(SQLModel, table=True):
-    """The right of one worker to one task."""
+    """The right of one worker to one task. `progressed_at` is when a heartbeat last told of progress."""
 
     __tablename__ = "lease"
     lease_id: str = Field(primary_key=True)
     task_id: str = Field(foreign_key="task.task_id", index=True)
     worker: str = Field(index=True)
     nonce: str
-    expires_at: int = Field(sa_type=BigInteger)
+    granted_at: int = Field(sa_type=BigInteger)
+    progressed_at: int = Field(sa_type=BigInteger)
+    expires_at: int = Field(sa_type=BigInteger, index=True)
     outcome: Outcome = Field(default=Outcome.OPEN, sa_type=Text, index=True)
     progress: str | None = None
 
@@ -131,7 +137,8 @@ class LeaseRow(SQLModel, table=True):
 class FaultRow(SQLModel, table=True):
     """What went wrong with a task at one worker.
 
-    `outcome` is ``refused``, ``gave-up`` or ``expired``; `excludes` says that the worker doesn't get the task again.
+    `outcome` is how the lease ended; `committed` says that it cost one of the task's attempts. A worker with a fault
+    doesn't get the task again.
     """
 
     __tablename__ = "fault"
@@ -142,7 +149,7 @@ class FaultRow(SQLModel, table=True):
     outcome: Outcome = Field(sa_type=Text)
     code: str
     detail: str = Field(sa_type=Text)
-    excludes: bool = True
+    committed: bool = False
 
 
 class CommitmentRow(SQLModel, table=True):

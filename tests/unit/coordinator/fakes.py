@@ -105,6 +105,9 @@ class FakeLedger:
         return sum(made.task_id == task_id and made.submitter == submitter for made, _ in self.commitments)
 
     def commit(self, task_id: Digest, statement_digest: Digest) -> tuple[Committed, Transaction]:
+        if self.crash_before == "commit":
+            self.crash_before = None
+            raise Crash
         transaction = self._mine("commit")
         attempt = self.attempts(self.address, task_id) + 1
         made = Committed(self.address, task_id, attempt, statement_digest, self.head)
