@@ -36,6 +36,7 @@ from rexis.protocol.records import TaskTrees
 from rexis.protocol.signing import sign_text
 from rexis.protocol.statement import JobRequest
 from rexis.protocol.tensors import unpack_outputs
+from verifier.certificate import VerifyOptions, verify_certificate
 from verifier.circuit import srs_is_development
 from verifier.tiers import TIERS
 
@@ -95,14 +96,30 @@ class Certificates:
             with self._store.writing() as session:
                 fail_job(session, session.get_one(JobRow, job_id), error.message)
             return
-        document = self._document(job, request, certified)
-        digest = self._blobs.put(document.to_json())
+        document = self._document(job, request, certified).to_json()
+        fault = self._fault(request, document)
+        if fault is not None:
+            with self._store.writing() as session:
+                fail_job(session, session.get_one(JobRow, job_id), f"the certificate would not verify: {fault}")
+            return
+        digest = self._blobs.put(document)
         with self._store.writing() as session:
             session.exec(
                 update(JobRow)
                 .where(col(JobRow.job_id) == job_id, col(JobRow.state) == JobState.ANCHORING)
                 .values(state=JobState.CERTIFIED, certificate_digest=str(digest))
             )
+
+    def _fault(self, request: JobRequest, document: bytes) -> str | None:
+        """Why an auditor would refuse the certificate; None if nobody would. The chain's steps were taken before."""
+        srs = None if request.circuit == NO_CIRCUIT else self._blobs.path(request.circuit.srs_digest, "SRS")
+        allowed = VerifyOptions(offline=True, srs=srs, allow_development_srs=True, allow_development_chain=True)
+        verdict = verify_certificate(document, allowed)
+        if verdict.failed is not None:
+            return f"step {verdict.failed.number} ({verdict.failed.name}): {verdict.failed.detail}"
+        if verdict.unchecked:
+            raise UnavailableError(f"cannot check {verdict.unchecked[0].name}: {verdict.unchecked[0].detail}")
+        return None
 
     def _document(self, job: JobRow, request: JobRequest, tasks: list[CertifiedTask]) -> Certificate:
         circuit = request.circuit

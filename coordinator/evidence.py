@@ -16,6 +16,7 @@ from coordinator.store import Store
 from coordinator.tables import CommitmentRow, JobRow, LeaseRow, Outcome, TaskRow
 from coordinator.times import Clock
 from rexis.api import JobState, StepView, TaskState, VerdictView
+from rexis.protocol.certificate import MAX_CERTIFICATE_BYTES
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import (
     EvidenceError,
@@ -27,20 +28,35 @@ from rexis.protocol.errors import (
 from rexis.protocol.evidence import Evidence
 from rexis.protocol.parsing import Address
 from rexis.protocol.policy import Tier
+from rexis.protocol.records import MAX_VALUES, Floats, Integers
+from rexis.protocol.statement import JobRequest
 from rexis.protocol.tensors import unpack_outputs
 from rexis.protocol.typed_data import Domain
 from verifier.evidence import OPENINGS, SELECTION, STATEMENT, TaskContext, check_roots, walk_evidence
 from verifier.report import StepFailed, Verdict
 
+# Records of a stranger's width must fit into memory, and those that are opened into the certificate.
+_MAX_OUTPUTS = 1 << 30
+_HEADER = 64 << 10
+
 
 @dataclass(frozen=True)
 class _Case:
-    """A piece of evidence with what it is checked against."""
+    """A piece of evidence with what it is checked against.
+
+    Attributes
+    ----------
+    committed
+        The statement that was committed, if one was.
+    width
+        Values of a record's output, if that is known.
+    """
 
     lease_id: str
     evidence: Evidence
     context: TaskContext
     committed: Digest | None
+    width: int | None
 
 
 class Intake:
@@ -130,7 +146,7 @@ class Intake:
 
     def _judge(self, lease_id: str, worker: Address, evidence: Evidence, digest: Digest) -> VerdictView:
         case = self._case(lease_id, worker, evidence)
-        verdict = self._check(case)
+        verdict, width = self._check(case)
         if verdict.failed is None and verdict.unchecked:
             missing = verdict.unchecked[0]
             raise UnavailableError(f"cannot check {missing.name}: {missing.detail}", hint=missing.hint)
@@ -139,7 +155,7 @@ class Intake:
             detail = f"step {failed.number} ({failed.name}): {failed.detail}"
             self._leases.refuse(lease_id, worker, detail)
             raise EvidenceError(detail, hint=failed.hint)
-        return self._accept(case, worker, digest, verdict)
+        return self._accept(case, worker, digest, verdict, width)
 
     def _case(self, lease_id: str, worker: Address, evidence: Evidence) -> _Case:
         with self._store.reading() as session:
@@ -147,6 +163,7 @@ class Intake:
             request, task = job_of(session, lease)
             row = session.get(CommitmentRow, lease_id)
             vka = vka_words(session, request.model_digest, request.key_epoch)
+            width = session.get_one(JobRow, task.job_id).output_width
         if self._blobs.size(evidence.outputs_digest) is None:
             raise MalformedError(
                 f"the outputs {evidence.outputs_digest} have not been uploaded",
@@ -170,11 +187,12 @@ class Intake:
             material=None if tier == Tier.COMMIT else self._catalogue.material(circuit, vka),
             srs=None if tier == Tier.COMMIT else self._blobs.path(circuit.srs_digest, "SRS"),
         )
-        return _Case(lease_id, evidence, context, Digest.parse(row.statement_digest) if row else None)
+        return _Case(lease_id, evidence, context, Digest.parse(row.statement_digest) if row else None, width)
 
-    def _check(self, case: _Case) -> Verdict:
+    def _check(self, case: _Case) -> tuple[Verdict, int]:
+        """The verdict, and the width of the outputs."""
         verdict, evidence, context = Verdict(), case.evidence, case.context
-        request = context.request
+        request, width = context.request, 0
         try:
             if case.committed is not None:
                 with verdict.step(STATEMENT, f"the statement that was committed, {context.name}"):
@@ -182,22 +200,36 @@ class Intake:
                     if found != case.committed:
                         raise EvidenceError(f"{case.committed} was committed, the evidence is about {found}")
             with verdict.step(SELECTION, f"outputs, {context.name}"):
-                blob = self._blobs.read(evidence.outputs_digest, "outputs")
-                fixed = request.policy.tier != Tier.COMMIT
-                outputs = unpack_outputs(blob, count=context.count, fixed=fixed)
-                if fixed and outputs[0].size != request.circuit.output_length:
-                    raise TensorError(
-                        f"a record has {outputs[0].size} values, the circuit gives {request.circuit.output_length}",
-                        field="outputs",
-                    )
+                outputs = self._outputs(case)
+                width = outputs[0].size
             walk_evidence(evidence, context, verdict)
             with verdict.step(OPENINGS, f"roots rebuilt from every record, {context.name}"):
                 check_roots(evidence, request, self._catalogue.dataset(request.dataset_digest), outputs)
         except StepFailed:
-            return verdict
-        return verdict
+            pass
+        return verdict, width
 
-    def _accept(self, case: _Case, worker: Address, digest: Digest, verdict: Verdict) -> VerdictView:
+    def _outputs(self, case: _Case) -> Floats | Integers:
+        """The uploaded outputs, read only if their size can be right."""
+        context, request, digest = case.context, case.context.request, case.evidence.outputs_digest
+        fixed = request.policy.tier != Tier.COMMIT
+        itemsize = 8 if fixed else 4
+        most = widest_output(request, context.count) if case.width is None else case.width
+        size = self._blobs.size(digest) or 0
+        if size > context.count * most * itemsize + _HEADER:
+            raise TensorError(
+                f"a blob of {size} bytes for {context.count} records: a record may have {most} values",
+                field="outputs",
+                hint=None if case.width else "jobs of large outputs need smaller shards and samples",
+            )
+        outputs = unpack_outputs(self._blobs.read(digest, "outputs"), count=context.count, fixed=fixed)
+        width = outputs[0].size
+        if width > most or (case.width is not None and width != case.width):
+            allowed = f"at most {most} are possible" if case.width is None else f"this job's have {case.width}"
+            raise TensorError(f"a record has {width} values, {allowed}", field="outputs")
+        return outputs
+
+    def _accept(self, case: _Case, worker: Address, digest: Digest, verdict: Verdict, width: int) -> VerdictView:
         statement = case.evidence.statement
         view = VerdictView(
             task_id=statement.task_id,
@@ -210,6 +242,10 @@ class Intake:
         with self._store.writing() as session:
             lease = require_open(session, case.lease_id, worker)
             task = session.get_one(TaskRow, lease.task_id)
+            job = session.get_one(JobRow, task.job_id)
+            if job.output_width not in (None, width):
+                raise UnavailableError("another task of the job was accepted meanwhile", hint="send it again")
+            job.output_width = width
             task.state, task.accepted_at = TaskState.ACCEPTED, self._clock()
             task.statement_digest = str(self._domain.digest(statement))
             task.evidence_digest, task.outputs_digest = str(digest), str(case.evidence.outputs_digest)
@@ -219,7 +255,18 @@ class Intake:
             session.flush()
             states = session.exec(select(TaskRow.state).where(TaskRow.job_id == task.job_id)).all()
             if all(state in (TaskState.ACCEPTED, TaskState.ANCHORED) for state in states):
-                job = session.get_one(JobRow, task.job_id)
                 job.state = JobState.ANCHORING
-                session.add(job)
         return view
+
+
+def widest_output(request: JobRequest, count: int) -> int:
+    """Values that a record's output can have where its width is not known: what leaf, memory and certificate hold.
+
+    Parameters
+    ----------
+    count
+        Records of the task.
+    """
+    opened = sum(min(request.policy.sample_size, size) for _, size in request.shards())
+    in_certificate = MAX_CERTIFICATE_BYTES // 2 // (8 * max(1, opened))  # hexadecimal float32
+    return min(MAX_VALUES, in_certificate, _MAX_OUTPUTS // (4 * count))

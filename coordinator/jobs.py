@@ -20,7 +20,7 @@ from coordinator.tables import FaultRow, JobRow, LeaseRow, TaskRow
 from coordinator.times import Clock, rfc3339
 from coordinator.workers import Workers
 from rexis.api import Fault, JobState, JobSubmission, JobView, Progress, TaskState, TaskView
-from rexis.protocol.circuit import Circuit
+from rexis.protocol.circuit import NO_CIRCUIT, Circuit
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import (
     ConflictError,
@@ -107,8 +107,8 @@ class Jobs:
         with self._store.reading() as session:
             known = session.get(JobRow, str(job_id)) is not None
         if not known:
-            self._check(request)
-            known = not self._insert(job_id, submission)
+            width = self._check(request)
+            known = not self._insert(job_id, submission, width)
         return self.view(caller, job_id), not known
 
     def view(self, caller: Address, job_id: Digest) -> JobView:
@@ -172,11 +172,12 @@ class Jobs:
             )
             for task in tasks
         ]
-        if any(part.shape[1:] != parts[0].shape[1:] for part in parts):
-            raise ConflictError("the tasks' outputs have different shapes", hint="the workers ran different code")
+        if any(part.shape[1:] != parts[0].shape[1:] for part in parts):  # as many values, arranged otherwise
+            parts = [part.reshape(len(part), -1) for part in parts]
         return pack_outputs(np.concatenate(parts))
 
-    def _check(self, request: JobRequest) -> None:
+    def _check(self, request: JobRequest) -> int | None:
+        """Refuse what cannot be served; returns how wide a record's output is, if the model's circuit says so."""
         place = self._place
         if request.coordinator != place.address:
             raise MalformedError(
@@ -210,10 +211,11 @@ class Jobs:
                 field="request.recordCount",
                 hint="each takes a transaction; split the job, or leave certifyOnChain out",
             )
-        self._check_model(request)
+        width = self._check_model(request)
         self._check_dataset(request)
+        return width
 
-    def _check_model(self, request: JobRequest) -> None:
+    def _check_model(self, request: JobRequest) -> int | None:
         model = self._catalogue.model(request.model_digest, request.key_epoch)
         if model is None:
             raise MalformedError(
@@ -231,6 +233,7 @@ class Jobs:
                     hint=f"take it from /v1/models/{request.model_digest}/{request.key_epoch}",
                 )
         self._catalogue.require_active(request.model_digest, request.key_epoch, circuit, "request.")
+        return model.circuit.output_length if model.circuit != NO_CIRCUIT else None
 
     def _check_dataset(self, request: JobRequest) -> None:
         if self._catalogue.dataset_view(request.dataset_digest) is None:
@@ -260,7 +263,7 @@ class Jobs:
                 hint=f"the root for tier {enum_name(tier)} is taken over the records as that tier encodes them",
             )
 
-    def _insert(self, job_id: Digest, submission: JobSubmission) -> bool:
+    def _insert(self, job_id: Digest, submission: JobSubmission, width: int | None = None) -> bool:
         request, now = submission.request, self._clock()
         with self._store.writing() as session:
             if session.get(JobRow, str(job_id)) is not None:
@@ -274,6 +277,7 @@ class Jobs:
                     request=request.to_json().decode(),
                     signature=to_hex(submission.signature),
                     certifying=request.policy.certify_on_chain,
+                    output_width=width,
                 )
             )
             session.flush()

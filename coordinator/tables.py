@@ -82,7 +82,11 @@ class DatasetRow(SQLModel, table=True):
 
 
 class JobRow(SQLModel, table=True):
-    """A job. `certifying` says that there are records for the Certifier contract."""
+    """A job.
+
+    `certifying` says that there are records for the Certifier contract; `output_width` is how many values a record's
+    output has, once that is known.
+    """
 
     __tablename__ = "job"
     job_id: str = Field(primary_key=True)
@@ -92,6 +96,7 @@ class JobRow(SQLModel, table=True):
     request: str = Field(sa_type=Text)
     signature: str
     certifying: bool = False
+    output_width: int | None = None
     reason: str | None = Field(default=None, sa_type=Text)
     certificate_digest: str | None = None
 

@@ -119,6 +119,19 @@ def test_a_model_revoked_before_the_anchor_fails_the_job(scene: Scene) -> None:
     assert "revoked" in (view.reason or "")
 
 
+def test_a_certificate_that_would_not_verify_is_not_issued(scene: Scene) -> None:
+    scene.publish()
+    job = scene.submit()
+    scene.do_all()
+    with scene.coordinator._store.writing() as session:
+        session.get_one(JobRow, str(job.job_id)).signature = "0x" + "11" * 65
+    finish(scene)
+    view = scene.job(job)
+    assert view.state == JobState.FAILED
+    assert "would not verify: step 3" in (view.reason or "")
+    assert view.certificate_digest is None
+
+
 # --- tier sampled: the chain part of it needs no proofs ---------------------------------------------------------------
 
 

@@ -1,0 +1,85 @@
+"""Intake of evidence: what a worker's upload may cost, and what it may do to the rest of its job."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from coordinator.evidence import widest_output
+from coordinator.tables import ModelRow
+from rexis.api import JobState, Lease, VerdictView
+from rexis.protocol.errors import EvidenceError
+from rexis.protocol.records import Floats
+from rexis.protocol.tensors import unpack_outputs
+from tests.unit.coordinator.fakes import MODEL_DIGEST, FakeWorker, make_policy
+from tests.unit.coordinator.scene import Scene
+from tests.unit.coordinator.test_jobs import CIRCUIT
+
+
+def hand_in(scene: Scene, worker: FakeWorker, lease: Lease, outputs: Floats) -> VerdictView:
+    blob, evidence = worker.work(lease, scene.dataset, outputs=outputs)
+    scene.coordinator.blobs.put(blob)
+    return asyncio.run(scene.coordinator.intake.submit(lease.lease_id, worker.address, evidence))
+
+
+def test_the_first_accepted_task_fixes_the_width(scene: Scene) -> None:
+    scene.publish()
+    job = scene.submit()
+    worker, liar = scene.worker(), scene.worker()
+    scene.hand_in(worker, scene.lease(worker))
+    lease = scene.lease(liar)
+    with pytest.raises(EvidenceError, match="a record has 7 values, this job's have 2"):
+        hand_in(scene, liar, lease, np.zeros((lease.count, 7), np.float32))
+    scene.hand_in(worker, scene.lease(worker))
+    assert scene.job(job).state == JobState.ANCHORING
+
+
+def test_the_registered_circuit_fixes_the_width(scene: Scene) -> None:
+    scene.publish()
+    with scene.coordinator._store.writing() as session:
+        session.get_one(ModelRow, (str(MODEL_DIGEST), 1)).circuit = CIRCUIT.to_json().decode()
+    scene.submit()
+    liar = scene.worker()
+    lease = scene.lease(liar)
+    with pytest.raises(EvidenceError, match="this job's have 2"):
+        hand_in(scene, liar, lease, np.zeros((lease.count, 7), np.float32))
+    honest = scene.worker()
+    assert scene.hand_in(honest, scene.lease(honest)).accepted
+
+
+def test_outputs_of_another_arrangement_are_still_one_blob(scene: Scene) -> None:
+    scene.publish()
+    job = scene.submit()
+    first, second = scene.worker(), scene.worker()
+    lease = scene.lease(first)
+    hand_in(scene, first, lease, first.outputs(lease, scene.dataset)[:, None, :])
+    scene.hand_in(second, scene.lease(second))
+    blob = scene.coordinator.jobs.outputs(scene.request().requester, job.job_id)
+    assert unpack_outputs(blob, count=5, fixed=False).shape == (5, 2)
+
+
+def test_outputs_that_are_too_large_are_not_read(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.publish()
+    scene.submit(policy=make_policy(shard_size=5))
+    worker = scene.worker()
+    lease = scene.lease(worker)
+    _, evidence = worker.work(lease, scene.dataset)
+    monkeypatch.setattr("coordinator.evidence.MAX_VALUES", 3)
+    large = bytes((64 << 10) + 5 * 3 * 4 + 1)
+    digest = scene.coordinator.blobs.put(large)
+    monkeypatch.setattr(scene.coordinator.blobs, "read", None)
+    evidence = evidence.model_copy(update={"outputs_digest": digest})
+    with pytest.raises(EvidenceError, match="a record may have 3 values"):
+        asyncio.run(scene.coordinator.intake.submit(lease.lease_id, worker.address, evidence))
+
+
+def test_a_leaf_memory_and_the_certificate_bound_the_width(scene: Scene) -> None:
+    request = scene.request(policy=make_policy(sample_size=0))
+    assert widest_output(request, 1) == 1 << 20
+    assert widest_output(request, 1 << 20) == 256
+    opened = scene.request(
+        policy=make_policy(sample_size=1024, shard_size=1024), record_count=16 * 1024, input_size=16 * 1024
+    )
+    assert widest_output(opened, 1024) == 1024
