@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass
 from typing import cast
 
 from sqlalchemy import ColumnElement, CursorResult, and_, func
@@ -14,7 +15,7 @@ from coordinator.store import Store
 from coordinator.tables import CommitmentRow, FaultRow, JobRow, LeaseRow, Outcome, TaskRow
 from coordinator.times import Clock, rfc3339
 from coordinator.workers import Workers
-from rexis.api import JobState, Lease, LeaseExtended, Progress, TaskState
+from rexis.api import JobState, Lease, LeaseExtended, Progress, Stage, TaskState
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import EvidenceError, LeaseError
 from rexis.protocol.parsing import Address, parse_hex
@@ -29,16 +30,36 @@ _FAULTS = {
 }
 
 
-class Leases:
-    """Who works on what.
+_STAGES = list(Stage)
 
-    Parameters
+
+@dataclass(frozen=True)
+class Terms:
+    """What a lease is good for.
+
+    Attributes
     ----------
     lease_ms
         How long a lease lasts after the worker's last sign of life.
+    stalled_ms
+        After so long without progress, heartbeats keep it no longer.
+    most_ms
+        How long it lasts in all.
+    at_a_time
+        Open leases of one worker.
     heartbeat_seconds
-        How often the worker is asked for one.
+        How often the worker is asked for a sign of life.
     """
+
+    lease_ms: int
+    stalled_ms: int
+    most_ms: int
+    at_a_time: int
+    heartbeat_seconds: int
+
+
+class Leases:
+    """Who works on what."""
 
     def __init__(
         self,
@@ -47,11 +68,10 @@ class Leases:
         workers: Workers,
         domain: Domain,
         rules: Rules,
-        lease_ms: int,
-        heartbeat_seconds: int,
+        terms: Terms,
     ) -> None:
         self._store, self._clock, self._workers, self._domain = store, clock, workers, domain
-        self._rules, self._lease_ms, self._heartbeat_seconds = rules, lease_ms, heartbeat_seconds
+        self._rules, self._terms = rules, terms
 
     def grant(self, worker: Address) -> Lease | None:
         """The oldest task that the worker may do, leased to it; None if there is none.
@@ -64,6 +84,9 @@ class Leases:
         self.expire()
         with self._store.writing() as session:
             tiers = self._workers.seen(session, worker).tiers.split()
+            held = select(func.count()).select_from(LeaseRow).where(col(LeaseRow.worker) == worker)
+            if session.exec(held.where(col(LeaseRow.outcome) == Outcome.OPEN)).one() >= self._terms.at_a_time:
+                return None
             fits = placeable(session, worker, tiers, self._clock(), self._rules)
             task = session.exec(
                 select(TaskRow)
@@ -81,7 +104,7 @@ class Leases:
                 nonce=str(Digest(secrets.token_bytes(32))),
                 granted_at=now,
                 progressed_at=now,
-                expires_at=now + self._lease_ms,
+                expires_at=now + self._terms.lease_ms,
             )
             claimed = session.exec(
                 update(TaskRow)
@@ -97,13 +120,23 @@ class Leases:
             return self._document(session, lease, task, job)
 
     def heartbeat(self, lease_id: str, worker: Address, progress: Progress) -> LeaseExtended:
-        """Keep a lease, and note how far it is."""
+        """Note how far a lease is, and keep it: as long as it gets somewhere, and not for ever.
+
+        While the chain has not drawn the challenge of a commitment, it is not the worker's turn.
+        """
         self.expire()
         with self._store.writing() as session:
             self._workers.seen(session, worker)
             lease = require_open(session, lease_id, worker)
-            lease.progress = progress.to_json().decode()
-            lease.expires_at = self._clock() + self._lease_ms
+            task, now = session.get_one(TaskRow, lease.task_id), self._clock()
+            before = Progress.from_json(lease.progress.encode()) if lease.progress else None
+            committed = session.get(CommitmentRow, lease_id)
+            waits = committed is not None and committed.challenge_block_hash is None
+            if waits or before is None or _place(progress, task) > _place(before, task):
+                lease.progressed_at = now
+                lease.progress = progress.to_json().decode()
+            if now - lease.progressed_at < self._terms.stalled_ms:
+                lease.expires_at = min(now + self._terms.lease_ms, lease.granted_at + self._terms.most_ms)
             return LeaseExtended(expires_at=rfc3339(lease.expires_at))
 
     def keep(self, lease_id: str) -> None:
@@ -112,7 +145,7 @@ class Leases:
             session.exec(
                 update(LeaseRow)
                 .where(col(LeaseRow.lease_id) == lease_id, col(LeaseRow.outcome) == Outcome.OPEN)
-                .values(expires_at=self._clock() + self._lease_ms)
+                .values(expires_at=self._clock() + self._terms.lease_ms)
             )
 
     def give_up(self, lease_id: str, worker: Address, code: str, detail: str) -> None:
@@ -199,7 +232,7 @@ class Leases:
             lease_id=lease.lease_id,
             nonce=Digest.parse(lease.nonce),
             expires_at=rfc3339(lease.expires_at),
-            heartbeat_seconds=self._heartbeat_seconds,
+            heartbeat_seconds=self._terms.heartbeat_seconds,
             domain=self._domain,
             request=request,
             request_signature=parse_hex(job.signature),
@@ -235,6 +268,11 @@ def close(session: Session, lease: LeaseRow, outcome: Outcome) -> None:
     if outcome != Outcome.ACCEPTED and task.lease_id == lease.lease_id and task.state == TaskState.LEASED:
         task.state, task.lease_id = TaskState.PENDING, None
         session.add(task)
+
+
+def _place(progress: Progress, task: TaskRow) -> tuple[int, int]:
+    """Where progress stands; more records than there are do not count, so that a lease has only so many steps."""
+    return _STAGES.index(progress.stage), min(progress.done, task.count)
 
 
 def records(task: TaskRow) -> str:

@@ -19,7 +19,7 @@ from coordinator.chain import ChainLink, Ledger
 from coordinator.commitments import Commitments
 from coordinator.evidence import Intake
 from coordinator.jobs import Jobs, Limits, Place
-from coordinator.leases import Leases
+from coordinator.leases import Leases, Terms
 from coordinator.settings import Settings
 from coordinator.standing import Rules
 from coordinator.store import Store
@@ -77,9 +77,14 @@ class Coordinator:
             rules,
             self.troubles,
         )
-        self.leases = Leases(
-            store, clock, self.workers, domain, rules, _ms(settings.lease_seconds), settings.heartbeat_seconds
+        terms = Terms(
+            lease_ms=_ms(settings.lease_seconds),
+            stalled_ms=_ms(settings.stalled_seconds),
+            most_ms=_ms(settings.max_lease_seconds),
+            at_a_time=settings.max_leases,
+            heartbeat_seconds=settings.heartbeat_seconds,
         )
+        self.leases = Leases(store, clock, self.workers, domain, rules, terms)
         self.commitments = Commitments(store, self._chain, self.leases, domain, settings.confirmations)
         self.intake = Intake(
             store, blobs, clock, self.catalogue, self.leases, self.commitments, domain, settings.lease_seconds / 4

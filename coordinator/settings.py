@@ -42,6 +42,14 @@ class Settings(BaseSettings):
         Ethereum keystore (version 3) of the coordinator's account, and what opens it.
     members
         Who may sign in; everybody if None.
+    lease_seconds, heartbeat_seconds
+        How long a lease lasts after a worker's last sign of life, and how often it is asked for one.
+    stalled_seconds
+        After so long without progress, heartbeats keep a lease no longer. Setting a circuit up is one step.
+    max_lease_seconds
+        How long a lease lasts in all.
+    max_leases
+        Open leases of one worker.
     anchor_seconds
         How long an accepted statement of an unfinished job may wait for its anchor.
     confirmations
@@ -72,6 +80,9 @@ class Settings(BaseSettings):
     members: list[AddressField] | None = None
     lease_seconds: Annotated[float, Field(gt=0)] = 60.0
     heartbeat_seconds: Annotated[int, Field(ge=1)] = 15
+    stalled_seconds: Annotated[float, Field(gt=0)] = 1200.0
+    max_lease_seconds: Annotated[float, Field(gt=0)] = 6 * 3600.0
+    max_leases: Annotated[int, Field(ge=1)] = 4
     anchor_seconds: Annotated[float, Field(ge=0)] = 30.0
     confirmations: Annotated[int, Field(ge=0)] = 0
     worker_seconds: Annotated[float, Field(gt=0)] = 120.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,46 @@ def test_racing_workers_never_get_the_same_task(published: Scene) -> None:
         leases = list(pool.map(lambda worker: published.coordinator.leases.grant(worker.address), workers))
     starts = [lease.start for lease in leases if lease is not None]
     assert sorted(starts) == list(range(5))
+
+
+def test_a_worker_holds_only_so_many(published: Scene) -> None:
+    published.submit(policy=make_policy(shard_size=1))
+    hoarder, other = published.worker(), published.worker()
+    held = [published.lease(hoarder) for _ in range(4)]
+    assert published.coordinator.leases.grant(hoarder.address) is None
+    assert published.lease(other).start == 4
+    published.coordinator.leases.give_back(held[0].lease_id, hoarder.address)
+    assert published.lease(hoarder).start == 0
+
+
+def test_heartbeats_without_progress_do_not_keep_a_lease(published: Scene, clock: FakeClock) -> None:
+    published.submit()
+    worker, leases = published.worker(), published.coordinator.leases
+    lease = published.lease(worker)
+    for turn in range(40):
+        # Back and forth, and more records than there are, is no progress.
+        beat = Progress(stage=Stage.COMPUTE, done=3 + turn % 2 + turn, total=1000)
+        clock.pass_seconds(50)
+        try:
+            leases.heartbeat(lease.lease_id, worker.address, beat)
+        except LeaseError:
+            break
+    assert 1200 <= turn * 50 <= 1350
+
+
+def test_progress_keeps_a_lease_but_not_for_ever(published: Scene, clock: FakeClock) -> None:
+    published.submit(policy=make_policy(shard_size=5))
+    worker, leases = published.worker(), published.coordinator.leases
+    published.coordinator.leases._terms = replace(leases._terms, most_ms=2_000_000)
+    lease = published.lease(worker)
+    for turn in range(40):
+        beat = Progress(stage=Stage.PROVE, done=turn // 10, total=5)
+        clock.pass_seconds(55)
+        try:
+            leases.heartbeat(lease.lease_id, worker.address, beat)
+        except LeaseError:
+            break
+    assert 1900 <= turn * 55 <= 2050
 
 
 def test_only_a_registered_worker_gets_a_lease(published: Scene) -> None:

@@ -9,7 +9,7 @@ from sqlmodel import select
 
 from coordinator.services import Coordinator
 from coordinator.tables import CommitmentRow, JobRow, LeaseRow, Outcome, TaskRow
-from rexis.api import CommitmentSubmission, JobState, JobView, TaskState
+from rexis.api import CommitmentSubmission, JobState, JobView, Progress, Stage, TaskState
 from rexis.protocol.certificate import Certificate
 from rexis.protocol.digests import sha256
 from rexis.protocol.errors import ConflictError, EvidenceError, LeaseError, UnavailableError
@@ -227,6 +227,16 @@ def test_a_commitment_and_its_challenge(scene: Scene) -> None:
     assert found.challenge_block_hash == scene.ledger.block_hash(block + 1)
     assert challenge() == found
     assert len(scene.ledger.commitments) == 1
+
+
+def test_waiting_for_the_chain_is_no_standstill(scene: Scene, clock: FakeClock) -> None:
+    sampled = Sampled(scene)
+    sampled.take()
+    sampled.commit()
+    beat = Progress(stage=Stage.COMMIT, done=0, total=5)
+    for _ in range(60):
+        clock.pass_seconds(50)
+        scene.coordinator.leases.heartbeat(sampled.lease.lease_id, sampled.worker.address, beat)
 
 
 def test_one_statement_a_lease(scene: Scene) -> None:
