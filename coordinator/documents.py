@@ -70,17 +70,40 @@ def body(kind: type[_Document], max_bytes: int = MAX_DOCUMENT_BYTES) -> Any:
     """Dependency: the request's body as a document, read by the kernel's strict rules."""
 
     async def read(request: Request) -> _Document:
-        announced = request.headers.get("Content-Length", "")
-        if announced.isdigit() and int(announced) > max_bytes:
-            raise _too_large(max_bytes)
-        data = bytearray()
-        async for chunk in request.stream():
-            data += chunk
-            if len(data) > max_bytes:
-                raise _too_large(max_bytes)
-        return await run_in_threadpool(kind.from_json, bytes(data), max_bytes=max_bytes)
+        return await read_document(request, kind, max_bytes)
 
     return Depends(read)
+
+
+async def read_document(request: Request, kind: type[_Document], max_bytes: int) -> _Document:
+    """A request's body as a document.
+
+    Raises
+    ------
+    ResourceError
+        It is larger than `max_bytes`.
+    MalformedError
+        It is not such a document.
+    """
+    announced = announced_bytes(request)
+    if announced is not None and announced > max_bytes:
+        raise _too_large(max_bytes)
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > max_bytes:
+            raise _too_large(max_bytes)
+    return await run_in_threadpool(_parse, kind, data, max_bytes)
+
+
+def announced_bytes(request: Request) -> int | None:
+    """The body's size, where the client announces it."""
+    announced = request.headers.get("Content-Length", "")
+    return int(announced) if announced.isascii() and announced.isdigit() and len(announced) < 19 else None
+
+
+def _parse(kind: type[_Document], data: bytearray, max_bytes: int) -> _Document:
+    return kind.from_json(bytes(data), max_bytes=max_bytes)
 
 
 def answer(document: Strict, status: int = HTTPStatus.OK) -> Response:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sqlmodel import select
 
+from circuits.verifying import MAX_PROOF_BYTES
 from coordinator.blobs import Blobs
 from coordinator.catalogue import Catalogue, vka_words
 from coordinator.commitments import Commitments, job_of
@@ -25,7 +26,7 @@ from rexis.protocol.errors import (
     TensorError,
     UnavailableError,
 )
-from rexis.protocol.evidence import Evidence
+from rexis.protocol.evidence import MAX_EVIDENCE_BYTES, Evidence
 from rexis.protocol.parsing import Address
 from rexis.protocol.policy import Tier
 from rexis.protocol.records import MAX_VALUES, Floats, Integers
@@ -38,6 +39,9 @@ from verifier.report import StepFailed, Verdict
 # Records of a stranger's width must fit into memory, and those that are opened into the certificate.
 _MAX_OUTPUTS = 1 << 30
 _HEADER = 64 << 10
+_LARGE_AT_ONCE = 2
+# Of an opening: two Merkle paths, salt, names.
+_PATHS = 16 << 10
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,11 @@ class Intake:
     ----------
     keep_every_s
         How often a lease is kept alive while its evidence is checked.
+
+    Attributes
+    ----------
+    large
+        To be held while a large document is read and parsed.
     """
 
     def __init__(
@@ -83,14 +92,35 @@ class Intake:
         self._leases, self._commitments, self._domain = leases, commitments, domain
         self._keep_every_s = keep_every_s
         self._thread = ThreadPoolExecutor(1, "evidence")
+        self.large = asyncio.Semaphore(_LARGE_AT_ONCE)
         self._running: dict[tuple[str, str], asyncio.Task[VerdictView]] = {}
 
     def close(self) -> None:
         """Stop checking."""
         self._thread.shutdown(cancel_futures=True)
 
-    async def submit(self, lease_id: str, worker: Address, evidence: Evidence) -> VerdictView:
-        """Check a piece of evidence and record the verdict.
+    def admit(self, lease_id: str, worker: Address) -> int:
+        """Before evidence is read: how many bytes it may have.
+
+        Raises
+        ------
+        LeaseError
+            The lease is lost.
+        """
+        self._leases.expire()
+        with self._store.reading() as session:
+            lease = session.get(LeaseRow, lease_id)
+            if lease is None or lease.worker != worker or lease.outcome != Outcome.ACCEPTED:
+                lease = require_open(session, lease_id, worker)
+            request, task = job_of(session, lease)
+        return evidence_limit(request, task.count)
+
+    async def store(self, evidence: Evidence) -> Digest:
+        """Keep evidence as a blob, so that none waits in memory until it is checked."""
+        return await asyncio.to_thread(lambda: self._blobs.put(evidence.to_json()))
+
+    async def check(self, lease_id: str, worker: Address, digest: Digest) -> VerdictView:
+        """Check stored evidence and record the verdict.
 
         The same piece sent again, while the first is checked or later, has the same answer.
 
@@ -105,24 +135,22 @@ class Intake:
         UnavailableError
             A part that checking needs is missing here; the lease goes on.
         """
-        data = await asyncio.to_thread(evidence.to_json)
-        digest = await asyncio.to_thread(self._blobs.put, data)
         key = (lease_id, str(digest))
         running = self._running.get(key)
         if running is None:
-            running = asyncio.create_task(self._run(lease_id, worker, evidence, digest))
+            running = asyncio.create_task(self._run(lease_id, worker, digest))
             self._running[key] = running
             running.add_done_callback(lambda _: self._running.pop(key, None))
         return await asyncio.shield(running)
 
-    async def _run(self, lease_id: str, worker: Address, evidence: Evidence, digest: Digest) -> VerdictView:
+    async def _run(self, lease_id: str, worker: Address, digest: Digest) -> VerdictView:
         known = await asyncio.to_thread(self._known, lease_id, worker, digest)
         if known is not None:
             return known
         keeper = asyncio.create_task(self._keep(lease_id))
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._thread, self._judge, lease_id, worker, evidence, digest)
+            return await loop.run_in_executor(self._thread, self._judge, lease_id, worker, digest)
         finally:
             keeper.cancel()
 
@@ -144,7 +172,8 @@ class Intake:
             require_open(session, lease_id, worker)
         return None
 
-    def _judge(self, lease_id: str, worker: Address, evidence: Evidence, digest: Digest) -> VerdictView:
+    def _judge(self, lease_id: str, worker: Address, digest: Digest) -> VerdictView:
+        evidence = Evidence.from_json(self._blobs.read(digest, "evidence"), max_bytes=MAX_EVIDENCE_BYTES)
         case = self._case(lease_id, worker, evidence)
         verdict, width = self._check(case)
         if verdict.failed is None and verdict.unchecked:
@@ -257,6 +286,14 @@ class Intake:
             if all(state in (TaskState.ACCEPTED, TaskState.ANCHORED) for state in states):
                 job.state = JobState.ANCHORING
         return view
+
+
+def evidence_limit(request: JobRequest, count: int) -> int:
+    """Bytes that the evidence of a task of `count` records can have."""
+    tier, circuit = request.policy.tier, request.circuit
+    proved = {Tier.COMMIT: 0, Tier.SAMPLED: min(request.policy.sample_size, count), Tier.ZK: count}[tier]
+    values = 16 * (circuit.input_length + circuit.output_length)  # hexadecimal int64
+    return min(MAX_EVIDENCE_BYTES, _HEADER + proved * (2 * MAX_PROOF_BYTES + _PATHS + values))
 
 
 def widest_output(request: JobRequest, count: int) -> int:

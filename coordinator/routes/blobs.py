@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
-from coordinator.documents import Caller, DigestPath, Services, answer, operation
+from coordinator.documents import Caller, DigestPath, Services, announced_bytes, answer, operation
 from rexis.api import BlobView
 from rexis.protocol.errors import MalformedError, NotFoundError
 
@@ -31,9 +31,9 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})\Z")
 )
 async def put_blob(request: Request, caller: Caller, services: Services, digest: DigestPath) -> Response:
     blobs = services.blobs
-    announced = request.headers.get("Content-Length", "")
-    if announced.isdigit() and int(announced) > blobs.max_bytes:
-        raise blobs.too_large(announced)
+    announced = announced_bytes(request)
+    if announced is not None and announced > blobs.max_bytes:
+        raise blobs.too_large(str(announced))
     size = await run_in_threadpool(blobs.size, digest)
     if size is not None:
         await _drain(request.stream(), blobs.max_bytes)

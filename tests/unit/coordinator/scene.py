@@ -10,6 +10,7 @@ from eth_account.signers.local import LocalAccount
 from coordinator.services import Coordinator
 from rexis.api import JobSubmission, JobView, Lease, ModelRegistration, VerdictView, WorkerRegistration
 from rexis.protocol.circuit import NO_CIRCUIT
+from rexis.protocol.evidence import Evidence
 from rexis.protocol.policy import Tier
 from rexis.protocol.signing import address_of, new_account, sign_digest, sign_text
 from rexis.protocol.statement import JobRequest
@@ -66,7 +67,17 @@ class Scene:
     def hand_in(self, worker: FakeWorker, lease: Lease) -> VerdictView:
         blob, evidence = worker.work(lease, self.dataset)
         self.coordinator.blobs.put(blob)
-        return asyncio.run(self.coordinator.intake.submit(lease.lease_id, worker.address, evidence))
+        return self.check(worker, lease, evidence)
+
+    def check(self, worker: FakeWorker, lease: Lease, evidence: Evidence) -> VerdictView:
+        """What the route does."""
+
+        async def send() -> VerdictView:
+            intake = self.coordinator.intake
+            intake.admit(lease.lease_id, worker.address)
+            return await intake.check(lease.lease_id, worker.address, await intake.store(evidence))
+
+        return asyncio.run(send())
 
     def do_all(self) -> FakeWorker:
         worker = self.worker()

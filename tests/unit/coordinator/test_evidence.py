@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import numpy as np
 import pytest
 
-from coordinator.evidence import widest_output
+from coordinator.app import create_app
+from coordinator.evidence import evidence_limit, widest_output
 from coordinator.tables import ModelRow
 from rexis.api import JobState, Lease, VerdictView
 from rexis.protocol.errors import EvidenceError
+from rexis.protocol.evidence import MAX_EVIDENCE_BYTES
+from rexis.protocol.policy import Tier
 from rexis.protocol.records import Floats
+from rexis.protocol.signing import new_account
 from rexis.protocol.tensors import unpack_outputs
 from tests.unit.coordinator.fakes import MODEL_DIGEST, FakeWorker, make_policy
 from tests.unit.coordinator.scene import Scene
@@ -21,7 +26,7 @@ from tests.unit.coordinator.test_jobs import CIRCUIT
 def hand_in(scene: Scene, worker: FakeWorker, lease: Lease, outputs: Floats) -> VerdictView:
     blob, evidence = worker.work(lease, scene.dataset, outputs=outputs)
     scene.coordinator.blobs.put(blob)
-    return asyncio.run(scene.coordinator.intake.submit(lease.lease_id, worker.address, evidence))
+    return scene.check(worker, lease, evidence)
 
 
 def test_the_first_accepted_task_fixes_the_width(scene: Scene) -> None:
@@ -69,10 +74,68 @@ def test_outputs_that_are_too_large_are_not_read(scene: Scene, monkeypatch: pyte
     monkeypatch.setattr("coordinator.evidence.MAX_VALUES", 3)
     large = bytes((64 << 10) + 5 * 3 * 4 + 1)
     digest = scene.coordinator.blobs.put(large)
-    monkeypatch.setattr(scene.coordinator.blobs, "read", None)
+    read = scene.coordinator.blobs.read
+    monkeypatch.setattr(
+        scene.coordinator.blobs, "read", lambda one, *rest: read(one, *rest) if one != digest else 1 / 0
+    )
     evidence = evidence.model_copy(update={"outputs_digest": digest})
     with pytest.raises(EvidenceError, match="a record may have 3 values"):
-        asyncio.run(scene.coordinator.intake.submit(lease.lease_id, worker.address, evidence))
+        scene.check(worker, lease, evidence)
+
+
+@pytest.mark.parametrize("mine", [False, True])
+def test_nothing_is_read_without_a_lease(scene: Scene, mine: bool) -> None:
+    """A stranger's 200 MB, or those of a worker whose lease is over, stay where they are."""
+    scene.publish()
+    scene.submit(policy=make_policy(shard_size=5))
+    worker = scene.worker()
+    lease = scene.lease(worker)
+    if mine:
+        scene.coordinator.leases.give_back(lease.lease_id, worker.address)
+    caller = worker.account if mine else new_account()
+    sent = post_evidence(scene, lease.lease_id, scene.headers(caller), None)
+    assert sent[0]["status"] == 409
+
+
+def test_a_lease_says_how_much_evidence_can_be(scene: Scene) -> None:
+    scene.publish()
+    scene.submit(policy=make_policy(shard_size=5))
+    worker = scene.worker()
+    lease = scene.lease(worker)
+    before = sorted(scene.coordinator.settings.data_dir.rglob("*"))
+    sent = post_evidence(scene, lease.lease_id, scene.headers(worker.account), b"[" + b" " * (65 << 10))
+    assert sent[0]["status"] == 413
+    assert sorted(scene.coordinator.settings.data_dir.rglob("*")) == before
+
+
+def test_evidence_grows_with_what_the_tier_proves(scene: Scene) -> None:
+    commit = scene.request()
+    sampled = scene.request(policy=make_policy(tier=Tier.SAMPLED, sample_size=2), circuit=CIRCUIT)
+    proved = scene.request(policy=make_policy(tier=Tier.ZK, sample_size=0), circuit=CIRCUIT)
+    assert evidence_limit(commit, 1 << 20) < 1 << 20
+    assert evidence_limit(sampled, 5) == evidence_limit(proved, 2) > 4 << 20
+    assert evidence_limit(proved, 1 << 20) == MAX_EVIDENCE_BYTES
+
+
+def post_evidence(scene: Scene, lease: str, headers: dict[str, str], body: bytes | None) -> list[dict[str, Any]]:
+    """What the application sends; with no body, it must not ask for one."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        assert body is not None
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    path = f"/v1/leases/{lease}/evidence"
+    scope = {
+        "type": "http", "http_version": "1.1", "method": "POST", "path": path, "raw_path": path.encode(),
+        "query_string": b"", "root_path": "", "scheme": "http", "server": ("127.0.0.1", 8080), "client": ("x", 1),
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+    }  # fmt: skip
+    asyncio.run(create_app(scene.coordinator)(scope, receive, send))  # type: ignore[arg-type]
+    return sent
 
 
 def test_a_leaf_memory_and_the_certificate_bound_the_width(scene: Scene) -> None:
