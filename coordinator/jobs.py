@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from coordinator.blobs import Blobs
 from coordinator.catalogue import Catalogue
+from coordinator.leases import fail_job
 from coordinator.placement import Candidate, waiting_reason
 from coordinator.standing import Rules, last_attempt
 from coordinator.store import Store
 from coordinator.tables import FaultRow, JobRow, LeaseRow, TaskRow
 from coordinator.times import Clock, rfc3339
 from coordinator.workers import Workers
-from rexis.api import Fault, JobState, JobSubmission, JobView, Progress, TaskState, TaskView
+from rexis.api import Fault, JobState, JobSubmission, JobSummary, JobView, Progress, TaskState, TaskView
 from rexis.protocol.circuit import NO_CIRCUIT, Circuit
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import (
@@ -39,6 +40,7 @@ from rexis.protocol.typed_data import Domain
 
 MAX_TASKS = 10_000
 _MAX_LISTED = 100
+_SHOWN_FAULTS = 10
 _FINISHED = (JobState.ANCHORING, JobState.CERTIFIED)
 
 
@@ -123,7 +125,7 @@ class Jobs:
             row = self._own(session, caller, job_id)
             return self._views(session, [row])[0]
 
-    def listed(self, caller: Address) -> list[JobView]:
+    def listed(self, caller: Address) -> list[JobSummary]:
         """The caller's newest jobs, newest first."""
         with self._store.reading() as session:
             rows = session.exec(
@@ -132,7 +134,33 @@ class Jobs:
                 .order_by(col(JobRow.submitted_at).desc(), col(JobRow.job_id))
                 .limit(_MAX_LISTED)
             ).all()
-            return self._views(session, rows)
+            counts: dict[str, Counter[bool]] = defaultdict(Counter)
+            counted = select(TaskRow.job_id, TaskRow.state, func.count()).where(
+                col(TaskRow.job_id).in_([row.job_id for row in rows])
+            )
+            for job, state, count in session.exec(counted.group_by(col(TaskRow.job_id), col(TaskRow.state))):
+                counts[job][state in (TaskState.ACCEPTED, TaskState.ANCHORED)] += count
+        return [
+            JobSummary(task_count=counts[row.job_id].total(), tasks_done=counts[row.job_id][True], **self._head(row))
+            for row in rows
+        ]
+
+    def cancel(self, caller: Address, job_id: Digest) -> JobView:
+        """End a job of the caller's that is not finished.
+
+        Raises
+        ------
+        NotFoundError, ForbiddenError
+            No such job, or somebody else's.
+        ConflictError
+            It has its certificate.
+        """
+        with self._store.writing() as session:
+            row = self._own(session, caller, job_id)
+            if row.state == JobState.CERTIFIED:
+                raise ConflictError("the job is certified already")
+            fail_job(session, row, "cancelled by its requester")
+        return self.view(caller, job_id)
 
     def task(self, caller: Address, identity: Digest) -> TaskView:
         """One task, for its requester and for the workers that had it."""
@@ -307,18 +335,18 @@ class Jobs:
     def _views(self, session: Session, rows: Iterable[JobRow]) -> list[JobView]:
         rows = list(rows)
         tasks = self._task_views(session, _tasks(session, [row.job_id for row in rows]))
-        return [
-            JobView(
-                job_id=Digest.parse(row.job_id),
-                state=JobState(row.state),
-                submitted_at=rfc3339(row.submitted_at),
-                request=JobRequest.from_json(row.request.encode()),
-                tasks=tasks[row.job_id],
-                reason=row.reason or self._troubles.get(row.job_id),
-                certificate_digest=Digest.parse(row.certificate_digest) if row.certificate_digest else None,
-            )
-            for row in rows
-        ]
+        return [JobView(tasks=tasks[row.job_id], **self._head(row)) for row in rows]
+
+    def _head(self, row: JobRow) -> dict[str, Any]:
+        """What a job's documents have in common."""
+        return {
+            "job_id": Digest.parse(row.job_id),
+            "state": JobState(row.state),
+            "submitted_at": rfc3339(row.submitted_at),
+            "request": JobRequest.from_json(row.request.encode()),
+            "reason": row.reason or self._troubles.get(row.job_id),
+            "certificate_digest": Digest.parse(row.certificate_digest) if row.certificate_digest else None,
+        }
 
     def _task_views(self, session: Session, tasks: Iterable[TaskRow]) -> dict[str, list[TaskView]]:
         tasks = list(tasks)
@@ -368,6 +396,7 @@ def _task_view(
         waiting=waiting,
         faults=[
             Fault(worker=Address.parse(fault.worker), at=rfc3339(fault.at), code=fault.code, detail=fault.detail)
-            for fault in faults
+            for fault in faults[-_SHOWN_FAULTS:]
         ],
+        fault_count=len(faults),
     )

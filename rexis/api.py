@@ -226,6 +226,10 @@ class TaskView(Strict):
     ----------
     waiting
         Why a pending task is not placed, for a person.
+    faults
+        The last ones.
+    fault_count
+        How many there are in all.
     """
 
     task_id: DigestField
@@ -237,6 +241,7 @@ class TaskView(Strict):
     progress: Progress | None
     waiting: str | None
     faults: list[Fault]
+    fault_count: UInt32 = 0
 
 
 class JobView(Strict):
@@ -251,10 +256,23 @@ class JobView(Strict):
     certificate_digest: DigestField | None
 
 
+class JobSummary(Strict):
+    """One job without its tasks."""
+
+    job_id: DigestField
+    state: JobStateField
+    submitted_at: Time
+    request: JobRequest
+    task_count: UInt32
+    tasks_done: UInt32
+    reason: str | None
+    certificate_digest: DigestField | None
+
+
 class JobList(Strict):
     """``GET /v1/jobs``: the caller's jobs, newest first."""
 
-    jobs: list[JobView]
+    jobs: list[JobSummary]
 
 
 class LeaseRequest(Strict):

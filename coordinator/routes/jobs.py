@@ -41,6 +41,18 @@ def job(caller: Caller, services: Services, job_id: JobPath) -> Response:
     return answer(services.jobs.view(caller, job_id))
 
 
+@router.post(
+    "/jobs/{job_id}/cancel",
+    **operation(
+        "End a job that is not finished; it counts as failed", (HTTPStatus.OK, JobView), refuses=(*_REFUSES, 409)
+    ),
+)
+def cancel_job(caller: Caller, services: Services, job_id: JobPath) -> Response:
+    view = services.jobs.cancel(caller, job_id)
+    services.bell.ring()
+    return answer(view)
+
+
 @router.get("/tasks/{task_id}", **operation("One task", (HTTPStatus.OK, TaskView), refuses=_REFUSES))
 def task(caller: Caller, services: Services, task_id: TaskPath) -> Response:
     return answer(services.jobs.task(caller, task_id))

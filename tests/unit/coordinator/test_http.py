@@ -11,10 +11,12 @@ from starlette.testclient import TestClient
 
 from coordinator.services import Coordinator
 from rexis.api import Info, JobList, JobView, Lease, LeaseRequest, Problem, TaskView, WorkerRegistration
+from rexis.protocol.digests import sha256
 from rexis.protocol.policy import Tier
 from rexis.protocol.signing import address_of, new_account
-from tests.unit.coordinator.fakes import FakeLedger
+from tests.unit.coordinator.fakes import FakeClock, FakeLedger, make_policy
 from tests.unit.coordinator.scene import Scene
+from tests.unit.coordinator.test_recovery import finish
 
 POSTS = (
     "/v1/auth/challenge",
@@ -158,11 +160,55 @@ def test_a_job_over_http(http: TestClient, scene: Scene) -> None:
     again = http.post("/v1/jobs", content=body, headers=headers)
     assert (first.status_code, again.status_code) == (201, 200)
     view = JobView.from_json(first.content)
-    assert JobList.from_json(http.get("/v1/jobs", headers=headers).content).jobs == [view]
+    listed = JobList.from_json(http.get("/v1/jobs", headers=headers).content).jobs
+    assert [(job.job_id, job.state, job.task_count, job.tasks_done) for job in listed] == [
+        (view.job_id, "queued", 2, 0)
+    ]
     task = http.get(f"/v1/tasks/{view.tasks[0].task_id}", headers=headers)
     assert TaskView.from_json(task.content) == view.tasks[0]
     problem(http.get(f"/v1/jobs/{view.job_id}", headers=scene.headers(new_account())), 403, "forbidden")
     problem(http.get(f"/v1/jobs/{view.job_id}/certificate", headers=headers), 409, "conflict")
+
+
+def test_a_job_is_cancelled_by_its_requester(http: TestClient, scene: Scene) -> None:
+    scene.publish()
+    job, worker = scene.submit(), scene.worker()
+    lease, url = scene.lease(worker), f"/v1/jobs/{job.job_id}/cancel"
+    problem(http.post(url, headers=scene.headers(new_account())), 403, "forbidden")
+    for _ in range(2):
+        view = JobView.from_json(http.post(url, headers=scene.headers()).content)
+        assert (view.state, view.reason) == ("failed", "cancelled by its requester")
+        assert {task.state for task in view.tasks} == {"failed"}
+        assert [task.faults for task in view.tasks] == [[], []]
+    beat = f"/v1/leases/{lease.lease_id}/heartbeat"
+    body = b'{"progress":{"stage":"fetch","done":0,"total":3}}'
+    problem(http.post(beat, content=body, headers=scene.headers(worker.account)), 409, "lease-lost")
+    assert scene.coordinator.leases.grant(worker.address) is None
+
+
+def test_what_is_done_is_not_cancelled_and_what_is_cancelled_not_anchored(
+    http: TestClient, scene: Scene, clock: FakeClock
+) -> None:
+    scene.publish()
+    certified, cancelled = scene.submit(), scene.submit(nonce=sha256(b"another"))
+    scene.do_all()
+    http.post(f"/v1/jobs/{cancelled.job_id}/cancel", headers=scene.headers())
+    finish(scene)
+    assert scene.job(certified).state == "certified"
+    assert {task.state for task in scene.job(cancelled).tasks} == {"accepted"}
+    assert [anchored.size for anchored, _ in scene.ledger.anchors] == [2]
+    problem(http.post(f"/v1/jobs/{certified.job_id}/cancel", headers=scene.headers()), 409, "conflict")
+
+
+def test_a_view_shows_the_last_faults_and_how_many_there_are(scene: Scene) -> None:
+    scene.publish()
+    job = scene.submit(policy=make_policy(shard_size=5))
+    for number in range(12):
+        worker = scene.worker()
+        scene.coordinator.leases.give_up(scene.lease(worker).lease_id, worker.address, "x", f"number {number}")
+    task = scene.job(job).tasks[0]
+    assert task.fault_count == 12
+    assert [fault.detail for fault in task.faults] == [f"number {number}" for number in range(2, 12)]
 
 
 def test_a_lease_over_http(http: TestClient, scene: Scene) -> None:
@@ -196,7 +242,7 @@ def test_openapi_describes_every_operation(http: TestClient) -> None:
             if path.startswith("/v1/") and "auth" not in path and path != "/v1/info":
                 assert operation["security"] == [{"HTTPBearer": []}], where
                 assert "401" in operation["responses"], where
-            if method == "post":
+            if method == "post" and not path.endswith("/cancel"):
                 reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
                 assert reference.rpartition("/")[2] in schemas, where
     references = {part.split('"')[0] for part in json.dumps(document).split("#/components/schemas/")[1:]}
