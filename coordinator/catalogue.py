@@ -6,6 +6,7 @@ import threading
 from base64 import b64encode
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from sqlmodel import Session
 
@@ -19,7 +20,19 @@ from rexis.protocol.certificate import CircuitMaterial
 from rexis.protocol.circuit import NO_CIRCUIT, Circuit
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import DigestMismatchError, ForbiddenError, MalformedError, NotFoundError
+from rexis.protocol.merkle import MerkleTree
 from rexis.protocol.parsing import Address
+from rexis.protocol.policy import Tier
+from rexis.protocol.records import (
+    Encoding,
+    Floats,
+    Integers,
+    LeafFormat,
+    Opening,
+    Salts,
+    encode_inputs,
+    input_format,
+)
 from rexis.protocol.tensors import Dataset
 from verifier.circuit import artefacts_of, check_vka, proofs_can_be_checked
 
@@ -28,13 +41,40 @@ _MAX_VK = 64 << 20
 _CACHED_DATASETS = 2
 
 
+@dataclass(frozen=True)
+class InputTree:
+    """The tree over a dataset's records in one encoding, with what opens them."""
+
+    form: LeafFormat
+    values: Floats | Integers
+    salts: Salts
+    tree: MerkleTree
+
+    @property
+    def root(self) -> Digest:
+        """Root over the whole dataset."""
+        return self.tree.root
+
+    def open(self, index: int, output: bytes, output_path: list[Digest]) -> Opening:
+        """One record with its output."""
+        return Opening(
+            index=index,
+            salt=Digest(self.salts[index].tobytes()),
+            input=self.form.payload(self.values[index].reshape(-1)),
+            input_path=self.tree.path(index),
+            output=output,
+            output_path=output_path,
+        )
+
+
 class Catalogue:
     """Registered models and datasets, with the checks that registration makes."""
 
     def __init__(self, store: Store, blobs: Blobs, chain: Callable[[], Ledger]) -> None:
         self._store, self._blobs, self._chain = store, blobs, chain
         self._parsed: OrderedDict[Digest, Dataset] = OrderedDict()
-        self._parsing = threading.Lock()
+        self._trees: OrderedDict[tuple[Digest, Encoding, int], InputTree] = OrderedDict()
+        self._parsing, self._building = threading.Lock(), threading.Lock()
 
     def register_model(self, caller: Address, given: ModelRegistration) -> tuple[ModelView, bool]:
         """Make a model known; returns it and whether it is new.
@@ -149,6 +189,28 @@ class Catalogue:
             while len(self._parsed) > _CACHED_DATASETS:
                 self._parsed.popitem(last=False)
             return dataset
+
+    def inputs(self, digest: Digest, tier: Tier, circuit: Circuit) -> InputTree:
+        """A dataset's input tree as a tier encodes it. It takes seconds for large ones, so the last are kept.
+
+        Raises
+        ------
+        TensorError
+            The records do not fit the encoding.
+        """
+        form = input_format(tier, circuit)
+        key = (digest, form.encoding, form.scale)
+        with self._building:
+            if key in self._trees:
+                self._trees.move_to_end(key)
+                return self._trees[key]
+            dataset = self.dataset(digest)
+            values = encode_inputs(tier, circuit, dataset.records)
+            found = InputTree(form, values, dataset.salts, form.tree(values, dataset.salts))
+            self._trees[key] = found
+            while len(self._trees) > _CACHED_DATASETS:
+                self._trees.popitem(last=False)
+            return found
 
     def material(self, circuit: Circuit, vka: list[Digest]) -> CircuitMaterial:
         """A circuit's artefacts, for checking proofs and for the certificate."""

@@ -32,7 +32,7 @@ from rexis.protocol.errors import ConflictError, NotFoundError, UnavailableError
 from rexis.protocol.evidence import MAX_EVIDENCE_BYTES, Evidence
 from rexis.protocol.parsing import to_hex
 from rexis.protocol.policy import Tier
-from rexis.protocol.records import TaskTrees
+from rexis.protocol.records import output_format, output_salts
 from rexis.protocol.signing import sign_text
 from rexis.protocol.statement import JobRequest
 from rexis.protocol.tensors import unpack_outputs
@@ -174,10 +174,15 @@ class Certificates:
         indices = TIERS[Tier.COMMIT].required_indices(statement, request.policy, digest, block_hash)
         if not indices:
             return evidence
-        dataset = self._catalogue.dataset(request.dataset_digest)
         outputs = unpack_outputs(self._blobs.read(evidence.outputs_digest, "outputs"), count=task.count, fixed=False)
-        trees = TaskTrees(Tier.COMMIT, request.circuit, dataset.records, dataset.salts, task.start, outputs)
-        return evidence.model_copy(update={"openings": [trees.open(index) for index in indices]})
+        inputs = self._catalogue.inputs(request.dataset_digest, Tier.COMMIT, request.circuit)
+        form = output_format(Tier.COMMIT, request.circuit)
+        tree = form.tree(outputs, output_salts(inputs.salts[task.start : task.start + task.count]))
+        opened = [
+            inputs.open(index, form.payload(outputs[local := index - task.start].reshape(-1)), tree.path(local))
+            for index in indices
+        ]
+        return evidence.model_copy(update={"openings": opened})
 
     def _require_registered(self, request: JobRequest, tasks: list[CertifiedTask]) -> None:
         """A model that was revoked before the anchor has no valid certificate."""

@@ -20,6 +20,7 @@ from rexis.api import JobState, StepView, TaskState, VerdictView
 from rexis.protocol.certificate import MAX_CERTIFICATE_BYTES
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import (
+    DigestMismatchError,
     EvidenceError,
     LeaseError,
     MalformedError,
@@ -29,11 +30,11 @@ from rexis.protocol.errors import (
 from rexis.protocol.evidence import MAX_EVIDENCE_BYTES, Evidence
 from rexis.protocol.parsing import Address
 from rexis.protocol.policy import Tier
-from rexis.protocol.records import MAX_VALUES, Floats, Integers
+from rexis.protocol.records import MAX_VALUES, Floats, Integers, output_format, output_salts
 from rexis.protocol.statement import JobRequest
 from rexis.protocol.tensors import unpack_outputs
 from rexis.protocol.typed_data import Domain
-from verifier.evidence import OPENINGS, SELECTION, STATEMENT, TaskContext, check_roots, walk_evidence
+from verifier.evidence import OPENINGS, SELECTION, STATEMENT, TaskContext, walk_evidence
 from verifier.report import StepFailed, Verdict
 
 # Records of a stranger's width must fit into memory, and those that are opened into the certificate.
@@ -221,7 +222,7 @@ class Intake:
     def _check(self, case: _Case) -> tuple[Verdict, int]:
         """The verdict, and the width of the outputs."""
         verdict, evidence, context = Verdict(), case.evidence, case.context
-        request, width = context.request, 0
+        width = 0
         try:
             if case.committed is not None:
                 with verdict.step(STATEMENT, f"the statement that was committed, {context.name}"):
@@ -233,10 +234,27 @@ class Intake:
                 width = outputs[0].size
             walk_evidence(evidence, context, verdict)
             with verdict.step(OPENINGS, f"roots rebuilt from every record, {context.name}"):
-                check_roots(evidence, request, self._catalogue.dataset(request.dataset_digest), outputs)
+                self._check_roots(case, outputs)
         except StepFailed:
             pass
         return verdict, width
+
+    def _check_roots(self, case: _Case, outputs: Floats | Integers) -> None:
+        """The input root belongs to the dataset, which is checked once; a task costs only its own outputs."""
+        statement, request = case.evidence.statement, case.context.request
+        inputs = self._catalogue.inputs(request.dataset_digest, statement.tier, statement.circuit)
+        if inputs.root != statement.input_root:
+            raise DigestMismatchError(
+                f"the dataset's root is {inputs.root}, not {statement.input_root}", field="statement.inputRoot"
+            )
+        salts = output_salts(inputs.salts[case.context.start :][: case.context.count])
+        root = output_format(statement.tier, statement.circuit).tree(outputs, salts).root
+        if root != statement.output_root:
+            raise DigestMismatchError(
+                f"the uploaded outputs have root {root}, not {statement.output_root}",
+                field="statement.outputRoot",
+                hint="the outputs were changed after they were committed",
+            )
 
     def _outputs(self, case: _Case) -> Floats | Integers:
         """The uploaded outputs, read only if their size can be right."""

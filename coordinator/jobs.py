@@ -32,7 +32,6 @@ from rexis.protocol.errors import (
 )
 from rexis.protocol.parsing import Address, enum_name, to_hex
 from rexis.protocol.policy import Tier
-from rexis.protocol.records import input_root
 from rexis.protocol.signing import require_signer
 from rexis.protocol.statement import JobRequest, Kind, task_id
 from rexis.protocol.tensors import pack_outputs, unpack_outputs
@@ -283,7 +282,7 @@ class Jobs:
                 field="request.datasetDigest",
                 hint="the records are of another model",
             )
-        root = input_root(tier, circuit, dataset.records, dataset.salts)
+        root = self._catalogue.inputs(request.dataset_digest, tier, circuit).root
         if root != request.input_root:
             raise MalformedError(
                 f"says {request.input_root}, the dataset's records have root {root}",
