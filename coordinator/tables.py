@@ -31,12 +31,19 @@ class SchemaRow(SQLModel, table=True):
     version: int = Field(primary_key=True)
 
 
+class SecretRow(SQLModel, table=True):
+    """A random value that outlives a restart."""
+
+    __tablename__ = "secret"
+    name: str = Field(primary_key=True)
+    value: str
+
+
 class LoginRow(SQLModel, table=True):
-    """A sign-in message that has not been used."""
+    """A sign-in message that was used; it is kept until it would be too old anyway."""
 
     __tablename__ = "login"
     message_digest: str = Field(primary_key=True)
-    address: str
     expires_at: int = Field(sa_type=BigInteger, index=True)
 
 
