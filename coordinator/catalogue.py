@@ -6,11 +6,13 @@ import threading
 from base64 import b64encode
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from sqlmodel import Session
 
 from contracts.onchain import vka_digest
+from coordinator.access import Access
 from coordinator.blobs import Blobs
 from coordinator.chain import Ledger
 from coordinator.store import Store
@@ -19,7 +21,13 @@ from rexis.api import DatasetView, ModelRegistration, ModelView
 from rexis.protocol.certificate import CircuitMaterial
 from rexis.protocol.circuit import NO_CIRCUIT, Circuit
 from rexis.protocol.digests import Digest
-from rexis.protocol.errors import DigestMismatchError, ForbiddenError, MalformedError, NotFoundError
+from rexis.protocol.errors import (
+    DigestMismatchError,
+    ForbiddenError,
+    MalformedError,
+    NotFoundError,
+    UnavailableError,
+)
 from rexis.protocol.merkle import MerkleTree
 from rexis.protocol.parsing import Address
 from rexis.protocol.policy import Tier
@@ -39,6 +47,7 @@ from verifier.circuit import artefacts_of, check_vka, proofs_can_be_checked
 _MAX_SETTINGS = 1 << 20
 _MAX_VK = 64 << 20
 _CACHED_DATASETS = 2
+_WAITING_CHECKS = 4
 
 
 @dataclass(frozen=True)
@@ -68,10 +77,19 @@ class InputTree:
 
 
 class Catalogue:
-    """Registered models and datasets, with the checks that registration makes."""
+    """Registered models and datasets, with the checks that registration makes.
 
-    def __init__(self, store: Store, blobs: Blobs, chain: Callable[[], Ledger]) -> None:
-        self._store, self._blobs, self._chain = store, blobs, chain
+    Parameters
+    ----------
+    checking
+        Where keys are checked.
+    """
+
+    def __init__(
+        self, store: Store, blobs: Blobs, access: Access, chain: Callable[[], Ledger], checking: Executor
+    ) -> None:
+        self._store, self._blobs, self._access, self._chain = store, blobs, access, chain
+        self._checking, self._waiting = checking, threading.BoundedSemaphore(_WAITING_CHECKS)
         self._parsed: OrderedDict[Digest, Dataset] = OrderedDict()
         self._trees: OrderedDict[tuple[Digest, Encoding, int], InputTree] = OrderedDict()
         self._parsing, self._building = threading.Lock(), threading.Lock()
@@ -86,24 +104,18 @@ class Catalogue:
         ForbiddenError
             The chain names another owner.
         """
-        self._require_blob(given.model_digest, "modelDigest", "the encrypted model")
-        if given.circuit == NO_CIRCUIT:
-            if given.vka:
-                raise MalformedError("a model without a circuit has no VKA", field="vka")
-        else:
-            self._require_blob(given.circuit.srs_digest, "circuit.srsDigest", "the SRS")
-            if vka_digest(given.vka) != given.circuit.vka_digest:
-                raise DigestMismatchError(
-                    f"the words have digest {vka_digest(given.vka)}, not {given.circuit.vka_digest}", field="vka"
-                )
-            artefacts = artefacts_of(self.material(given.circuit, given.vka), given.circuit)
-            if proofs_can_be_checked():
-                check_vka(artefacts, self._blobs.path(given.circuit.srs_digest, "SRS"))
+        # The chain first: nobody has artefacts checked, which is dear, for models that are not theirs.
         owner = self.require_active(given.model_digest, given.key_epoch, given.circuit, "")
         if owner != caller:
             raise ForbiddenError(
                 f"the model belongs to {owner}", field="modelDigest", hint="its owner on chain registers it here"
             )
+        self._require_held(caller, given.model_digest, "modelDigest", "the encrypted model")
+        if given.circuit == NO_CIRCUIT:
+            if given.vka:
+                raise MalformedError("a model without a circuit has no VKA", field="vka")
+        else:
+            self._check_circuit(caller, given)
         with self._store.writing() as session:
             row = session.get(ModelRow, (str(given.model_digest), given.key_epoch))
             created = row is None
@@ -114,6 +126,25 @@ class Catalogue:
             row.vka = " ".join(str(word) for word in given.vka)
             session.add(row)
         return _model_view(row), created
+
+    def _check_circuit(self, caller: Address, given: ModelRegistration) -> None:
+        circuit = given.circuit
+        self._require_held(caller, circuit.srs_digest, "circuit.srsDigest", "the SRS")
+        self._require_held(caller, circuit.settings_digest, "circuit.settingsDigest", "the circuit's settings")
+        self._require_held(caller, circuit.vk_digest, "circuit.vkDigest", "the verifying key")
+        if vka_digest(given.vka) != circuit.vka_digest:
+            raise DigestMismatchError(
+                f"the words have digest {vka_digest(given.vka)}, not {circuit.vka_digest}", field="vka"
+            )
+        artefacts = artefacts_of(self.material(circuit, given.vka), circuit)
+        if not proofs_can_be_checked():
+            return
+        if not self._waiting.acquire(blocking=False):
+            raise UnavailableError("many circuits are being checked", hint="try again")
+        try:
+            self._checking.submit(check_vka, artefacts, self._blobs.path(circuit.srs_digest, "SRS")).result()
+        finally:
+            self._waiting.release()
 
     def model(self, digest: Digest, epoch: int) -> ModelView | None:
         """A registered model; None if it is not known here."""
@@ -161,7 +192,7 @@ class Catalogue:
         TensorError
             It is no dataset.
         """
-        self._require_blob(digest, "digest", "the dataset")
+        self._require_held(caller, digest, "digest", "the dataset")
         dataset = self.dataset(digest)
         with self._store.writing() as session:
             row = session.get(DatasetRow, str(digest))
@@ -172,8 +203,10 @@ class Catalogue:
             session.add(row)
         return _dataset_view(row), created
 
-    def dataset_view(self, digest: Digest) -> DatasetView | None:
-        """A registered dataset; None if it is not known here."""
+    def dataset_view(self, caller: Address, digest: Digest) -> DatasetView | None:
+        """A registered dataset; None if it is not known here, or not to the caller."""
+        if not self._access.may_read(caller, digest):
+            return None
         with self._store.reading() as session:
             row = session.get(DatasetRow, str(digest))
         return _dataset_view(row) if row else None
@@ -214,8 +247,6 @@ class Catalogue:
 
     def material(self, circuit: Circuit, vka: list[Digest]) -> CircuitMaterial:
         """A circuit's artefacts, for checking proofs and for the certificate."""
-        self._require_blob(circuit.settings_digest, "circuit.settingsDigest", "the circuit's settings")
-        self._require_blob(circuit.vk_digest, "circuit.vkDigest", "the verifying key")
         settings = self._blobs.read(circuit.settings_digest, "settings", _MAX_SETTINGS)
         vk = self._blobs.read(circuit.vk_digest, "verifying key", _MAX_VK)
         try:
@@ -226,8 +257,8 @@ class Catalogue:
             {"settings": text, "vk": b64encode(vk).decode(), "vka": [str(word) for word in vka]}
         )
 
-    def _require_blob(self, digest: Digest, field: str, what: str) -> None:
-        if self._blobs.size(digest) is None:
+    def _require_held(self, caller: Address, digest: Digest, field: str, what: str) -> None:
+        if not self._access.holds(caller, digest):
             raise MalformedError(
                 f"{what} {digest} has not been uploaded", field=field, hint=f"PUT /v1/blobs/{digest} first"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor
 
 from eth_account.signers.local import LocalAccount
 from sqlmodel import col, exists, select, update
@@ -48,6 +49,8 @@ class Certificates:
     ----------
     account
         Signs the seal.
+    checking
+        Where proofs are checked.
     confirmations
         Blocks that must follow the one that chooses opened records before its hash is used.
     """
@@ -62,10 +65,11 @@ class Certificates:
         commitments: Commitments,
         deployment: Deployment,
         account: LocalAccount,
+        checking: Executor,
         confirmations: int,
     ) -> None:
         self._store, self._blobs, self._clock, self._chain = store, blobs, clock, chain
-        self._catalogue, self._commitments = catalogue, commitments
+        self._catalogue, self._commitments, self._checking = catalogue, commitments, checking
         self._deployment, self._account, self._confirmations = deployment, account, confirmations
 
     def due(self) -> list[str]:
@@ -114,7 +118,7 @@ class Certificates:
         """Why an auditor would refuse the certificate; None if nobody would. The chain's steps were taken before."""
         srs = None if request.circuit == NO_CIRCUIT else self._blobs.path(request.circuit.srs_digest, "SRS")
         allowed = VerifyOptions(offline=True, srs=srs, allow_development_srs=True, allow_development_chain=True)
-        verdict = verify_certificate(document, allowed)
+        verdict = self._checking.submit(verify_certificate, document, allowed).result()
         if verdict.failed is not None:
             return f"step {verdict.failed.number} ({verdict.failed.name}): {verdict.failed.detail}"
         if verdict.unchecked:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from sqlmodel import select
 
 from circuits.verifying import MAX_PROOF_BYTES
+from coordinator.access import Access
 from coordinator.blobs import Blobs
 from coordinator.catalogue import Catalogue, vka_words
 from coordinator.commitments import Commitments, job_of
@@ -65,10 +66,12 @@ class _Case:
 
 
 class Intake:
-    """Checks evidence in a thread of its own, one piece after the other, and records what came out.
+    """Checks evidence and records what came out.
 
     Parameters
     ----------
+    checking
+        Where proofs are checked.
     keep_every_s
         How often a lease is kept alive while its evidence is checked.
 
@@ -82,23 +85,21 @@ class Intake:
         self,
         store: Store,
         blobs: Blobs,
+        access: Access,
         clock: Clock,
         catalogue: Catalogue,
         leases: Leases,
         commitments: Commitments,
         domain: Domain,
+        checking: Executor,
         keep_every_s: float,
     ) -> None:
         self._store, self._blobs, self._clock, self._catalogue = store, blobs, clock, catalogue
+        self._access, self._checking = access, checking
         self._leases, self._commitments, self._domain = leases, commitments, domain
         self._keep_every_s = keep_every_s
-        self._thread = ThreadPoolExecutor(1, "evidence")
         self.large = asyncio.Semaphore(_LARGE_AT_ONCE)
         self._running: dict[tuple[str, str], asyncio.Task[VerdictView]] = {}
-
-    def close(self) -> None:
-        """Stop checking."""
-        self._thread.shutdown(cancel_futures=True)
 
     def admit(self, lease_id: str, worker: Address) -> int:
         """Before evidence is read: how many bytes it may have.
@@ -151,7 +152,7 @@ class Intake:
         keeper = asyncio.create_task(self._keep(lease_id))
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._thread, self._judge, lease_id, worker, digest)
+            return await loop.run_in_executor(self._checking, self._judge, lease_id, worker, digest)
         finally:
             keeper.cancel()
 
@@ -194,7 +195,7 @@ class Intake:
             row = session.get(CommitmentRow, lease_id)
             vka = vka_words(session, request.model_digest, request.key_epoch)
             width = session.get_one(JobRow, task.job_id).output_width
-        if self._blobs.size(evidence.outputs_digest) is None:
+        if not self._access.holds(worker, evidence.outputs_digest):
             raise MalformedError(
                 f"the outputs {evidence.outputs_digest} have not been uploaded",
                 field="outputsDigest",

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlmodel import Session, col, func, select
 
+from coordinator.access import Access, add_readers
 from coordinator.blobs import Blobs
 from coordinator.catalogue import Catalogue
 from coordinator.leases import fail_job
 from coordinator.placement import Candidate, waiting_reason
 from coordinator.standing import Rules, last_attempt
 from coordinator.store import Store
-from coordinator.tables import FaultRow, JobRow, LeaseRow, TaskRow
+from coordinator.tables import FaultRow, JobBlobRow, JobRow, LeaseRow, TaskRow
 from coordinator.times import Clock, rfc3339
 from coordinator.workers import Workers
 from rexis.api import Fault, JobState, JobSubmission, JobSummary, JobView, Progress, TaskState, TaskView
@@ -79,6 +80,7 @@ class Jobs:
         store: Store,
         blobs: Blobs,
         clock: Clock,
+        access: Access,
         catalogue: Catalogue,
         workers: Workers,
         place: Place,
@@ -88,6 +90,7 @@ class Jobs:
     ) -> None:
         self._store, self._blobs, self._clock = store, blobs, clock
         self._catalogue, self._workers, self._place = catalogue, workers, place
+        self._access = access
         self._limits, self._rules, self._troubles = limits, rules, troubles
 
     def submit(self, caller: Address, submission: JobSubmission) -> tuple[JobView, bool]:
@@ -263,7 +266,7 @@ class Jobs:
         return model.circuit.output_length if model.circuit != NO_CIRCUIT else None
 
     def _check_dataset(self, request: JobRequest) -> None:
-        if self._catalogue.dataset_view(request.dataset_digest) is None:
+        if self._catalogue.dataset_view(request.requester, request.dataset_digest) is None:
             raise MalformedError(
                 f"dataset {request.dataset_digest} is not known here",
                 field="request.datasetDigest",
@@ -308,6 +311,12 @@ class Jobs:
                 )
             )
             session.flush()
+            circuit = request.circuit
+            needed = {request.model_digest, request.dataset_digest}
+            if circuit != NO_CIRCUIT:
+                needed |= {circuit.settings_digest, circuit.vk_digest, circuit.srs_digest}
+            session.add_all(JobBlobRow(job_id=str(job_id), digest=str(digest)) for digest in needed)
+            add_readers(session, request.requester, needed)
             for start, count in request.shards():
                 session.add(
                     TaskRow(

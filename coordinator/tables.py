@@ -88,6 +88,14 @@ class DatasetRow(SQLModel, table=True):
     shape: str
 
 
+class ReaderRow(SQLModel, table=True):
+    """Who may read a blob at any time."""
+
+    __tablename__ = "reader"
+    digest: str = Field(primary_key=True)
+    address: str = Field(primary_key=True)
+
+
 class JobRow(SQLModel, table=True):
     """A job.
 
@@ -106,6 +114,14 @@ class JobRow(SQLModel, table=True):
     output_width: int | None = None
     reason: str | None = Field(default=None, sa_type=Text)
     certificate_digest: str | None = None
+
+
+class JobBlobRow(SQLModel, table=True):
+    """A blob that a job's workers need."""
+
+    __tablename__ = "job_blob"
+    job_id: str = Field(primary_key=True, foreign_key="job.job_id")
+    digest: str = Field(primary_key=True, index=True)
 
 
 class TaskRow(SQLModel, table=True):

@@ -95,7 +95,7 @@ def register_dataset(
 
 @router.get("/datasets/{digest}", **operation("A dataset", (HTTPStatus.OK, DatasetView), refuses=(401, 404, 422)))
 def dataset(caller: Caller, services: Services, digest: DigestPath) -> Response:
-    found = services.catalogue.dataset_view(digest)
+    found = services.catalogue.dataset_view(caller, digest)
     if found is None:
         raise NotFoundError(f"no dataset {digest} here", hint="upload it, then POST /v1/datasets")
     return answer(found)

@@ -181,4 +181,7 @@ def test_the_log_holds_no_secret(rig: Rig) -> None:
     assert token is not None
     assert token not in rig.log
     assert rig.account.key.hex() not in rig.log
+    deadline = time.monotonic() + 5  # the line follows the answer
+    while "path=/v1/jobs status=200" not in rig.log and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert "path=/v1/jobs status=200" in rig.log

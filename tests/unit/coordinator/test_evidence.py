@@ -27,7 +27,7 @@ from tests.unit.coordinator.test_recovery import finish
 
 def hand_in(scene: Scene, worker: FakeWorker, lease: Lease, outputs: Floats) -> VerdictView:
     blob, evidence = worker.work(lease, scene.dataset, outputs=outputs)
-    scene.coordinator.blobs.put(blob)
+    scene.upload(worker.account, blob)
     return scene.check(worker, lease, evidence)
 
 
@@ -75,7 +75,7 @@ def test_outputs_that_are_too_large_are_not_read(scene: Scene, monkeypatch: pyte
     _, evidence = worker.work(lease, scene.dataset)
     monkeypatch.setattr("coordinator.evidence.MAX_VALUES", 3)
     large = bytes((64 << 10) + 5 * 3 * 4 + 1)
-    digest = scene.coordinator.blobs.put(large)
+    digest = scene.upload(worker.account, large)
     read = scene.coordinator.blobs.read
     monkeypatch.setattr(
         scene.coordinator.blobs, "read", lambda one, *rest: read(one, *rest) if one != digest else 1 / 0
@@ -103,7 +103,7 @@ def test_the_input_tree_is_built_once(scene: Scene, monkeypatch: pytest.MonkeyPa
     lease = scene.lease(worker)
     blob, evidence = worker.work(lease, scene.dataset)
     del built[asked:]  # the worker's own
-    scene.coordinator.blobs.put(blob)
+    scene.upload(worker.account, blob)
     scene.check(worker, lease, evidence)
     assert built == [5, 1]  # the dataset's five records at submission, then the task's one
     monkeypatch.undo()
