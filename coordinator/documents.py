@@ -18,7 +18,10 @@ from rexis.protocol.digests import Digest
 from rexis.protocol.errors import ResourceError
 from rexis.protocol.parsing import Address, Strict
 
-MAX_DOCUMENT_BYTES = 4 << 20
+# Most documents are a few names and numbers; what is larger says so. Sizes are those of canonical, escaped JSON.
+SMALL = 8 << 10
+MEDIUM = 32 << 10
+LARGE = 2 << 20
 _REF = "#/components/schemas/{model}"
 _JSON = "application/json"
 _documents: set[type[Strict]] = {Problem}
@@ -66,7 +69,7 @@ JobPath = Annotated[Digest, Depends(_job_id)]
 TaskPath = Annotated[Digest, Depends(_task_id)]
 
 
-def body(kind: type[_Document], max_bytes: int = MAX_DOCUMENT_BYTES) -> Any:
+def body(kind: type[_Document], max_bytes: int = SMALL) -> Any:
     """Dependency: the request's body as a document, read by the kernel's strict rules."""
 
     async def read(request: Request) -> _Document:

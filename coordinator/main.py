@@ -8,9 +8,12 @@ import sys
 from types import FrameType
 
 import uvicorn
+from eth_account.signers.local import LocalAccount
 
+from contracts.onchain import Deployment
 from coordinator.app import create_app
 from coordinator.bell import Bell
+from coordinator.exclusive import exclusive
 from coordinator.services import Coordinator
 from coordinator.settings import Settings
 from rexis.protocol.errors import RexisError, UnavailableError
@@ -37,10 +40,15 @@ def run(settings: Settings) -> None:
     Raises
     ------
     RexisError
-        The deployment or the wallet cannot be read, or the address is taken.
+        The deployment or the wallet cannot be read, or the address, the database or the wallet is in use.
     """
     logging.basicConfig(level=logging.INFO, format=_LOG_FORMAT, stream=sys.stderr)
     deployment, account = settings.read_deployment(), settings.open_wallet()
+    with exclusive(settings.database, settings.wallet):
+        _serve(settings, deployment, account)
+
+
+def _serve(settings: Settings, deployment: Deployment, account: LocalAccount) -> None:
     listener = _listen(settings.host, settings.port)
     port = listener.getsockname()[1]
     settings = settings.model_copy(update={"port": port})

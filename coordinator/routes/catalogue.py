@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Response
 
-from coordinator.documents import Caller, DigestPath, Services, answer, body, operation
+from coordinator.documents import LARGE, Caller, DigestPath, Services, answer, body, operation
 from rexis.api import (
     DatasetRegistration,
     DatasetView,
@@ -64,7 +64,7 @@ def workers(caller: Caller, services: Services) -> Response:
     ),
 )
 def register_model(
-    caller: Caller, services: Services, document: Annotated[ModelRegistration, body(ModelRegistration)]
+    caller: Caller, services: Services, document: Annotated[ModelRegistration, body(ModelRegistration, LARGE)]
 ) -> Response:
     return _registered(services.catalogue.register_model(caller, document))
 

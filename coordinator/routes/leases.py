@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from coordinator.bell import heard
 from coordinator.documents import (
+    MEDIUM,
     Caller,
     Services,
     announced_bytes,
@@ -94,7 +95,7 @@ def commitment(
     caller: Caller,
     services: Services,
     lease_id: str,
-    document: Annotated[CommitmentSubmission, body(CommitmentSubmission)],
+    document: Annotated[CommitmentSubmission, body(CommitmentSubmission, MEDIUM)],
 ) -> Response:
     services.commitments.submit(lease_id, caller, document)
     services.bell.ring()
@@ -152,7 +153,9 @@ async def evidence(request: Request, caller: Caller, services: Services, lease_i
     "/{lease_id}/fail",
     **operation("Give a task up, and say why", (HTTPStatus.NO_CONTENT, None), takes=Failure, refuses=_REFUSES),
 )
-def fail(caller: Caller, services: Services, lease_id: str, document: Annotated[Failure, body(Failure)]) -> Response:
+def fail(
+    caller: Caller, services: Services, lease_id: str, document: Annotated[Failure, body(Failure, MEDIUM)]
+) -> Response:
     services.leases.give_up(lease_id, caller, document.code, document.detail)
     services.bell.ring()
     return Response(status_code=HTTPStatus.NO_CONTENT)

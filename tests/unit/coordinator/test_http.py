@@ -7,15 +7,29 @@ import logging
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from starlette.testclient import TestClient
 
+from coordinator.documents import LARGE, MEDIUM, SMALL
 from coordinator.services import Coordinator
-from rexis.api import Info, JobList, JobView, Lease, LeaseRequest, Problem, TaskView, WorkerRegistration
+from rexis.api import (
+    Failure,
+    Info,
+    JobList,
+    JobView,
+    Lease,
+    LeaseRequest,
+    ModelRegistration,
+    Problem,
+    TaskView,
+    WorkerRegistration,
+)
 from rexis.protocol.digests import sha256
 from rexis.protocol.policy import Tier
 from rexis.protocol.signing import address_of, new_account
 from tests.unit.coordinator.fakes import FakeClock, FakeLedger, make_policy
 from tests.unit.coordinator.scene import Scene
+from tests.unit.coordinator.test_jobs import CIRCUIT
 from tests.unit.coordinator.test_recovery import finish
 
 POSTS = (
@@ -76,10 +90,27 @@ def test_without_a_token_nothing_is_read(http: TestClient, path: str) -> None:
     problem(http.post(path.format(lease="0" * 32), headers={"Authorization": "Basic eDp5"}), 401, "unauthorised")
 
 
-def test_documents_have_a_limit(http: TestClient, scene: Scene) -> None:
-    huge = b'{"address": "' + b"a" * (5 << 20) + b'"}'
-    problem(http.post("/v1/auth/challenge", content=huge), 413, "too-large")
-    problem(http.post("/v1/auth/challenge", content=iter([huge])), 413, "too-large")
+@pytest.mark.parametrize("path", [path for path in POSTS if "evidence" not in path])
+def test_documents_have_a_limit(http: TestClient, scene: Scene, path: str) -> None:
+    limit = (2 << 20) if path == "/v1/models" else (32 << 10)
+    huge = b'{"address": "' + b"a" * limit + b'"}'
+    for body in (huge, iter([huge])):
+        response = http.post(path.format(lease="0" * 32), content=body, headers=scene.headers())
+        problem(response, 413, "too-large")
+
+
+def test_the_largest_documents_fit(scene: Scene) -> None:
+    words = [sha256(b"word")] * (1 << 14)
+    model = ModelRegistration(model_digest=words[0], key_epoch=2**53 - 1, circuit=CIRCUIT, vka=words)
+    assert len(model.to_json()) < LARGE
+    with pytest.raises(ValidationError):
+        ModelRegistration(model_digest=words[0], key_epoch=1, circuit=CIRCUIT, vka=[*words, words[0]])
+    worker = WorkerRegistration(name="\U0001f9ec" * 200, provider="\U0001f9ec" * 200, tiers=list(Tier), memory_bytes=1)
+    assert len(worker.to_json()) < SMALL
+    assert len(Failure(code="x" * 64, detail="\U0001f9ec" * 2000).to_json()) < MEDIUM
+    assert (
+        len(scene.sign(scene.request(circuit=CIRCUIT, policy=make_policy(tier=Tier.SAMPLED))).to_json()) < MEDIUM // 4
+    )
 
 
 def test_unknown_paths_and_methods(http: TestClient) -> None:
