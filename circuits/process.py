@@ -141,7 +141,8 @@ class EzklProcess:
             return self._child
         self._drop()
         paths = [str(_PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("REXIS_")}  # passphrases
+        environment = {**inherited, "PYTHONPATH": os.pathsep.join(paths)}
         if self._threads is not None:
             environment["RAYON_NUM_THREADS"] = str(self._threads)
         self._child = subprocess.Popen(

@@ -19,6 +19,8 @@ from coordinator.settings import Settings
 from rexis.protocol.errors import RexisError, UnavailableError
 
 _GRACE_S = 10
+# Between two requests on a connection. Slow headers are the proxy's to end.
+_KEEP_ALIVE_S = 15
 _LOG_FORMAT = "%(asctime)s level=%(levelname)s logger=%(name)s %(message)s"
 
 
@@ -55,7 +57,13 @@ def _serve(settings: Settings, deployment: Deployment, account: LocalAccount) ->
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     coordinator = Coordinator(settings, deployment, account)
     config = uvicorn.Config(
-        create_app(coordinator), access_log=False, log_config=None, timeout_graceful_shutdown=_GRACE_S
+        create_app(coordinator),
+        access_log=False,
+        log_config=None,
+        ws="none",
+        limit_concurrency=settings.max_connections,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_GRACE_S,
     )
     print(f"coordinator {coordinator.address} at {settings.public_url or _url(settings.host, port)}", flush=True)
     _Server(config, coordinator.bell).run([listener])
@@ -64,7 +72,7 @@ def _serve(settings: Settings, deployment: Deployment, account: LocalAccount) ->
 def main() -> int:
     """Run with settings from the environment; returns the exit status."""
     try:
-        run(Settings())
+        run(Settings.load())
     except RexisError as error:
         print(f"coordinator: {error}", file=sys.stderr)
         return 1

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from eth_account.signers.local import LocalAccount
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from contracts.onchain import Deployment
-from rexis.files import read_file
-from rexis.protocol.errors import KeyFileError
+from rexis.files import read_file, require_private
+from rexis.protocol.errors import KeyFileError, MalformedError
 from rexis.protocol.parsing import AddressField
 from rexis.wallet import load_wallet
 
@@ -54,6 +55,10 @@ class Settings(BaseSettings):
         How long an accepted statement of an unfinished job may wait for its anchor.
     confirmations
         Blocks that must follow a block before its hash is used.
+    body_seconds
+        How long a request's body may keep us waiting, beside the time that its bytes take at 16 KiB a second.
+    max_connections
+        Open connections, long polls among them; the next is answered 503.
     worker_seconds
         A worker that was silent for so long counts as offline.
     max_task_faults
@@ -86,8 +91,30 @@ class Settings(BaseSettings):
     anchor_seconds: Annotated[float, Field(ge=0)] = 30.0
     confirmations: Annotated[int, Field(ge=0)] = 0
     worker_seconds: Annotated[float, Field(gt=0)] = 120.0
+    body_seconds: Annotated[float, Field(gt=0)] = 20.0
+    max_connections: Annotated[int, Field(ge=1)] = 1000
     max_task_faults: Annotated[int, Field(ge=1)] = 16
     max_certified_records: Annotated[int, Field(ge=0)] = 256
+
+    @classmethod
+    def load(cls, **given: Any) -> Settings:
+        """Settings from the environment, and those that are given.
+
+        Raises
+        ------
+        MalformedError
+            Names the variable.
+        """
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            variable = "REXIS_" + "_".join(str(part) for part in fault["loc"][:1]).upper()
+            raise MalformedError(fault["msg"].removeprefix("Value error, "), field=variable) from None
+        except SettingsError as error:  # a list that is not JSON
+            name = re.search(r'field "(\w+)"', str(error))
+            field = f"REXIS_{name[1].upper()}" if name else "REXIS_…"
+            raise MalformedError("cannot be read", field=field, hint="lists are written as JSON") from None
 
     @property
     def database(self) -> str:
@@ -104,9 +131,10 @@ class Settings(BaseSettings):
         Raises
         ------
         KeyFileError
-            No passphrase is set, or it does not open the wallet.
+            No passphrase is set, others can read its file, or it does not open the wallet.
         """
         if self.passphrase_file is not None:
+            require_private(self.passphrase_file, "passphrase file")
             text = read_file(self.passphrase_file, "passphrase file", max_bytes=_MAX_FILE).decode().rstrip("\r\n")
         elif self.passphrase is not None:
             text = self.passphrase.get_secret_value()

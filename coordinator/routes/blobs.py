@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
-from coordinator.documents import Caller, DigestPath, Services, announced_bytes, answer, operation
+from coordinator.documents import Caller, DigestPath, Services, announced_bytes, answer, arriving, operation
 from coordinator.services import Coordinator
 from rexis.api import BlobView
 from rexis.protocol.digests import Digest
@@ -39,10 +39,10 @@ async def put_blob(request: Request, caller: Caller, services: Services, digest:
         raise blobs.too_large(str(announced))
     size = await run_in_threadpool(_size_for, services, caller, digest)
     if size is not None:
-        await _drain(request.stream(), blobs.max_bytes)
+        await _drain(arriving(request), blobs.max_bytes)
         return answer(BlobView(digest=digest, size=size))
     # Whoever does not hold the blob sends all of it, and is answered as if it had not been there.
-    size = await blobs.receive(digest, request.stream())
+    size = await blobs.receive(digest, arriving(request))
     await run_in_threadpool(services.access.uploaded, caller, digest)
     return answer(BlobView(digest=digest, size=size), HTTPStatus.CREATED)
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
+from obstore.exceptions import BaseError
 from pydantic import ValidationError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.testclient import TestClient
 
+from coordinator.app import create_app
 from coordinator.documents import LARGE, MEDIUM, SMALL
 from coordinator.services import Coordinator
 from rexis.api import (
@@ -27,7 +32,7 @@ from rexis.api import (
 from rexis.protocol.digests import sha256
 from rexis.protocol.policy import Tier
 from rexis.protocol.signing import address_of, new_account
-from tests.unit.coordinator.fakes import FakeClock, FakeLedger, make_policy
+from tests.unit.coordinator.fakes import FakeClock, FakeLedger, make_coordinator, make_policy
 from tests.unit.coordinator.scene import Scene
 from tests.unit.coordinator.test_jobs import CIRCUIT
 from tests.unit.coordinator.test_recovery import finish
@@ -155,6 +160,53 @@ def test_an_error_of_ours_shows_nothing(
     found = problem(response, 500, "internal")
     assert "secret" not in response.text
     assert found.request_id in caplog.text
+
+
+@pytest.mark.parametrize("error", [PoolTimeout(), OSError(28, "No space left"), BaseError("a secret place")])
+def test_storage_that_fails_is_a_retryable_problem(
+    http: TestClient, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(coordinator.auth, "challenge", fail)
+    body = json.dumps({"address": address_of(new_account())}).encode()
+    found = problem(http.post("/v1/auth/challenge", content=body), 503, "unavailable")
+    assert found.retryable
+    assert "secret" not in found.to_json().decode()
+
+
+def test_what_was_sent_is_repeated_in_part(http: TestClient, scene: Scene) -> None:
+    response = http.get("/v1/" + "x" * 5000, headers=scene.headers())
+    assert len(problem(response, 404, "not-found").detail) < 1100
+    response = http.post("/v1/auth/challenge", content=b'{"' + b"x" * 5000 + b'":1}')
+    assert len(problem(response, 422, "malformed").to_json()) < 3000
+
+
+@pytest.mark.parametrize("path", ["/v1/auth/challenge", f"/v1/blobs/0x{'0' * 64}"])
+def test_a_body_that_does_not_come_is_given_up(tmp_path: Path, path: str) -> None:
+    ledger = FakeLedger(new_account())
+    scene = Scene(make_coordinator(tmp_path, ledger, body_seconds=0.2), ledger)
+    sent: list[dict[str, Any]] = []
+    chunks = [b'{"a', b"d"]
+
+    async def receive() -> dict[str, Any]:
+        if not chunks:
+            await asyncio.sleep(60)
+        return {"type": "http.request", "body": chunks.pop(0), "more_body": True}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    headers = {**scene.headers(), "content-length": "100"}
+    scope = {
+        "type": "http", "http_version": "1.1", "method": "PUT" if "blobs" in path else "POST", "path": path,
+        "raw_path": path.encode(), "query_string": b"", "root_path": "", "scheme": "http", "client": ("x", 1),
+        "server": ("127.0.0.1", 8080), "headers": [(name.lower().encode(), headers[name].encode()) for name in headers],
+    }  # fmt: skip
+    asyncio.run(asyncio.wait_for(create_app(scene.coordinator)(scope, receive, send), 10))  # type: ignore[arg-type]
+    found = Problem.from_json(sent[1]["body"])
+    assert (sent[0]["status"], found.code, found.retryable) == (408, "timeout", True)
 
 
 def test_the_callers_request_id_is_kept_if_it_is_one(http: TestClient) -> None:
