@@ -157,7 +157,9 @@ class EzklProcess:
             return self._child
         self._drop()
         self._scratch = Scratch()
-        environment = {**python_environment(), "TMPDIR": str(self._scratch.path)}
+        # Passphrases and the like are not for a process that reads files of strangers.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("REXIS_")}
+        environment = {**python_environment(inherited), "TMPDIR": str(self._scratch.path)}
         if self._threads is not None:
             environment["RAYON_NUM_THREADS"] = str(self._threads)
         self._child = subprocess.Popen(

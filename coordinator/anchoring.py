@@ -94,12 +94,14 @@ class Anchoring:
 
     def _waiting(self, session: Session) -> list[TaskRow]:
         """Accepted statements without an anchor, if a job is complete or one of them has waited long enough."""
+        failed = select(JobRow.job_id).where(col(JobRow.state) == JobState.FAILED)
         tasks = list(
             session.exec(
                 select(TaskRow)
                 .where(
                     col(TaskRow.state) == TaskState.ACCEPTED,
                     col(TaskRow.task_id).not_in(select(LeafRow.task_id)),
+                    col(TaskRow.job_id).not_in(failed),
                 )
                 .order_by(col(TaskRow.submitted_at), col(TaskRow.job_id), col(TaskRow.start))
                 .limit(_MAX_BATCH)

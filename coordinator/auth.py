@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import re
 import secrets
+from datetime import datetime
 
-from sqlalchemy import func
-from sqlmodel import col, delete, select
+from sqlmodel import col, delete
 
 from coordinator.store import Store
-from coordinator.tables import LoginRow, TokenRow
+from coordinator.tables import LoginRow, SecretRow, TokenRow
 from coordinator.times import Clock, rfc3339
 from rexis.api import LoginChallenge, Token
 from rexis.protocol.digests import sha256
-from rexis.protocol.errors import AuthError, ForbiddenError, UnavailableError
+from rexis.protocol.errors import AuthError, ForbiddenError
 from rexis.protocol.login import login_message
 from rexis.protocol.parsing import Address
 from rexis.protocol.signing import require_signer, text_digest
 
 CHALLENGE_MS = 5 * 60 * 1000
 TOKEN_MS = 12 * 3600 * 1000
-# Unused sign-in messages that are kept at a time: anybody may ask for one.
-_MAX_OPEN_CHALLENGES = 10_000
+_MAC_KEY = "sign-in messages"
+# A nonce is 16 random bytes and 16 that show the message is ours.
+_NONCE = re.compile(r"\nNonce: ([0-9a-f]{32})([0-9a-f]{32})\n")
+_ADDRESS_LINE = 1
+_EXPIRES = re.compile(r"\nExpiration Time: (\S+)\Z")
 
 
 class Auth:
     """Who is calling.
+
+    Anybody may ask for a message to sign, so none is kept: each carries a MAC of its own text. What is kept is which
+    were used, and only somebody with a wallet can use one.
 
     Parameters
     ----------
@@ -36,6 +45,7 @@ class Auth:
 
     def __init__(self, store: Store, clock: Clock, chain_id: int, members: frozenset[Address] | None) -> None:
         self._store, self._clock, self._chain_id, self._members = store, clock, chain_id, members
+        self._key = self._secret()
 
     def challenge(self, address: Address, authority: str, uri: str) -> LoginChallenge:
         """A message that `address` signs to prove itself, once, within five minutes."""
@@ -46,16 +56,11 @@ class Auth:
             uri=uri,
             address=address,
             chain_id=self._chain_id,
-            nonce=secrets.token_hex(16),
+            nonce=(nonce := secrets.token_hex(16)),
             issued_at=rfc3339(now),
             expires_at=rfc3339(expires),
         )
-        with self._store.writing() as session:
-            session.exec(delete(LoginRow).where(col(LoginRow.expires_at) <= now))
-            session.exec(delete(TokenRow).where(col(TokenRow.expires_at) <= now))
-            if session.exec(select(func.count()).select_from(LoginRow)).one() >= _MAX_OPEN_CHALLENGES:
-                raise UnavailableError("too many sign-ins at once", hint="try again in some minutes")
-            session.add(LoginRow(message_digest=str(sha256(message.encode())), address=address, expires_at=expires))
+        message = message.replace(f"\nNonce: {nonce}\n", f"\nNonce: {nonce}{self._mac(message)}\n")
         return LoginChallenge(message=message, expires_at=rfc3339(expires))
 
     def token(self, message: str, signature: bytes) -> Token:
@@ -70,21 +75,44 @@ class Auth:
         ForbiddenError
             The address is no member.
         """
-        key, now = str(sha256(message.encode())), self._clock()
+        now = self._clock()
+        address, expires_at = self._issued(message)
+        if expires_at <= now:
+            raise _unusable()
+        require_signer(text_digest(message), signature, address, "sign-in message")
+        if self._members is not None and address not in self._members:
+            raise ForbiddenError(f"{address} is not a member here", hint="ask the operator")
+        key = str(sha256(message.encode()))
         with self._store.writing() as session:
-            login = session.get(LoginRow, key)
-            if login is None or login.expires_at <= now:
-                raise AuthError(
-                    "this sign-in message is unknown, used or too old", field="message", hint="ask for a new one"
-                )
-            address = Address.parse(login.address)
-            require_signer(text_digest(message), signature, address, "sign-in message")
-            if self._members is not None and address not in self._members:
-                raise ForbiddenError(f"{address} is not a member here", hint="ask the operator")
-            session.delete(login)
+            session.exec(delete(LoginRow).where(col(LoginRow.expires_at) <= now))
+            session.exec(delete(TokenRow).where(col(TokenRow.expires_at) <= now))
+            if session.get(LoginRow, key) is not None:
+                raise _unusable()
+            session.add(LoginRow(message_digest=key, expires_at=expires_at))
             token, expires = secrets.token_hex(32), now + TOKEN_MS
             session.add(TokenRow(token_digest=_token_digest(token), address=address, expires_at=expires))
         return Token(token=token, address=address, expires_at=rfc3339(expires))
+
+    def _issued(self, message: str) -> tuple[Address, int]:
+        """Address and end of a message that was written here; all of its text is under the MAC."""
+        found, ends = _NONCE.search(message), _EXPIRES.search(message)
+        if found is None or ends is None:
+            raise _unusable()
+        written = message[: found.start(2)] + message[found.end(2) :]
+        if not hmac.compare_digest(found[2], self._mac(written)):
+            raise _unusable()
+        expires_at = datetime.fromisoformat(ends[1]).timestamp()
+        return Address.parse(message.split("\n")[_ADDRESS_LINE]), int(expires_at * 1000)
+
+    def _mac(self, message: str) -> str:
+        text = message.encode("utf-8", "surrogatepass")
+        return hmac.new(self._key, text, hashlib.sha256).hexdigest()[:32]
+
+    def _secret(self) -> bytes:
+        with self._store.writing() as session:
+            row = session.get(SecretRow, _MAC_KEY) or SecretRow(name=_MAC_KEY, value=secrets.token_hex(32))
+            session.add(row)
+            return bytes.fromhex(row.value)
 
     def caller(self, token: str | None) -> Address:
         """The address that a bearer token stands for."""
@@ -98,6 +126,10 @@ class Auth:
         if self._members is not None and address not in self._members:
             raise ForbiddenError(f"{address} is not a member here", hint="ask the operator")
         return address
+
+
+def _unusable() -> AuthError:
+    return AuthError("this sign-in message is unknown, used or too old", field="message", hint="ask for a new one")
 
 
 def _token_digest(token: str) -> str:

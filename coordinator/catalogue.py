@@ -6,10 +6,13 @@ import threading
 from base64 import b64encode
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
 
 from sqlmodel import Session
 
 from contracts.onchain import vka_digest
+from coordinator.access import Access
 from coordinator.blobs import Blobs
 from coordinator.chain import Ledger
 from coordinator.store import Store
@@ -18,23 +21,78 @@ from rexis.api import DatasetView, ModelRegistration, ModelView
 from rexis.protocol.certificate import CircuitMaterial
 from rexis.protocol.circuit import NO_CIRCUIT, Circuit
 from rexis.protocol.digests import Digest
-from rexis.protocol.errors import DigestMismatchError, ForbiddenError, MalformedError, NotFoundError
+from rexis.protocol.errors import (
+    DigestMismatchError,
+    ForbiddenError,
+    MalformedError,
+    NotFoundError,
+    UnavailableError,
+)
+from rexis.protocol.merkle import MerkleTree
 from rexis.protocol.parsing import Address
+from rexis.protocol.policy import Tier
+from rexis.protocol.records import (
+    Encoding,
+    Floats,
+    Integers,
+    LeafFormat,
+    Opening,
+    Salts,
+    encode_inputs,
+    input_format,
+)
 from rexis.protocol.tensors import Dataset
 from verifier.circuit import artefacts_of, check_vka, proofs_can_be_checked
 
 _MAX_SETTINGS = 1 << 20
 _MAX_VK = 64 << 20
 _CACHED_DATASETS = 2
+_WAITING_CHECKS = 4
+
+
+@dataclass(frozen=True)
+class InputTree:
+    """The tree over a dataset's records in one encoding, with what opens them."""
+
+    form: LeafFormat
+    values: Floats | Integers
+    salts: Salts
+    tree: MerkleTree
+
+    @property
+    def root(self) -> Digest:
+        """Root over the whole dataset."""
+        return self.tree.root
+
+    def open(self, index: int, output: bytes, output_path: list[Digest]) -> Opening:
+        """One record with its output."""
+        return Opening(
+            index=index,
+            salt=Digest(self.salts[index].tobytes()),
+            input=self.form.payload(self.values[index].reshape(-1)),
+            input_path=self.tree.path(index),
+            output=output,
+            output_path=output_path,
+        )
 
 
 class Catalogue:
-    """Registered models and datasets, with the checks that registration makes."""
+    """Registered models and datasets, with the checks that registration makes.
 
-    def __init__(self, store: Store, blobs: Blobs, chain: Callable[[], Ledger]) -> None:
-        self._store, self._blobs, self._chain = store, blobs, chain
+    Parameters
+    ----------
+    checking
+        Where keys are checked.
+    """
+
+    def __init__(
+        self, store: Store, blobs: Blobs, access: Access, chain: Callable[[], Ledger], checking: Executor
+    ) -> None:
+        self._store, self._blobs, self._access, self._chain = store, blobs, access, chain
+        self._checking, self._waiting = checking, threading.BoundedSemaphore(_WAITING_CHECKS)
         self._parsed: OrderedDict[Digest, Dataset] = OrderedDict()
-        self._parsing = threading.Lock()
+        self._trees: OrderedDict[tuple[Digest, Encoding, int], InputTree] = OrderedDict()
+        self._parsing, self._building = threading.Lock(), threading.Lock()
 
     def register_model(self, caller: Address, given: ModelRegistration) -> tuple[ModelView, bool]:
         """Make a model known; returns it and whether it is new.
@@ -46,24 +104,18 @@ class Catalogue:
         ForbiddenError
             The chain names another owner.
         """
-        self._require_blob(given.model_digest, "modelDigest", "the encrypted model")
-        if given.circuit == NO_CIRCUIT:
-            if given.vka:
-                raise MalformedError("a model without a circuit has no VKA", field="vka")
-        else:
-            self._require_blob(given.circuit.srs_digest, "circuit.srsDigest", "the SRS")
-            if vka_digest(given.vka) != given.circuit.vka_digest:
-                raise DigestMismatchError(
-                    f"the words have digest {vka_digest(given.vka)}, not {given.circuit.vka_digest}", field="vka"
-                )
-            artefacts = artefacts_of(self.material(given.circuit, given.vka), given.circuit)
-            if proofs_can_be_checked():
-                check_vka(artefacts, self._blobs.path(given.circuit.srs_digest, "SRS"))
+        # The chain first: nobody has artefacts checked, which is dear, for models that are not theirs.
         owner = self.require_active(given.model_digest, given.key_epoch, given.circuit, "")
         if owner != caller:
             raise ForbiddenError(
                 f"the model belongs to {owner}", field="modelDigest", hint="its owner on chain registers it here"
             )
+        self._require_held(caller, given.model_digest, "modelDigest", "the encrypted model")
+        if given.circuit == NO_CIRCUIT:
+            if given.vka:
+                raise MalformedError("a model without a circuit has no VKA", field="vka")
+        else:
+            self._check_circuit(caller, given)
         with self._store.writing() as session:
             row = session.get(ModelRow, (str(given.model_digest), given.key_epoch))
             created = row is None
@@ -74,6 +126,25 @@ class Catalogue:
             row.vka = " ".join(str(word) for word in given.vka)
             session.add(row)
         return _model_view(row), created
+
+    def _check_circuit(self, caller: Address, given: ModelRegistration) -> None:
+        circuit = given.circuit
+        self._require_held(caller, circuit.srs_digest, "circuit.srsDigest", "the SRS")
+        self._require_held(caller, circuit.settings_digest, "circuit.settingsDigest", "the circuit's settings")
+        self._require_held(caller, circuit.vk_digest, "circuit.vkDigest", "the verifying key")
+        if vka_digest(given.vka) != circuit.vka_digest:
+            raise DigestMismatchError(
+                f"the words have digest {vka_digest(given.vka)}, not {circuit.vka_digest}", field="vka"
+            )
+        artefacts = artefacts_of(self.material(circuit, given.vka), circuit)
+        if not proofs_can_be_checked():
+            return
+        if not self._waiting.acquire(blocking=False):
+            raise UnavailableError("many circuits are being checked", hint="try again")
+        try:
+            self._checking.submit(check_vka, artefacts, self._blobs.path(circuit.srs_digest, "SRS")).result()
+        finally:
+            self._waiting.release()
 
     def model(self, digest: Digest, epoch: int) -> ModelView | None:
         """A registered model; None if it is not known here."""
@@ -121,7 +192,7 @@ class Catalogue:
         TensorError
             It is no dataset.
         """
-        self._require_blob(digest, "digest", "the dataset")
+        self._require_held(caller, digest, "digest", "the dataset")
         dataset = self.dataset(digest)
         with self._store.writing() as session:
             row = session.get(DatasetRow, str(digest))
@@ -132,8 +203,10 @@ class Catalogue:
             session.add(row)
         return _dataset_view(row), created
 
-    def dataset_view(self, digest: Digest) -> DatasetView | None:
-        """A registered dataset; None if it is not known here."""
+    def dataset_view(self, caller: Address, digest: Digest) -> DatasetView | None:
+        """A registered dataset; None if it is not known here, or not to the caller."""
+        if not self._access.may_read(caller, digest):
+            return None
         with self._store.reading() as session:
             row = session.get(DatasetRow, str(digest))
         return _dataset_view(row) if row else None
@@ -150,10 +223,30 @@ class Catalogue:
                 self._parsed.popitem(last=False)
             return dataset
 
+    def inputs(self, digest: Digest, tier: Tier, circuit: Circuit) -> InputTree:
+        """A dataset's input tree as a tier encodes it. It takes seconds for large ones, so the last are kept.
+
+        Raises
+        ------
+        TensorError
+            The records do not fit the encoding.
+        """
+        form = input_format(tier, circuit)
+        key = (digest, form.encoding, form.scale)
+        with self._building:
+            if key in self._trees:
+                self._trees.move_to_end(key)
+                return self._trees[key]
+            dataset = self.dataset(digest)
+            values = encode_inputs(tier, circuit, dataset.records)
+            found = InputTree(form, values, dataset.salts, form.tree(values, dataset.salts))
+            self._trees[key] = found
+            while len(self._trees) > _CACHED_DATASETS:
+                self._trees.popitem(last=False)
+            return found
+
     def material(self, circuit: Circuit, vka: list[Digest]) -> CircuitMaterial:
         """A circuit's artefacts, for checking proofs and for the certificate."""
-        self._require_blob(circuit.settings_digest, "circuit.settingsDigest", "the circuit's settings")
-        self._require_blob(circuit.vk_digest, "circuit.vkDigest", "the verifying key")
         settings = self._blobs.read(circuit.settings_digest, "settings", _MAX_SETTINGS)
         vk = self._blobs.read(circuit.vk_digest, "verifying key", _MAX_VK)
         try:
@@ -164,8 +257,8 @@ class Catalogue:
             {"settings": text, "vk": b64encode(vk).decode(), "vka": [str(word) for word in vka]}
         )
 
-    def _require_blob(self, digest: Digest, field: str, what: str) -> None:
-        if self._blobs.size(digest) is None:
+    def _require_held(self, caller: Address, digest: Digest, field: str, what: str) -> None:
+        if not self._access.holds(caller, digest):
             raise MalformedError(
                 f"{what} {digest} has not been uploaded", field=field, hint=f"PUT /v1/blobs/{digest} first"
             )

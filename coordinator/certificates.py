@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor
 
 from eth_account.signers.local import LocalAccount
-from sqlmodel import col, exists, select
+from sqlmodel import col, exists, select, update
 
-from contracts.chain import RevertError
-from contracts.onchain import AnchorProof, Deployment
+from contracts.onchain import Deployment
 from coordinator.blobs import Blobs
 from coordinator.catalogue import Catalogue, vka_words
 from coordinator.chain import Ledger
 from coordinator.commitments import Commitments
 from coordinator.leases import fail_job
+from coordinator.places import anchor_of
 from coordinator.store import Store
-from coordinator.tables import AnchorRow, CertifiedRow, CommitmentRow, JobRow, LeafRow, TaskRow
+from coordinator.tables import CertifiedRow, CommitmentRow, JobRow, TaskRow
 from coordinator.times import Clock, rfc3339
 from rexis.api import JobState, TaskState
 from rexis.protocol.certificate import (
     DEVELOPMENT_CHAINS,
     FORMAT,
-    Anchor,
     Certificate,
     CertifiedTask,
     Contracts,
@@ -33,10 +33,11 @@ from rexis.protocol.errors import ConflictError, NotFoundError, UnavailableError
 from rexis.protocol.evidence import MAX_EVIDENCE_BYTES, Evidence
 from rexis.protocol.parsing import to_hex
 from rexis.protocol.policy import Tier
-from rexis.protocol.records import TaskTrees
+from rexis.protocol.records import output_format, output_salts
 from rexis.protocol.signing import sign_text
 from rexis.protocol.statement import JobRequest
 from rexis.protocol.tensors import unpack_outputs
+from verifier.certificate import VerifyOptions, verify_certificate
 from verifier.circuit import srs_is_development
 from verifier.tiers import TIERS
 
@@ -48,6 +49,8 @@ class Certificates:
     ----------
     account
         Signs the seal.
+    checking
+        Where proofs are checked.
     confirmations
         Blocks that must follow the one that chooses opened records before its hash is used.
     """
@@ -62,18 +65,19 @@ class Certificates:
         commitments: Commitments,
         deployment: Deployment,
         account: LocalAccount,
+        checking: Executor,
         confirmations: int,
     ) -> None:
         self._store, self._blobs, self._clock, self._chain = store, blobs, clock, chain
-        self._catalogue, self._commitments = catalogue, commitments
+        self._catalogue, self._commitments, self._checking = catalogue, commitments, checking
         self._deployment, self._account, self._confirmations = deployment, account, confirmations
 
     def due(self) -> list[str]:
         """Jobs that lack nothing but their certificate."""
         open_task = exists().where(col(TaskRow.job_id) == col(JobRow.job_id), col(TaskRow.state) != TaskState.ANCHORED)
+        ready = (col(JobRow.state) == JobState.ANCHORING, col(JobRow.certifying).is_(False), ~open_task)
         with self._store.reading() as session:
-            ready = select(JobRow.job_id).where(col(JobRow.state) == JobState.ANCHORING, ~open_task)
-            return list(session.exec(ready.order_by(col(JobRow.submitted_at))))
+            return list(session.exec(select(JobRow.job_id).where(*ready).order_by(col(JobRow.submitted_at))))
 
     def issue(self, job_id: str) -> None:
         """Make, store and record one job's certificate; or fail the job where the chain has decided against it.
@@ -92,16 +96,34 @@ class Certificates:
         try:
             certified = [self._task(request, task) for task in tasks]
             self._require_registered(request, certified)
-        except (RevertError, ConflictError) as error:
+        except ConflictError as error:
             with self._store.writing() as session:
                 fail_job(session, session.get_one(JobRow, job_id), error.message)
             return
-        document = self._document(job, request, certified)
-        digest = self._blobs.put(document.to_json())
+        document = self._document(job, request, certified).to_json()
+        fault = self._fault(request, document)
+        if fault is not None:
+            with self._store.writing() as session:
+                fail_job(session, session.get_one(JobRow, job_id), f"the certificate would not verify: {fault}")
+            return
+        digest = self._blobs.put(document)
         with self._store.writing() as session:
-            job = session.get_one(JobRow, job_id)
-            job.state, job.certificate_digest = JobState.CERTIFIED, str(digest)
-            session.add(job)
+            session.exec(
+                update(JobRow)
+                .where(col(JobRow.job_id) == job_id, col(JobRow.state) == JobState.ANCHORING)
+                .values(state=JobState.CERTIFIED, certificate_digest=str(digest))
+            )
+
+    def _fault(self, request: JobRequest, document: bytes) -> str | None:
+        """Why an auditor would refuse the certificate; None if nobody would. The chain's steps were taken before."""
+        srs = None if request.circuit == NO_CIRCUIT else self._blobs.path(request.circuit.srs_digest, "SRS")
+        allowed = VerifyOptions(offline=True, srs=srs, allow_development_srs=True, allow_development_chain=True)
+        verdict = self._checking.submit(verify_certificate, document, allowed).result()
+        if verdict.failed is not None:
+            return f"step {verdict.failed.number} ({verdict.failed.name}): {verdict.failed.detail}"
+        if verdict.unchecked:
+            raise UnavailableError(f"cannot check {verdict.unchecked[0].name}: {verdict.unchecked[0].detail}")
+        return None
 
     def _document(self, job: JobRow, request: JobRequest, tasks: list[CertifiedTask]) -> Certificate:
         circuit = request.circuit
@@ -129,8 +151,10 @@ class Certificates:
         evidence = Evidence.from_json(
             self._blobs.read(Digest.parse(task.evidence_digest), "evidence"), max_bytes=MAX_EVIDENCE_BYTES
         )
-        anchor = self._anchor(task)
         with self._store.reading() as session:
+            anchor = anchor_of(session, task.task_id)
+            rows = session.exec(select(CertifiedRow).where(col(CertifiedRow.task_id) == task.task_id))
+            certified = [Digest.parse(one.tx_hash) for one in sorted(rows, key=lambda one: one.record_index)]
             row = session.get(CommitmentRow, task.lease_id)
         commitment = self._commitments.settled(row) if row is not None else None
         if row is not None and commitment is None:
@@ -144,23 +168,7 @@ class Certificates:
             commitment=commitment,
             opening_block_hash=opening_block_hash,
             anchor=anchor,
-            certified=self._certify(request, task, evidence, anchor) if request.policy.certify_on_chain else [],
-        )
-
-    def _anchor(self, task: TaskRow) -> Anchor:
-        with self._store.reading() as session:
-            leaf = session.get_one(LeafRow, task.task_id)
-            row = session.get_one(AnchorRow, leaf.anchor)
-        if row.anchor_id is None or row.block is None:
-            raise UnavailableError("the anchor is not on chain yet")
-        return Anchor(
-            anchor_id=row.anchor_id,
-            root=Digest.parse(row.root),
-            size=row.size,
-            leaf_index=leaf.leaf_index,
-            path=[Digest.parse(node) for node in leaf.path.split()],
-            block_number=row.block,
-            transaction=Digest.parse(row.tx_hash),
+            certified=certified,
         )
 
     def _opened(self, request: JobRequest, task: TaskRow, evidence: Evidence, block_hash: Digest) -> Evidence:
@@ -170,42 +178,15 @@ class Certificates:
         indices = TIERS[Tier.COMMIT].required_indices(statement, request.policy, digest, block_hash)
         if not indices:
             return evidence
-        dataset = self._catalogue.dataset(request.dataset_digest)
         outputs = unpack_outputs(self._blobs.read(evidence.outputs_digest, "outputs"), count=task.count, fixed=False)
-        trees = TaskTrees(Tier.COMMIT, request.circuit, dataset.records, dataset.salts, task.start, outputs)
-        return evidence.model_copy(update={"openings": [trees.open(index) for index in indices]})
-
-    def _certify(self, request: JobRequest, task: TaskRow, evidence: Evidence, anchor: Anchor) -> list[Digest]:
-        """Have the Certifier check every record that it has not checked; returns the transactions in record order."""
-        chain = self._chain()
-        with self._store.reading() as session:
-            rows = session.exec(select(CertifiedRow).where(col(CertifiedRow.task_id) == task.task_id))
-            known = {row.record_index: row.tx_hash for row in rows}
-            vka = vka_words(session, request.model_digest, request.key_epoch)
-        if len(known) < task.count:
-            chain.register_vka(vka)
-        place = AnchorProof(anchor.anchor_id, anchor.leaf_index, anchor.path)
-        digest = Digest.parse(task.statement_digest)
-        for opening, proof in zip(evidence.openings, evidence.proofs, strict=True):
-            if opening.index in known:
-                continue
-            found: Digest | None = None
-            if not chain.is_record_certified(digest, opening.index - task.start):
-                try:
-                    found = chain.certify_record(
-                        evidence.statement, evidence.signature, place, opening, proof.proof, vka
-                    ).hash
-                except RevertError as error:
-                    # Anybody may send the same call, and did so while ours waited: it is done.
-                    if error.name != "AlreadyCertified":
-                        raise
-            found = found or chain.find_certified(digest, opening.index, anchor.block_number)
-            if found is None:
-                raise UnavailableError("the node does not show the event of a certified record")
-            known[opening.index] = str(found)
-            with self._store.writing() as session:
-                session.add(CertifiedRow(task_id=task.task_id, record_index=opening.index, tx_hash=str(found)))
-        return [Digest.parse(known[index]) for index in sorted(known)]
+        inputs = self._catalogue.inputs(request.dataset_digest, Tier.COMMIT, request.circuit)
+        form = output_format(Tier.COMMIT, request.circuit)
+        tree = form.tree(outputs, output_salts(inputs.salts[task.start : task.start + task.count]))
+        opened = [
+            inputs.open(index, form.payload(outputs[local := index - task.start].reshape(-1)), tree.path(local))
+            for index in indices
+        ]
+        return evidence.model_copy(update={"openings": opened})
 
     def _require_registered(self, request: JobRequest, tasks: list[CertifiedTask]) -> None:
         """A model that was revoked before the anchor has no valid certificate."""

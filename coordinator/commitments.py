@@ -7,10 +7,11 @@ from collections.abc import Callable
 from sqlmodel import Session, col, select
 
 from coordinator.chain import Ledger
-from coordinator.leases import Leases, fail_job, require_open
+from coordinator.leases import Leases, fail_job, records, require_open
+from coordinator.standing import attempts
 from coordinator.store import Store
 from coordinator.tables import CommitmentRow, JobRow, LeaseRow, Outcome, TaskRow
-from rexis.api import CommitmentSubmission
+from rexis.api import CommitmentSubmission, TaskState
 from rexis.protocol.certificate import Commitment
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import ConflictError, UnavailableError
@@ -157,18 +158,51 @@ class Commitments:
 
     def _exhausted(self, chain: Ledger, row: CommitmentRow) -> bool:
         """Fail the job whose task has used up its attempts; they are counted on chain."""
+        with self._store.reading() as session:
+            task = session.get_one(TaskRow, row.task_id)
         made = chain.attempts(chain.address, Digest.parse(row.task_id))
+        if made < task.max_attempts:
+            return False
         with self._store.writing() as session:
-            lease = session.get_one(LeaseRow, row.lease_id)
-            request, task = job_of(session, lease)
-            if made < request.policy.max_attempts:
-                return False
-            reason = (
-                f"records {task.start} … {task.start + task.count - 1}: {made} commitments were made and none led to "
-                f"accepted evidence; the policy allows {request.policy.max_attempts}"
+            fail_job(
+                session,
+                session.get_one(JobRow, task.job_id),
+                f"{records(task)}: {made} commitments were made, each by another worker, and none led to accepted "
+                f"evidence; the policy allows {task.max_attempts}",
             )
-            fail_job(session, session.get_one(JobRow, task.job_id), reason)
         return True
+
+    def spent(self) -> list[str]:
+        """Tasks that wait with no attempt left, as far as it is known here."""
+        with self._store.reading() as session:
+            made = attempts(col(TaskRow.task_id))
+            waits = (col(TaskRow.state) == TaskState.PENDING, made >= col(TaskRow.max_attempts))
+            return list(session.exec(select(TaskRow.task_id).where(*waits)))
+
+    def settle(self, task_id: str) -> None:
+        """Learn which commitments of a spent task the chain has; fail its job if none is left.
+
+        Raises
+        ------
+        UnavailableError, ChainError
+            The chain cannot be reached: call again later.
+        """
+        chain = self._chain()
+        with self._store.reading() as session:
+            rows = session.exec(select(CommitmentRow).where(col(CommitmentRow.task_id) == task_id)).all()
+        for row in rows:
+            if row.since_block is None or row.block is not None:
+                continue
+            found = chain.find_commitment(Digest.parse(task_id), Digest.parse(row.statement_digest), row.since_block)
+            if found is None:
+                chain.require_settled()
+                row.since_block = None  # it was never sent
+            else:
+                row.attempt, row.block, row.tx_hash = found[0].attempt, found[0].block, str(found[1])
+            with self._store.writing() as session:
+                session.merge(row)
+        if rows:
+            self._exhausted(chain, rows[0])
 
 
 def job_of(session: Session, lease: LeaseRow) -> tuple[JobRequest, TaskRow]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
@@ -15,10 +17,15 @@ from coordinator.problems import MEDIA_TYPE
 from coordinator.services import Coordinator
 from rexis.api import Problem
 from rexis.protocol.digests import Digest
-from rexis.protocol.errors import ResourceError
+from rexis.protocol.errors import ResourceError, RexisError
 from rexis.protocol.parsing import Address, Strict
 
-MAX_DOCUMENT_BYTES = 4 << 20
+# Most documents are a few names and numbers; what is larger says so. Sizes are those of canonical, escaped JSON.
+SMALL = 8 << 10
+MEDIUM = 32 << 10
+LARGE = 2 << 20
+# Bytes a second below which a body counts as stopped.
+_SLOWEST = 16 << 10
 _REF = "#/components/schemas/{model}"
 _JSON = "application/json"
 _documents: set[type[Strict]] = {Problem}
@@ -66,21 +73,77 @@ JobPath = Annotated[Digest, Depends(_job_id)]
 TaskPath = Annotated[Digest, Depends(_task_id)]
 
 
-def body(kind: type[_Document], max_bytes: int = MAX_DOCUMENT_BYTES) -> Any:
+def body(kind: type[_Document], max_bytes: int = SMALL) -> Any:
     """Dependency: the request's body as a document, read by the kernel's strict rules."""
 
     async def read(request: Request) -> _Document:
-        announced = request.headers.get("Content-Length", "")
-        if announced.isdigit() and int(announced) > max_bytes:
-            raise _too_large(max_bytes)
-        data = bytearray()
-        async for chunk in request.stream():
-            data += chunk
-            if len(data) > max_bytes:
-                raise _too_large(max_bytes)
-        return await run_in_threadpool(kind.from_json, bytes(data), max_bytes=max_bytes)
+        return await read_document(request, kind, max_bytes)
 
     return Depends(read)
+
+
+async def read_document(request: Request, kind: type[_Document], max_bytes: int) -> _Document:
+    """A request's body as a document.
+
+    Raises
+    ------
+    ResourceError
+        It is larger than `max_bytes`.
+    MalformedError
+        It is not such a document.
+    """
+    announced = announced_bytes(request)
+    if announced is not None and announced > max_bytes:
+        raise _too_large(max_bytes)
+    data = bytearray()
+    async for chunk in arriving(request):
+        data += chunk
+        if len(data) > max_bytes:
+            raise _too_large(max_bytes)
+    return await run_in_threadpool(_parse, kind, data, max_bytes)
+
+
+class BodyTimeoutError(RexisError):
+    """A body that does not come, or comes too slowly."""
+
+    code = "timeout"
+    status = 408
+    retryable = True
+
+
+async def arriving(request: Request) -> AsyncIterator[bytes]:
+    """A body's chunks, as long as they come: `body_seconds` of patience, and more only for bytes that are here.
+
+    Raises
+    ------
+    BodyTimeoutError
+        They stopped coming.
+    """
+    patience = coordinator_of(request).settings.body_seconds
+    loop, chunks = asyncio.get_running_loop(), request.stream()
+    begun, received = loop.time(), 0
+    while True:
+        try:
+            async with asyncio.timeout_at(begun + patience + received / _SLOWEST):
+                chunk = await anext(chunks)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise BodyTimeoutError(
+                f"the body stopped after {received} bytes", hint="is the connection slow or cut off? send it again"
+            ) from None
+        received += len(chunk)
+        yield chunk
+
+
+def announced_bytes(request: Request) -> int | None:
+    """The body's size, where the client announces it."""
+    announced = request.headers.get("Content-Length", "")
+    return int(announced) if announced.isascii() and announced.isdigit() and len(announced) < 19 else None
+
+
+def _parse(kind: type[_Document], data: bytearray, max_bytes: int) -> _Document:
+    return kind.from_json(bytes(data), max_bytes=max_bytes)
 
 
 def answer(document: Strict, status: int = HTTPStatus.OK) -> Response:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
+from coordinator.access import Access, add_readers
 from coordinator.blobs import Blobs
 from coordinator.catalogue import Catalogue
+from coordinator.leases import fail_job
 from coordinator.placement import Candidate, waiting_reason
+from coordinator.standing import Rules, last_attempt
 from coordinator.store import Store
-from coordinator.tables import FaultRow, JobRow, LeaseRow, TaskRow
+from coordinator.tables import FaultRow, JobBlobRow, JobRow, LeaseRow, TaskRow
 from coordinator.times import Clock, rfc3339
 from coordinator.workers import Workers
-from rexis.api import Fault, JobState, JobSubmission, JobView, Progress, TaskState, TaskView
-from rexis.protocol.circuit import Circuit
+from rexis.api import Fault, JobState, JobSubmission, JobSummary, JobView, Progress, TaskState, TaskView
+from rexis.protocol.circuit import NO_CIRCUIT, Circuit
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import (
     ConflictError,
@@ -30,7 +33,6 @@ from rexis.protocol.errors import (
 )
 from rexis.protocol.parsing import Address, enum_name, to_hex
 from rexis.protocol.policy import Tier
-from rexis.protocol.records import input_root
 from rexis.protocol.signing import require_signer
 from rexis.protocol.statement import JobRequest, Kind, task_id
 from rexis.protocol.tensors import pack_outputs, unpack_outputs
@@ -38,6 +40,7 @@ from rexis.protocol.typed_data import Domain
 
 MAX_TASKS = 10_000
 _MAX_LISTED = 100
+_SHOWN_FAULTS = 10
 _FINISHED = (JobState.ANCHORING, JobState.CERTIFIED)
 
 
@@ -48,6 +51,19 @@ class Place:
     domain: Domain
     address: Address
     tiers: Collection[Tier]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one job may ask for.
+
+    Attributes
+    ----------
+    certified_records
+        Records that the Certifier contract is to check, a transaction each.
+    """
+
+    certified_records: int
 
 
 class Jobs:
@@ -64,13 +80,18 @@ class Jobs:
         store: Store,
         blobs: Blobs,
         clock: Clock,
+        access: Access,
         catalogue: Catalogue,
         workers: Workers,
         place: Place,
+        limits: Limits,
+        rules: Rules,
         troubles: Mapping[str, str],
     ) -> None:
         self._store, self._blobs, self._clock = store, blobs, clock
-        self._catalogue, self._workers, self._place, self._troubles = catalogue, workers, place, troubles
+        self._catalogue, self._workers, self._place = catalogue, workers, place
+        self._access = access
+        self._limits, self._rules, self._troubles = limits, rules, troubles
 
     def submit(self, caller: Address, submission: JobSubmission) -> tuple[JobView, bool]:
         """Take a job; returns it and whether it is new. The same request is the same job.
@@ -90,8 +111,8 @@ class Jobs:
         with self._store.reading() as session:
             known = session.get(JobRow, str(job_id)) is not None
         if not known:
-            self._check(request)
-            known = not self._insert(job_id, submission)
+            width = self._check(request)
+            known = not self._insert(job_id, submission, width)
         return self.view(caller, job_id), not known
 
     def view(self, caller: Address, job_id: Digest) -> JobView:
@@ -106,7 +127,7 @@ class Jobs:
             row = self._own(session, caller, job_id)
             return self._views(session, [row])[0]
 
-    def listed(self, caller: Address) -> list[JobView]:
+    def listed(self, caller: Address) -> list[JobSummary]:
         """The caller's newest jobs, newest first."""
         with self._store.reading() as session:
             rows = session.exec(
@@ -115,7 +136,33 @@ class Jobs:
                 .order_by(col(JobRow.submitted_at).desc(), col(JobRow.job_id))
                 .limit(_MAX_LISTED)
             ).all()
-            return self._views(session, rows)
+            counts: dict[str, Counter[bool]] = defaultdict(Counter)
+            counted = select(TaskRow.job_id, TaskRow.state, func.count()).where(
+                col(TaskRow.job_id).in_([row.job_id for row in rows])
+            )
+            for job, state, count in session.exec(counted.group_by(col(TaskRow.job_id), col(TaskRow.state))):
+                counts[job][state in (TaskState.ACCEPTED, TaskState.ANCHORED)] += count
+        return [
+            JobSummary(task_count=counts[row.job_id].total(), tasks_done=counts[row.job_id][True], **self._head(row))
+            for row in rows
+        ]
+
+    def cancel(self, caller: Address, job_id: Digest) -> JobView:
+        """End a job of the caller's that is not finished.
+
+        Raises
+        ------
+        NotFoundError, ForbiddenError
+            No such job, or somebody else's.
+        ConflictError
+            It has its certificate.
+        """
+        with self._store.writing() as session:
+            row = self._own(session, caller, job_id)
+            if row.state == JobState.CERTIFIED:
+                raise ConflictError("the job is certified already")
+            fail_job(session, row, "cancelled by its requester")
+        return self.view(caller, job_id)
 
     def task(self, caller: Address, identity: Digest) -> TaskView:
         """One task, for its requester and for the workers that had it."""
@@ -155,11 +202,12 @@ class Jobs:
             )
             for task in tasks
         ]
-        if any(part.shape[1:] != parts[0].shape[1:] for part in parts):
-            raise ConflictError("the tasks' outputs have different shapes", hint="the workers ran different code")
+        if any(part.shape[1:] != parts[0].shape[1:] for part in parts):  # as many values, arranged otherwise
+            parts = [part.reshape(len(part), -1) for part in parts]
         return pack_outputs(np.concatenate(parts))
 
-    def _check(self, request: JobRequest) -> None:
+    def _check(self, request: JobRequest) -> int | None:
+        """Refuse what cannot be served; returns how wide a record's output is, if the model's circuit says so."""
         place = self._place
         if request.coordinator != place.address:
             raise MalformedError(
@@ -186,10 +234,18 @@ class Jobs:
                 field="request.policy.shardSize",
                 hint="use larger shards",
             )
-        self._check_model(request)
+        if request.policy.certify_on_chain and request.record_count > self._limits.certified_records:
+            raise ResourceError(
+                f"the job has {request.record_count} records, at most {self._limits.certified_records} of a job are "
+                "certified on chain",
+                field="request.recordCount",
+                hint="each takes a transaction; split the job, or leave certifyOnChain out",
+            )
+        width = self._check_model(request)
         self._check_dataset(request)
+        return width
 
-    def _check_model(self, request: JobRequest) -> None:
+    def _check_model(self, request: JobRequest) -> int | None:
         model = self._catalogue.model(request.model_digest, request.key_epoch)
         if model is None:
             raise MalformedError(
@@ -207,9 +263,10 @@ class Jobs:
                     hint=f"take it from /v1/models/{request.model_digest}/{request.key_epoch}",
                 )
         self._catalogue.require_active(request.model_digest, request.key_epoch, circuit, "request.")
+        return model.circuit.output_length if model.circuit != NO_CIRCUIT else None
 
     def _check_dataset(self, request: JobRequest) -> None:
-        if self._catalogue.dataset_view(request.dataset_digest) is None:
+        if self._catalogue.dataset_view(request.requester, request.dataset_digest) is None:
             raise MalformedError(
                 f"dataset {request.dataset_digest} is not known here",
                 field="request.datasetDigest",
@@ -228,7 +285,7 @@ class Jobs:
                 field="request.datasetDigest",
                 hint="the records are of another model",
             )
-        root = input_root(tier, circuit, dataset.records, dataset.salts)
+        root = self._catalogue.inputs(request.dataset_digest, tier, circuit).root
         if root != request.input_root:
             raise MalformedError(
                 f"says {request.input_root}, the dataset's records have root {root}",
@@ -236,7 +293,7 @@ class Jobs:
                 hint=f"the root for tier {enum_name(tier)} is taken over the records as that tier encodes them",
             )
 
-    def _insert(self, job_id: Digest, submission: JobSubmission) -> bool:
+    def _insert(self, job_id: Digest, submission: JobSubmission, width: int | None = None) -> bool:
         request, now = submission.request, self._clock()
         with self._store.writing() as session:
             if session.get(JobRow, str(job_id)) is not None:
@@ -249,9 +306,17 @@ class Jobs:
                     state=JobState.QUEUED,
                     request=request.to_json().decode(),
                     signature=to_hex(submission.signature),
+                    certifying=request.policy.certify_on_chain,
+                    output_width=width,
                 )
             )
             session.flush()
+            circuit = request.circuit
+            needed = {request.model_digest, request.dataset_digest}
+            if circuit != NO_CIRCUIT:
+                needed |= {circuit.settings_digest, circuit.vk_digest, circuit.srs_digest}
+            session.add_all(JobBlobRow(job_id=str(job_id), digest=str(digest)) for digest in needed)
+            add_readers(session, request.requester, needed)
             for start, count in request.shards():
                 session.add(
                     TaskRow(
@@ -260,6 +325,7 @@ class Jobs:
                         start=start,
                         count=count,
                         tier=enum_name(request.policy.tier),
+                        max_attempts=request.policy.max_attempts,
                         submitted_at=now,
                         state=TaskState.PENDING,
                     )
@@ -277,18 +343,18 @@ class Jobs:
     def _views(self, session: Session, rows: Iterable[JobRow]) -> list[JobView]:
         rows = list(rows)
         tasks = self._task_views(session, _tasks(session, [row.job_id for row in rows]))
-        return [
-            JobView(
-                job_id=Digest.parse(row.job_id),
-                state=JobState(row.state),
-                submitted_at=rfc3339(row.submitted_at),
-                request=JobRequest.from_json(row.request.encode()),
-                tasks=tasks[row.job_id],
-                reason=row.reason or self._troubles.get(row.job_id),
-                certificate_digest=Digest.parse(row.certificate_digest) if row.certificate_digest else None,
-            )
-            for row in rows
-        ]
+        return [JobView(tasks=tasks[row.job_id], **self._head(row)) for row in rows]
+
+    def _head(self, row: JobRow) -> dict[str, Any]:
+        """What a job's documents have in common."""
+        return {
+            "job_id": Digest.parse(row.job_id),
+            "state": JobState(row.state),
+            "submitted_at": rfc3339(row.submitted_at),
+            "request": JobRequest.from_json(row.request.encode()),
+            "reason": row.reason or self._troubles.get(row.job_id),
+            "certificate_digest": Digest.parse(row.certificate_digest) if row.certificate_digest else None,
+        }
 
     def _task_views(self, session: Session, tasks: Iterable[TaskRow]) -> dict[str, list[TaskView]]:
         tasks = list(tasks)
@@ -299,10 +365,21 @@ class Jobs:
         for fault in session.exec(select(FaultRow).where(col(FaultRow.task_id).in_(mine)).order_by(col(FaultRow.id))):
             faults[fault.task_id].append(fault)
         candidates = self._workers.candidates(session)
+        last = set(
+            session.exec(
+                select(TaskRow.task_id).where(
+                    col(TaskRow.job_id).in_(jobs),
+                    col(TaskRow.state) == TaskState.PENDING,
+                    last_attempt(self._rules),
+                )
+            )
+        )
         views: dict[str, list[TaskView]] = defaultdict(list)
         for task in tasks:
             lease = leases.get(task.lease_id) if task.lease_id else None
-            views[task.job_id].append(_task_view(task, lease, faults[task.task_id], candidates))
+            views[task.job_id].append(
+                _task_view(task, lease, faults[task.task_id], candidates, last=task.task_id in last)
+            )
         return views
 
 
@@ -310,10 +387,12 @@ def _tasks(session: Session, jobs: Collection[str]) -> list[TaskRow]:
     return list(session.exec(select(TaskRow).where(col(TaskRow.job_id).in_(jobs)).order_by(col(TaskRow.start))))
 
 
-def _task_view(task: TaskRow, lease: LeaseRow | None, faults: list[FaultRow], workers: list[Candidate]) -> TaskView:
+def _task_view(
+    task: TaskRow, lease: LeaseRow | None, faults: list[FaultRow], workers: list[Candidate], *, last: bool
+) -> TaskView:
     waiting = None
     if task.state == TaskState.PENDING:
-        waiting = waiting_reason(task.tier, workers, {fault.worker for fault in faults if fault.excludes})
+        waiting = waiting_reason(task.tier, workers, {fault.worker for fault in faults}, last=last)
     return TaskView(
         task_id=Digest.parse(task.task_id),
         job_id=Digest.parse(task.job_id),
@@ -325,6 +404,7 @@ def _task_view(task: TaskRow, lease: LeaseRow | None, faults: list[FaultRow], wo
         waiting=waiting,
         faults=[
             Fault(worker=Address.parse(fault.worker), at=rfc3339(fault.at), code=fault.code, detail=fault.detail)
-            for fault in faults
+            for fault in faults[-_SHOWN_FAULTS:]
         ],
+        fault_count=len(faults),
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
 
 from coordinator.bell import heard
 from coordinator.services import Coordinator
@@ -15,6 +17,8 @@ _IDLE_S = 1.0
 _BACK_OFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _SENDERS = 4
 _log = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
 
 
 class _BackOff:
@@ -44,11 +48,14 @@ class Loops:
     def __init__(self, coordinator: Coordinator) -> None:
         self._coordinator = coordinator
         self._back_off = _BackOff()
+        # Each sender waits for a block in its thread, so the loops do not share the event loop's few threads.
+        self._threads = ThreadPoolExecutor(_SENDERS + 4, "loops")
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the loops for the length of a ``with`` block."""
-        tasks = [asyncio.create_task(self._repeat(work)) for work in (self._expire, self._commit, self._finish)]
+        works = (self._expire, self._commit, self._finish, self._certify)
+        tasks = [asyncio.create_task(self._repeat(work)) for work in works]
         try:
             yield
         finally:
@@ -57,6 +64,7 @@ class Loops:
             for task in tasks:
                 with suppress(asyncio.CancelledError):
                     await task
+            self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _repeat(self, work: Callable[[], object]) -> None:
         while True:
@@ -68,29 +76,43 @@ class Loops:
             await heard(rung, _IDLE_S)
 
     async def _expire(self) -> None:
-        if await asyncio.to_thread(self._coordinator.leases.expire):
+        if await self._run(self._coordinator.leases.expire):
             self._coordinator.bell.ring()
 
     async def _commit(self) -> None:
         """Write waiting commitments on chain, some at a time: each waits for its block."""
         commitments = self._coordinator.commitments
-        pending = [one for one in await asyncio.to_thread(commitments.pending) if self._back_off.ready(one)]
+        pending = [one for one in await self._run(commitments.pending) if self._back_off.ready(one)]
         await asyncio.gather(*(self._try(one, [], commitments.send, one) for one in pending[:_SENDERS]))
+        for task in await self._run(commitments.spent):
+            if self._back_off.ready(task):
+                await self._try(task, [], commitments.settle, task)
 
     async def _finish(self) -> None:
         """Anchor what is accepted; issue the certificates of finished jobs."""
         anchoring, certificates = self._coordinator.anchoring, self._coordinator.certificates
-        if self._back_off.ready("anchor") and await asyncio.to_thread(anchoring.due):
-            affected = await asyncio.to_thread(anchoring.affected)
+        if self._back_off.ready("anchor") and await self._run(anchoring.due):
+            affected = await self._run(anchoring.affected)
             await self._try("anchor", affected, anchoring.run)
-        for job in await asyncio.to_thread(certificates.due):
+        for job in await self._run(certificates.due):
             if self._back_off.ready(job):
                 await self._try(job, [job], certificates.issue, job)
+
+    async def _certify(self) -> None:
+        """Have the Certifier check a few records of each job that wants it."""
+        certifying = self._coordinator.certifying
+        for job in await self._run(certifying.due):
+            key = f"certify {job}"
+            if self._back_off.ready(key):
+                await self._try(key, [job], certifying.advance, job)
+
+    async def _run(self, work: Callable[..., _Result], *arguments: str) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
     async def _try(self, key: str, jobs: Iterable[str], work: Callable[..., None], *arguments: str) -> None:
         troubles = self._coordinator.troubles
         try:
-            await asyncio.to_thread(work, *arguments)
+            await self._run(work, *arguments)
         except Exception as error:
             reason = error.message if isinstance(error, RexisError) else "an error of ours, see the log"
             if not isinstance(error, RexisError):

@@ -8,14 +8,19 @@ import sys
 from types import FrameType
 
 import uvicorn
+from eth_account.signers.local import LocalAccount
 
+from contracts.onchain import Deployment
 from coordinator.app import create_app
 from coordinator.bell import Bell
+from coordinator.exclusive import exclusive
 from coordinator.services import Coordinator
 from coordinator.settings import Settings
 from rexis.protocol.errors import RexisError, UnavailableError
 
 _GRACE_S = 10
+# Between two requests on a connection. Slow headers are the proxy's to end.
+_KEEP_ALIVE_S = 15
 _LOG_FORMAT = "%(asctime)s level=%(levelname)s logger=%(name)s %(message)s"
 
 
@@ -37,17 +42,28 @@ def run(settings: Settings) -> None:
     Raises
     ------
     RexisError
-        The deployment or the wallet cannot be read, or the address is taken.
+        The deployment or the wallet cannot be read, or the address, the database or the wallet is in use.
     """
     logging.basicConfig(level=logging.INFO, format=_LOG_FORMAT, stream=sys.stderr)
     deployment, account = settings.read_deployment(), settings.open_wallet()
+    with exclusive(settings.database, settings.wallet):
+        _serve(settings, deployment, account)
+
+
+def _serve(settings: Settings, deployment: Deployment, account: LocalAccount) -> None:
     listener = _listen(settings.host, settings.port)
     port = listener.getsockname()[1]
     settings = settings.model_copy(update={"port": port})
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     coordinator = Coordinator(settings, deployment, account)
     config = uvicorn.Config(
-        create_app(coordinator), access_log=False, log_config=None, timeout_graceful_shutdown=_GRACE_S
+        create_app(coordinator),
+        access_log=False,
+        log_config=None,
+        ws="none",
+        limit_concurrency=settings.max_connections,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_GRACE_S,
     )
     print(f"coordinator {coordinator.address} at {settings.public_url or _url(settings.host, port)}", flush=True)
     _Server(config, coordinator.bell).run([listener])
@@ -56,7 +72,7 @@ def run(settings: Settings) -> None:
 def main() -> int:
     """Run with settings from the environment; returns the exit status."""
     try:
-        run(Settings())
+        run(Settings.load())
     except RexisError as error:
         print(f"coordinator: {error}", file=sys.stderr)
         return 1

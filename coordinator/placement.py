@@ -8,14 +8,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Candidate:
-    """A worker, as placement sees it."""
+    """A worker, as placement sees it; `trusted` are the tiers in which it may take a task's last attempt."""
 
     address: str
     tiers: frozenset[str]
+    trusted: frozenset[str]
     online: bool
 
 
-def waiting_reason(tier: str, workers: Sequence[Candidate], excluded: Collection[str]) -> str:
+def waiting_reason(tier: str, workers: Sequence[Candidate], excluded: Collection[str], *, last: bool) -> str:
     """The reason, for a person.
 
     Parameters
@@ -24,6 +25,8 @@ def waiting_reason(tier: str, workers: Sequence[Candidate], excluded: Collection
         Name of the task's tier.
     excluded
         Workers that do not get the task again.
+    last
+        The task has one attempt left.
     """
     if not workers:
         return "no worker registered"
@@ -33,6 +36,10 @@ def waiting_reason(tier: str, workers: Sequence[Candidate], excluded: Collection
     left = [worker for worker in fitting if worker.address not in excluded]
     if not left:
         return "every worker that fits has failed this task"
+    if last:
+        left = [worker for worker in left if tier in worker.trusted]
+        if not left:
+            return f"the last attempt is kept for a worker whose evidence of tier {tier} was accepted before"
     if not any(worker.online for worker in left):
         return "every worker that fits is offline"
     return "waiting for a free worker"

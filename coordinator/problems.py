@@ -7,7 +7,9 @@ from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import DBAPIError
+from obstore.exceptions import BaseError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from rexis.api import Problem
@@ -15,6 +17,7 @@ from rexis.protocol.errors import AuthError, ForbiddenError, MalformedError, Not
 
 MEDIA_TYPE = "application/problem+json"
 _RETRY_AFTER_S = "2"
+_LONGEST = 1000
 _log = logging.getLogger(__name__)
 
 
@@ -24,9 +27,9 @@ def problem_response(error: RexisError, request_id: str) -> Response:
         type=f"urn:rexis:problem:{error.code}",
         title=error.code.replace("-", " ").capitalize(),
         status=error.status,
-        detail=error.message,
+        detail=_short(error.message),
         code=error.code,
-        field=error.field,
+        field=None if error.field is None else _short(error.field),
         hint=error.hint,
         retryable=error.retryable,
         request_id=request_id,
@@ -37,6 +40,11 @@ def problem_response(error: RexisError, request_id: str) -> Response:
     if error.retryable:
         headers["Retry-After"] = _RETRY_AFTER_S
     return Response(document.to_json(), error.status, headers, MEDIA_TYPE)
+
+
+def _short(text: str) -> str:
+    """Errors repeat what was sent; an answer isn't longer than a page for it."""
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
 
 
 class InternalError(RexisError):
@@ -70,15 +78,25 @@ def install(app: FastAPI) -> None:
         field = ".".join(str(part) for part in first["loc"])
         return problem_response(MalformedError(str(first["msg"]), field=field), request.state.request_id)
 
-    async def on_database_error(request: Request, error: DBAPIError) -> Response:
+    async def on_database_error(request: Request, error: SQLAlchemyError) -> Response:
         _log.error("database: %s (request %s)", type(error).__name__, request.state.request_id, exc_info=error)
         busy = UnavailableError("the database is busy or out of reach", hint="try again")
         return problem_response(busy, request.state.request_id)
+
+    async def on_storage_error(request: Request, error: OSError) -> Response:
+        _log.error("storage: %s (request %s)", type(error).__name__, request.state.request_id, exc_info=error)
+        lost = UnavailableError(
+            "the coordinator's storage is full or out of reach", hint="try again, or tell the operator"
+        )
+        return problem_response(lost, request.state.request_id)
 
     app.add_exception_handler(RexisError, on_rexis_error)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, on_http_error)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, on_validation_error)  # type: ignore[arg-type]
     app.add_exception_handler(DBAPIError, on_database_error)  # type: ignore[arg-type]
+    app.add_exception_handler(PoolTimeout, on_database_error)  # type: ignore[arg-type]
+    app.add_exception_handler(OSError, on_storage_error)  # type: ignore[arg-type]
+    app.add_exception_handler(BaseError, on_storage_error)  # type: ignore[arg-type]
 
 
 def _from_http(request: Request, error: HTTPException) -> RexisError:

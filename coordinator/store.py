@@ -36,7 +36,7 @@ class Store:
         sqlite = parsed.get_backend_name() == "sqlite"
         if sqlite and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._engine = create_engine(url, pool_size=20, max_overflow=40, pool_pre_ping=not sqlite)
+        self._engine = create_engine(url, pool_size=20, max_overflow=40, pool_pre_ping=not sqlite, hide_parameters=True)
         if sqlite:
             _tune_sqlite(self._engine)
         self._writer = self._engine.execution_options(**{_WRITING: True})

@@ -9,7 +9,7 @@ from sqlmodel import Field, SQLModel
 
 from rexis.api import JobState, TaskState
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Outcome(StrEnum):
@@ -31,12 +31,19 @@ class SchemaRow(SQLModel, table=True):
     version: int = Field(primary_key=True)
 
 
+class SecretRow(SQLModel, table=True):
+    """A random value that outlives a restart."""
+
+    __tablename__ = "secret"
+    name: str = Field(primary_key=True)
+    value: str
+
+
 class LoginRow(SQLModel, table=True):
-    """A sign-in message that has not been used."""
+    """A sign-in message that was used; it is kept until it would be too old anyway."""
 
     __tablename__ = "login"
     message_digest: str = Field(primary_key=True)
-    address: str
     expires_at: int = Field(sa_type=BigInteger, index=True)
 
 
@@ -81,8 +88,20 @@ class DatasetRow(SQLModel, table=True):
     shape: str
 
 
+class ReaderRow(SQLModel, table=True):
+    """Who may read a blob at any time."""
+
+    __tablename__ = "reader"
+    digest: str = Field(primary_key=True)
+    address: str = Field(primary_key=True)
+
+
 class JobRow(SQLModel, table=True):
-    """A job."""
+    """A job.
+
+    `certifying` says that there are records for the Certifier contract; `output_width` is how many values a record's
+    output has, once that is known.
+    """
 
     __tablename__ = "job"
     job_id: str = Field(primary_key=True)
@@ -91,12 +110,25 @@ class JobRow(SQLModel, table=True):
     state: JobState = Field(sa_type=Text, index=True)
     request: str = Field(sa_type=Text)
     signature: str
+    certifying: bool = False
+    output_width: int | None = None
     reason: str | None = Field(default=None, sa_type=Text)
     certificate_digest: str | None = None
 
 
+class JobBlobRow(SQLModel, table=True):
+    """A blob that a job's workers need."""
+
+    __tablename__ = "job_blob"
+    job_id: str = Field(primary_key=True, foreign_key="job.job_id")
+    digest: str = Field(primary_key=True, index=True)
+
+
 class TaskRow(SQLModel, table=True):
-    """One shard of a job. `lease_id` is the open lease, or the one whose evidence was accepted."""
+    """One shard of a job. `lease_id` is the open lease, or the one whose evidence was accepted.
+
+    `max_attempts` is the policy's: commitments that the chain may count for it.
+    """
 
     __tablename__ = "task"
     task_id: str = Field(primary_key=True)
@@ -104,6 +136,7 @@ class TaskRow(SQLModel, table=True):
     start: int = Field(sa_type=BigInteger)
     count: int = Field(sa_type=BigInteger)
     tier: str
+    max_attempts: int
     submitted_at: int = Field(sa_type=BigInteger)
     state: TaskState = Field(sa_type=Text, index=True)
     lease_id: str | None = None
@@ -115,14 +148,16 @@ class TaskRow(SQLModel, table=True):
 
 
 class LeaseRow(SQLModel, table=True):
-    """The right of one worker to one task."""
+    """The right of one worker to one task. `progressed_at` is when a heartbeat last told of progress."""
 
     __tablename__ = "lease"
     lease_id: str = Field(primary_key=True)
     task_id: str = Field(foreign_key="task.task_id", index=True)
     worker: str = Field(index=True)
     nonce: str
-    expires_at: int = Field(sa_type=BigInteger)
+    granted_at: int = Field(sa_type=BigInteger)
+    progressed_at: int = Field(sa_type=BigInteger)
+    expires_at: int = Field(sa_type=BigInteger, index=True)
     outcome: Outcome = Field(default=Outcome.OPEN, sa_type=Text, index=True)
     progress: str | None = None
 
@@ -130,7 +165,8 @@ class LeaseRow(SQLModel, table=True):
 class FaultRow(SQLModel, table=True):
     """What went wrong with a task at one worker.
 
-    `outcome` is ``refused``, ``gave-up`` or ``expired``; `excludes` says that the worker doesn't get the task again.
+    `outcome` is how the lease ended; `committed` says that it cost one of the task's attempts. A worker with a fault
+    doesn't get the task again.
     """
 
     __tablename__ = "fault"
@@ -141,7 +177,7 @@ class FaultRow(SQLModel, table=True):
     outcome: Outcome = Field(sa_type=Text)
     code: str
     detail: str = Field(sa_type=Text)
-    excludes: bool = True
+    committed: bool = False
 
 
 class CommitmentRow(SQLModel, table=True):
@@ -185,9 +221,9 @@ class LeafRow(SQLModel, table=True):
 
 
 class CertifiedRow(SQLModel, table=True):
-    """The transaction in which the Certifier accepted a record."""
+    """Intent to have the Certifier check a record; the transaction in which it accepted it, once that is known."""
 
     __tablename__ = "certified_record"
     task_id: str = Field(primary_key=True, foreign_key="task.task_id")
     record_index: int = Field(sa_type=BigInteger, primary_key=True)
-    tx_hash: str
+    tx_hash: str | None = None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from sqlalchemy import func
-from sqlmodel import Session, col, select, update
+from sqlmodel import Session, col, select
 
 from coordinator.placement import Candidate
+from coordinator.standing import credits_of
 from coordinator.store import Store
 from coordinator.tables import FaultRow, Outcome, WorkerRow
 from coordinator.times import Clock, rfc3339
@@ -22,19 +23,17 @@ class Workers:
 
     Parameters
     ----------
+    closed
+        Only members sign in.
     online_ms
         A worker that was silent for so long counts as offline.
     """
 
-    def __init__(self, store: Store, clock: Clock, online_ms: int) -> None:
-        self._store, self._clock, self._online_ms = store, clock, online_ms
+    def __init__(self, store: Store, clock: Clock, online_ms: int, *, closed: bool) -> None:
+        self._store, self._clock, self._online_ms, self._closed = store, clock, online_ms, closed
 
     def register(self, address: Address, registration: WorkerRegistration) -> tuple[WorkerView, bool]:
-        """Make a worker known, or change it; returns it and whether it is new.
-
-        A worker that comes again gets another chance at tasks that it had given up or let expire, not at those whose
-        evidence was refused.
-        """
+        """Make a worker known, or change it; returns it and whether it is new. What it failed before stays failed."""
         with self._store.writing() as session:
             row = session.get(WorkerRow, address)
             created = row is None
@@ -43,11 +42,6 @@ class Workers:
             row.tiers = " ".join(enum_name(tier) for tier in sorted(set(registration.tiers)))
             row.memory_bytes, row.last_seen = registration.memory_bytes, self._clock()
             session.add(row)
-            session.exec(
-                update(FaultRow)
-                .where(col(FaultRow.worker) == address, col(FaultRow.outcome) != Outcome.REFUSED)
-                .values(excludes=False)
-            )
             return _view(row, _faults(session).get(address, 0)), created
 
     def all(self) -> list[WorkerView]:
@@ -59,9 +53,14 @@ class Workers:
 
     def candidates(self, session: Session) -> list[Candidate]:
         """All workers, for placement."""
-        since = self._clock() - self._online_ms
+        since, found = self._clock() - self._online_ms, credits_of(session)
         return [
-            Candidate(row.address, frozenset(row.tiers.split()), row.last_seen > since)
+            Candidate(
+                row.address,
+                frozenset(tiers := row.tiers.split()),
+                frozenset(tier for tier in tiers if self._closed or found[row.address][tier] > 0),
+                row.last_seen > since,
+            )
             for row in session.exec(select(WorkerRow))
         ]
 

@@ -23,6 +23,11 @@ Time = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
 LeaseId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 
+# A VKA has hundreds of words; it grows with the circuit's columns.
+Vka = Annotated[list[DigestField], Field(max_length=1 << 14)]
+Tiers = Annotated[list[TierField], Field(max_length=8)]
+
+
 class Problem(Strict):
     """RFC 9457 problem details, with our extensions."""
 
@@ -53,7 +58,7 @@ class Info(Strict):
     contracts: Contracts
     coordinator: AddressField
     rpc_url: str | None
-    tiers: list[TierField]
+    tiers: Tiers
     max_blob_bytes: UInt64
 
 
@@ -107,7 +112,7 @@ class WorkerRegistration(Strict):
 
     name: ShortText
     provider: ShortText
-    tiers: Annotated[list[TierField], Field(min_length=1)]
+    tiers: Annotated[list[TierField], Field(min_length=1, max_length=8)]
     memory_bytes: UInt64
 
 
@@ -117,7 +122,7 @@ class WorkerView(Strict):
     address: AddressField
     name: str
     provider: str
-    tiers: list[TierField]
+    tiers: Tiers
     memory_bytes: UInt64
     last_seen: Time
     faults: UInt32
@@ -132,7 +137,7 @@ class ModelRegistration(Strict):
     model_digest: DigestField
     key_epoch: UInt64
     circuit: Circuit
-    vka: list[DigestField]
+    vka: Vka
 
 
 class ModelView(Strict):
@@ -142,7 +147,7 @@ class ModelView(Strict):
     key_epoch: UInt64
     owner: AddressField
     circuit: Circuit
-    vka: list[DigestField]
+    vka: Vka
 
 
 class DatasetRegistration(Strict):
@@ -226,6 +231,10 @@ class TaskView(Strict):
     ----------
     waiting
         Why a pending task is not placed, for a person.
+    faults
+        The last ones.
+    fault_count
+        How many there are in all.
     """
 
     task_id: DigestField
@@ -237,6 +246,7 @@ class TaskView(Strict):
     progress: Progress | None
     waiting: str | None
     faults: list[Fault]
+    fault_count: UInt32 = 0
 
 
 class JobView(Strict):
@@ -251,10 +261,23 @@ class JobView(Strict):
     certificate_digest: DigestField | None
 
 
+class JobSummary(Strict):
+    """One job without its tasks."""
+
+    job_id: DigestField
+    state: JobStateField
+    submitted_at: Time
+    request: JobRequest
+    task_count: UInt32
+    tasks_done: UInt32
+    reason: str | None
+    certificate_digest: DigestField | None
+
+
 class JobList(Strict):
     """``GET /v1/jobs``: the caller's jobs, newest first."""
 
-    jobs: list[JobView]
+    jobs: list[JobSummary]
 
 
 class LeaseRequest(Strict):
@@ -291,7 +314,7 @@ class Lease(Strict):
     request_signature: HexBytes
     start: UInt64
     count: UInt64
-    vka: list[DigestField]
+    vka: Vka
 
 
 class Heartbeat(Strict):

@@ -30,6 +30,7 @@ from rexis.api import (
     JobList,
     JobState,
     JobSubmission,
+    JobSummary,
     JobView,
     Lease,
     LeaseExtended,
@@ -283,9 +284,19 @@ class RexisClient:
         """A job with its tasks."""
         return self._get(JobView, f"/v1/jobs/{job_id}")
 
-    def jobs(self) -> list[JobView]:
-        """This wallet's jobs, newest first."""
+    def jobs(self) -> list[JobSummary]:
+        """This wallet's jobs, newest first, without their tasks."""
         return self._get(JobList, "/v1/jobs").jobs
+
+    def cancel_job(self, job_id: Digest) -> JobView:
+        """End a job that is not finished; it counts as failed.
+
+        Raises
+        ------
+        ConflictError
+            It has its certificate already.
+        """
+        return JobView.from_json(self._transport.post(f"/v1/jobs/{job_id}/cancel", None, idempotent=True))
 
     def task(self, task_id: Digest) -> TaskView:
         """One task."""

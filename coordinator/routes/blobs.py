@@ -10,9 +10,12 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
-from coordinator.documents import Caller, DigestPath, Services, answer, operation
+from coordinator.documents import Caller, DigestPath, Services, announced_bytes, answer, arriving, operation
+from coordinator.services import Coordinator
 from rexis.api import BlobView
+from rexis.protocol.digests import Digest
 from rexis.protocol.errors import MalformedError, NotFoundError
+from rexis.protocol.parsing import Address
 
 router = APIRouter(prefix="/v1/blobs", tags=["blobs"])
 
@@ -31,20 +34,22 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})\Z")
 )
 async def put_blob(request: Request, caller: Caller, services: Services, digest: DigestPath) -> Response:
     blobs = services.blobs
-    announced = request.headers.get("Content-Length", "")
-    if announced.isdigit() and int(announced) > blobs.max_bytes:
-        raise blobs.too_large(announced)
-    size = await run_in_threadpool(blobs.size, digest)
+    announced = announced_bytes(request)
+    if announced is not None and announced > blobs.max_bytes:
+        raise blobs.too_large(str(announced))
+    size = await run_in_threadpool(_size_for, services, caller, digest)
     if size is not None:
-        await _drain(request.stream(), blobs.max_bytes)
+        await _drain(arriving(request), blobs.max_bytes)
         return answer(BlobView(digest=digest, size=size))
-    size = await blobs.receive(digest, request.stream())
+    # Whoever does not hold the blob sends all of it, and is answered as if it had not been there.
+    size = await blobs.receive(digest, arriving(request))
+    await run_in_threadpool(services.access.uploaded, caller, digest)
     return answer(BlobView(digest=digest, size=size), HTTPStatus.CREATED)
 
 
 @router.head("/{digest}", **operation("Whether a blob is there", (HTTPStatus.OK, None), refuses=(401, 404, 422)))
 async def head_blob(caller: Caller, services: Services, digest: DigestPath) -> Response:
-    size = await run_in_threadpool(services.blobs.size, digest)
+    size = await run_in_threadpool(_size_for, services, caller, digest)
     if size is None:
         raise NotFoundError(f"no blob {digest} here")
     return Response(headers={**_headers(str(digest)), "Content-Length": str(size)}, media_type=_BYTES)
@@ -60,7 +65,7 @@ async def head_blob(caller: Caller, services: Services, digest: DigestPath) -> R
     ),
 )
 async def get_blob(request: Request, caller: Caller, services: Services, digest: DigestPath) -> Response:
-    size = await run_in_threadpool(services.blobs.size, digest)
+    size = await run_in_threadpool(_size_for, services, caller, digest)
     if size is None:
         raise NotFoundError(f"no blob {digest} here")
     start, end = 0, size
@@ -72,6 +77,11 @@ async def get_blob(request: Request, caller: Caller, services: Services, digest:
         status = HTTPStatus.PARTIAL_CONTENT
     headers["Content-Length"] = str(end - start)
     return StreamingResponse(services.blobs.stream(digest, start, end), status, headers, _BYTES)
+
+
+def _size_for(services: Coordinator, caller: Address, digest: Digest) -> int | None:
+    """Size of a blob that the caller may read."""
+    return services.blobs.size(digest) if services.access.may_read(caller, digest) else None
 
 
 class RangeError(MalformedError):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Response
 
-from coordinator.documents import Caller, DigestPath, Services, answer, body, operation
+from coordinator.documents import LARGE, Caller, DigestPath, Services, answer, body, operation
 from rexis.api import (
     DatasetRegistration,
     DatasetView,
@@ -64,7 +64,7 @@ def workers(caller: Caller, services: Services) -> Response:
     ),
 )
 def register_model(
-    caller: Caller, services: Services, document: Annotated[ModelRegistration, body(ModelRegistration)]
+    caller: Caller, services: Services, document: Annotated[ModelRegistration, body(ModelRegistration, LARGE)]
 ) -> Response:
     return _registered(services.catalogue.register_model(caller, document))
 
@@ -95,7 +95,7 @@ def register_dataset(
 
 @router.get("/datasets/{digest}", **operation("A dataset", (HTTPStatus.OK, DatasetView), refuses=(401, 404, 422)))
 def dataset(caller: Caller, services: Services, digest: DigestPath) -> Response:
-    found = services.catalogue.dataset_view(digest)
+    found = services.catalogue.dataset_view(caller, digest)
     if found is None:
         raise NotFoundError(f"no dataset {digest} here", hint="upload it, then POST /v1/datasets")
     return answer(found)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Response
 
-from coordinator.documents import Caller, JobPath, Services, TaskPath, answer, body, operation
+from coordinator.documents import MEDIUM, Caller, JobPath, Services, TaskPath, answer, body, operation
 from rexis.api import JobList, JobSubmission, JobView, TaskView
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
@@ -25,7 +25,9 @@ _REFUSES = (401, 403, 404, 422)
         refuses=(401, 403, 413, 422, 502, 503),
     ),
 )
-def submit_job(caller: Caller, services: Services, document: Annotated[JobSubmission, body(JobSubmission)]) -> Response:
+def submit_job(
+    caller: Caller, services: Services, document: Annotated[JobSubmission, body(JobSubmission, MEDIUM)]
+) -> Response:
     view, created = services.jobs.submit(caller, document)
     services.bell.ring()
     return answer(view, HTTPStatus.CREATED if created else HTTPStatus.OK)
@@ -39,6 +41,18 @@ def jobs(caller: Caller, services: Services) -> Response:
 @router.get("/jobs/{job_id}", **operation("A job with its tasks", (HTTPStatus.OK, JobView), refuses=_REFUSES))
 def job(caller: Caller, services: Services, job_id: JobPath) -> Response:
     return answer(services.jobs.view(caller, job_id))
+
+
+@router.post(
+    "/jobs/{job_id}/cancel",
+    **operation(
+        "End a job that is not finished; it counts as failed", (HTTPStatus.OK, JobView), refuses=(*_REFUSES, 409)
+    ),
+)
+def cancel_job(caller: Caller, services: Services, job_id: JobPath) -> Response:
+    view = services.jobs.cancel(caller, job_id)
+    services.bell.ring()
+    return answer(view)
 
 
 @router.get("/tasks/{task_id}", **operation("One task", (HTTPStatus.OK, TaskView), refuses=_REFUSES))

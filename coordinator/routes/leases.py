@@ -10,7 +10,16 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from coordinator.bell import heard
-from coordinator.documents import Caller, Services, answer, body, operation
+from coordinator.documents import (
+    MEDIUM,
+    Caller,
+    Services,
+    announced_bytes,
+    answer,
+    body,
+    operation,
+    read_document,
+)
 from rexis.api import (
     Challenge,
     CommitmentSubmission,
@@ -21,7 +30,7 @@ from rexis.api import (
     LeaseRequest,
     VerdictView,
 )
-from rexis.protocol.evidence import MAX_EVIDENCE_BYTES, Evidence
+from rexis.protocol.evidence import Evidence
 
 router = APIRouter(prefix="/v1/leases", tags=["leases"])
 
@@ -29,6 +38,8 @@ _REFUSES = (401, 403, 409, 413, 422)
 # Clients commonly wait 30 s for an answer.
 _CHALLENGE_WAIT_S = 15.0
 _POLL_S = 1.0
+# Larger ones are read a few at a time: a document takes several times its size while it is parsed.
+_SMALL_EVIDENCE = 1 << 20
 
 
 @router.post(
@@ -84,7 +95,7 @@ def commitment(
     caller: Caller,
     services: Services,
     lease_id: str,
-    document: Annotated[CommitmentSubmission, body(CommitmentSubmission)],
+    document: Annotated[CommitmentSubmission, body(CommitmentSubmission, MEDIUM)],
 ) -> Response:
     services.commitments.submit(lease_id, caller, document)
     services.bell.ring()
@@ -122,11 +133,18 @@ async def challenge(request: Request, caller: Caller, services: Services, lease_
         refuses=(*_REFUSES, 503),
     ),
 )
-async def evidence(
-    caller: Caller, services: Services, lease_id: str, document: Annotated[Evidence, body(Evidence, MAX_EVIDENCE_BYTES)]
-) -> Response:
+async def evidence(request: Request, caller: Caller, services: Services, lease_id: str) -> Response:
+    intake = services.intake
+    # Who has no such lease is told so before anything is read, and a lease says how much evidence can be.
+    most = await run_in_threadpool(intake.admit, lease_id, caller)
+    announced = announced_bytes(request)
     try:
-        return answer(await services.intake.submit(lease_id, caller, document))
+        if announced is not None and announced <= _SMALL_EVIDENCE:
+            digest = await intake.store(await read_document(request, Evidence, most))
+        else:
+            async with intake.large:
+                digest = await intake.store(await read_document(request, Evidence, most))
+        return answer(await intake.check(lease_id, caller, digest))
     finally:
         services.bell.ring()
 
@@ -135,7 +153,9 @@ async def evidence(
     "/{lease_id}/fail",
     **operation("Give a task up, and say why", (HTTPStatus.NO_CONTENT, None), takes=Failure, refuses=_REFUSES),
 )
-def fail(caller: Caller, services: Services, lease_id: str, document: Annotated[Failure, body(Failure)]) -> Response:
+def fail(
+    caller: Caller, services: Services, lease_id: str, document: Annotated[Failure, body(Failure, MEDIUM)]
+) -> Response:
     services.leases.give_up(lease_id, caller, document.code, document.detail)
     services.bell.ring()
     return Response(status_code=HTTPStatus.NO_CONTENT)

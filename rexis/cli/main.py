@@ -59,6 +59,7 @@ app.command(rich_help_panel=_REQUESTER)(requester.encrypt)
 app.command(rich_help_panel=_REQUESTER)(requester.submit)
 app.command(rich_help_panel=_REQUESTER)(requester.status)
 app.command(rich_help_panel=_REQUESTER)(requester.jobs)
+app.command(rich_help_panel=_REQUESTER)(requester.cancel)
 app.command(rich_help_panel=_REQUESTER)(requester.fetch)
 app.command(rich_help_panel=_REQUESTER)(requester.decrypt)
 

@@ -19,7 +19,6 @@ from rexis.cli.options import (
     open_wallet,
     read_deployment,
 )
-from rexis.protocol.errors import MalformedError
 
 if TYPE_CHECKING:
     from rexis.protocol.policy import Tier
@@ -188,7 +187,7 @@ def run_coordinator(
     Everything can also be set by REXIS_… variables, and some things (database, S3, members, timing) only so: see
     `coordinator.settings`.
     """
-    from pydantic import SecretStr, ValidationError
+    from pydantic import SecretStr
 
     from rexis.cli.passphrase import read_passphrase
 
@@ -205,12 +204,7 @@ def run_coordinator(
         "public_url": public_url,
         "data_dir": data,
     }
-    try:
-        settings = Settings(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
-        variable = "REXIS_" + "_".join(str(part) for part in fault["loc"]).upper()
-        raise MalformedError(fault["msg"], field=variable) from None
+    settings = Settings.load(**{name: value for name, value in given.items() if value is not None})
     passphrase = read_passphrase(f"wallet {settings.wallet}", passphrase_file)
     run(settings.model_copy(update={"passphrase": SecretStr(passphrase), "passphrase_file": None}))
 

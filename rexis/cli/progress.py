@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from rexis.api import JobView, TaskState, TaskView
+from rexis.api import JobSummary, JobView, TaskState, TaskView
 from rexis.cli.console import clean, note, stderr
 from rexis.protocol.digests import Digest
 from rexis.protocol.parsing import enum_name
@@ -20,12 +20,15 @@ _BAR = 20
 _SHOWN_FAULTS = 5
 
 
-def summary(view: JobView) -> str:
+def summary(view: JobView | JobSummary) -> str:
     """One line: state, tier, tasks, and the reason of a failure."""
-    done = sum(task.state in _DONE for task in view.tasks)
+    if isinstance(view, JobSummary):
+        done, count = view.tasks_done, view.task_count
+    else:
+        done, count = sum(task.state in _DONE for task in view.tasks), len(view.tasks)
     request = view.request
     text = f"{view.state.value}  {enum_name(request.policy.tier)}  {request.record_count} records"
-    text += f"  {done}/{len(view.tasks)} tasks"
+    text += f"  {done}/{count} tasks"
     return text + (f"  {view.reason}" if view.reason else "")
 
 

@@ -204,6 +204,19 @@ def status(
         _require_certified(view)
 
 
+def cancel(
+    job: JobId, coordinator: Coordinator, wallet: Wallet, passphrase_file: PassphraseFile = None, as_json: Json = False
+) -> None:
+    """End a job that is not finished. Work that was done for it is lost."""
+    job_id = digest(job, "JOB")
+    with connect(coordinator, wallet, passphrase_file) as client:
+        view = client.cancel_job(job_id)
+    if as_json:
+        emit(view.to_object())
+        return
+    say(f"{view.job_id}  {view.state.value}  {view.reason or ''}".rstrip())
+
+
 def jobs(
     coordinator: Coordinator, wallet: Wallet, passphrase_file: PassphraseFile = None, as_json: Json = False
 ) -> None:

@@ -31,7 +31,8 @@ SALT_BYTES = 32
 # Integers beyond 2^52 would have lost precision in binary64, where the rounding is done.
 _MAX_QUANTISED = 2.0**52
 _MAX_SCALE = 32
-_MAX_VALUES = 1 << 20
+# Values of one record.
+MAX_VALUES = 1 << 20
 
 
 class Side(IntEnum):
@@ -75,7 +76,7 @@ class LeafFormat(Strict):
     def values(self, payload: bytes) -> Floats | Integers:
         """The values back from a payload; refuses NaN, infinity and partial values."""
         width = 4 if self.encoding == Encoding.FLOAT32 else 8
-        if len(payload) % width or not payload or len(payload) > width * _MAX_VALUES:
+        if len(payload) % width or not payload or len(payload) > width * MAX_VALUES:
             raise MalformedError(f"a payload of {len(payload)} bytes does not hold {width}-byte values")
         found = np.frombuffer(payload, dtype=self._dtype)
         if self.encoding == Encoding.FLOAT32:

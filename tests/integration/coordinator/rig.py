@@ -57,8 +57,8 @@ class Rig:
     def log(self) -> str:
         return (self.folder / "log").read_text()
 
-    def start(self, **environment: str) -> None:
-        settings = {
+    def settings(self) -> dict[str, str]:
+        return {
             "REXIS_PORT": str(self.port),
             "REXIS_DATA_DIR": str(self.folder / "data"),
             "REXIS_RPC": self.rpc,
@@ -67,10 +67,12 @@ class Rig:
             "REXIS_PASSPHRASE": PASSPHRASE,
             "REXIS_ANCHOR_SECONDS": "1",
         }
+
+    def start(self, **environment: str) -> None:
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "coordinator"],
-                env={**os.environ, **settings, **environment},
+                env={**os.environ, **self.settings(), **environment},
                 stdout=log,
                 stderr=log,
             )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -149,6 +152,19 @@ def test_a_job_survives_kill_9_at_every_stage(rig: Rig) -> None:
     )
 
 
+def test_a_second_coordinator_on_the_same_state_does_not_start(rig: Rig) -> None:
+    environment = {**os.environ, **rig.settings(), "REXIS_PORT": "0"}
+    command = [sys.executable, "-m", "coordinator"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "another coordinator uses the database" in done.stderr
+    environment["REXIS_DATA_DIR"] = str(rig.folder / "elsewhere")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "another coordinator uses the wallet" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_without_a_node_a_job_waits_and_says_why(rig: Rig) -> None:
     rig.publish()
     requester = rig.client(rig.requester)
@@ -180,4 +196,7 @@ def test_the_log_holds_no_secret(rig: Rig) -> None:
     assert token is not None
     assert token not in rig.log
     assert rig.account.key.hex() not in rig.log
+    deadline = time.monotonic() + 5  # the line follows the answer
+    while "path=/v1/jobs status=200" not in rig.log and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert "path=/v1/jobs status=200" in rig.log

@@ -155,7 +155,7 @@ def proved(rig: Rig, circuit: ProvingCircuit) -> Iterator[ProvedRig]:
 
 
 def test_sampled(proved: ProvedRig) -> None:
-    job = proved.submit(Tier.SAMPLED, shard_size=5, sample_size=2)
+    job = proved.submit(Tier.SAMPLED, shard_size=5, sample_size=2, max_attempts=3)
     lease = proved.lease()
     outputs, trees, statement = proved.compute(lease)
     with pytest.raises(MalformedError, match="challenge is not known"):

@@ -60,7 +60,10 @@ class Instant(FakeCoordinator):
             case ("POST", ["jobs"]):
                 return self.submit(json.loads(request.body))
             case ("GET", ["jobs"]):
-                return Reply.json({"jobs": [view for view, _, _ in self.jobs.values()]})
+                return Reply.json({"jobs": [_summary(view) for view, _, _ in self.jobs.values()]})
+            case ("POST", ["jobs", job, "cancel"]) if job in self.jobs:
+                view = {**self.jobs[job][0], "state": "failed", "reason": "cancelled by its requester"}
+                return Reply.json(view)
             case ("GET", ["jobs", job]) if job in self.jobs:
                 return Reply.json(self.jobs[job][0])
             case ("GET", ["jobs", job, "certificate"]):
@@ -117,6 +120,11 @@ class Instant(FakeCoordinator):
         return Reply.json(view)
 
 
+def _summary(view: dict[str, Any]) -> dict[str, Any]:
+    tasks = view["tasks"]
+    return {**{key: value for key, value in view.items() if key != "tasks"}, "taskCount": len(tasks), "tasksDone": 0}
+
+
 @dataclass
 class World:
     cli: Cli
@@ -155,6 +163,7 @@ def test_from_submission_to_predictions(world: World, tier: str) -> None:
     job = world.submit("--tier", tier)
     assert Digest.parse(job)
     assert job in cli.ok("jobs", *world.me).out
+    assert "cancelled by its requester" in cli.ok("cancel", job, *world.me).out
     status = cli.ok("status", job, *world.me)
     assert "certified" in status.out
     assert "0–99" in status.out

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from eth_account.signers.local import LocalAccount
 
-from contracts.node import Transaction
+from contracts.artefacts import ContractError
+from contracts.node import RevertError, Transaction
 from contracts.onchain import Anchored, Committed, Deployment, Registration
 from coordinator.services import Coordinator
 from coordinator.settings import Settings
@@ -49,12 +50,21 @@ class FakeLedger:
         No node answers.
     crash_after
         Die after this kind of transaction was mined, before its receipt is seen.
+    crash_before
+        Die after this kind of transaction was sent, before it is mined: :meth:`mine` does that.
+    refuses
+        Name of the error with which the Certifier refuses; with ``AlreadyCertified`` somebody else was first.
     """
 
     account: LocalAccount
     head: int = 10
     down: bool = False
     crash_after: str | None = None
+    crash_before: str | None = None
+    refuses: str | None = None
+    certified: dict[tuple[Digest, int], Digest] = field(default_factory=dict)
+    mempool: list[tuple[Digest, int]] = field(default_factory=list)
+    sent: int = 0
     models: dict[tuple[Digest, int], Registration] = field(default_factory=dict)
     commitments: list[tuple[Committed, Digest]] = field(default_factory=list)
     anchors: list[tuple[Anchored, Digest]] = field(default_factory=list)
@@ -88,6 +98,9 @@ class FakeLedger:
         return sum(made.task_id == task_id and made.submitter == submitter for made, _ in self.commitments)
 
     def commit(self, task_id: Digest, statement_digest: Digest) -> tuple[Committed, Transaction]:
+        if self.crash_before == "commit":
+            self.crash_before = None
+            raise Crash
         transaction = self._mine("commit")
         attempt = self.attempts(self.address, task_id) + 1
         made = Committed(self.address, task_id, attempt, statement_digest, self.head)
@@ -115,6 +128,49 @@ class FakeLedger:
 
     def require_settled(self) -> None:
         self._up()
+        if self.mempool:
+            raise UnavailableError("an earlier transaction waits to be mined")
+
+    def mine(self) -> None:
+        """Mine what is pending."""
+        for wanted in self.mempool:
+            self.certified[wanted] = self._mine("certify").hash
+        self.mempool = []
+
+    def is_vka_registered(self, vka_digest: Digest) -> bool:
+        self._up()
+        return True
+
+    def is_record_certified(self, statement_digest: Digest, offset: int) -> bool:
+        self._up()
+        return (statement_digest, offset) in self.certified
+
+    def find_certified(self, statement_digest: Digest, record_index: int, since_block: int) -> Digest | None:
+        self._up()
+        return self.certified.get((statement_digest, record_index))
+
+    def certify_record(  # type: ignore[no-untyped-def]
+        self, statement, signature, anchor, opening, proof, vka
+    ) -> Transaction:
+        self._up()
+        wanted = DEPLOYMENT.domain.digest(statement), opening.index
+        self.sent += 1
+        if self.refuses == "AlreadyCertified":
+            self.certified[wanted] = self._mine("certify").hash
+        if self.refuses is not None:
+            name = self.refuses or None
+            reason = ContractError(name, {}) if name else None
+            raise RevertError(f"the contract refused: {name or 'no reason given'}", reason)
+        if wanted in self.certified:
+            raise RevertError("the contract refused", ContractError("AlreadyCertified", {}))
+        if self.crash_before == "certify":
+            self.crash_before = None
+            self.mempool.append(wanted)
+            raise Crash
+        transaction = self._mine("certify")
+        self.certified[wanted] = transaction.hash
+        self._maybe_crash("certify")
+        return transaction
 
     def register_model(self, owner: Address, epoch: int = 1, revoked_at: int | None = None) -> None:
         circuit_hash = Digest(NO_CIRCUIT.hash_struct())

@@ -10,6 +10,8 @@ from eth_account.signers.local import LocalAccount
 from coordinator.services import Coordinator
 from rexis.api import JobSubmission, JobView, Lease, ModelRegistration, VerdictView, WorkerRegistration
 from rexis.protocol.circuit import NO_CIRCUIT
+from rexis.protocol.digests import Digest
+from rexis.protocol.evidence import Evidence
 from rexis.protocol.policy import Tier
 from rexis.protocol.signing import address_of, new_account, sign_digest, sign_text
 from rexis.protocol.statement import JobRequest
@@ -27,13 +29,18 @@ class Scene:
 
     def publish(self) -> None:
         self.ledger.register_model(address_of(self.owner))
-        self.coordinator.blobs.put(MODEL)
+        self.upload(self.owner, MODEL)
         self.coordinator.catalogue.register_model(
             address_of(self.owner),
             ModelRegistration(model_digest=MODEL_DIGEST, key_epoch=1, circuit=NO_CIRCUIT, vka=[]),
         )
-        self.coordinator.blobs.put(self.dataset.to_bytes())
+        self.upload(self.requester, self.dataset.to_bytes())
         self.coordinator.catalogue.register_dataset(address_of(self.requester), self.dataset.digest)
+
+    def upload(self, account: LocalAccount, data: bytes) -> Digest:
+        digest = self.coordinator.blobs.put(data)
+        self.coordinator.access.uploaded(address_of(account), digest)
+        return digest
 
     def request(self, **changes: object) -> JobRequest:
         return make_request(self.dataset, address_of(self.requester), self.coordinator.address, **changes)
@@ -65,8 +72,18 @@ class Scene:
 
     def hand_in(self, worker: FakeWorker, lease: Lease) -> VerdictView:
         blob, evidence = worker.work(lease, self.dataset)
-        self.coordinator.blobs.put(blob)
-        return asyncio.run(self.coordinator.intake.submit(lease.lease_id, worker.address, evidence))
+        self.upload(worker.account, blob)
+        return self.check(worker, lease, evidence)
+
+    def check(self, worker: FakeWorker, lease: Lease, evidence: Evidence) -> VerdictView:
+        """What the route does."""
+
+        async def send() -> VerdictView:
+            intake = self.coordinator.intake
+            intake.admit(lease.lease_id, worker.address)
+            return await intake.check(lease.lease_id, worker.address, await intake.store(evidence))
+
+        return asyncio.run(send())
 
     def do_all(self) -> FakeWorker:
         worker = self.worker()

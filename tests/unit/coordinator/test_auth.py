@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from coordinator.auth import CHALLENGE_MS, TOKEN_MS
 from coordinator.services import Coordinator
-from coordinator.tables import TokenRow
+from coordinator.tables import LoginRow, TokenRow
 from rexis.protocol.errors import AuthError, ForbiddenError, SignatureError
 from rexis.protocol.signing import address_of, new_account, sign_text
 from tests.unit.coordinator.fakes import FakeClock, FakeLedger, make_coordinator
@@ -55,6 +55,50 @@ def test_a_message_that_was_not_issued_is_refused(coordinator: Coordinator) -> N
     message = coordinator.auth.challenge(address_of(account), *HOST).message.replace("Nonce: ", "Nonce: a")
     with pytest.raises(AuthError):
         coordinator.auth.token(message, sign_text(account, message))
+
+
+def test_nobody_can_use_sign_ins_up(coordinator: Coordinator, scene: Scene) -> None:
+    """10,000 requests without a wallet kept everybody out for five minutes."""
+    for _ in range(10_001):
+        coordinator.auth.challenge(address_of(scene.owner), *HOST)
+    with coordinator._store.reading() as session:
+        assert session.exec(select(LoginRow)).all() == []
+    assert scene.token(new_account())
+
+
+def test_a_message_outlives_a_restart(tmp_path: Path) -> None:
+    account, ledger = new_account(), FakeLedger(new_account())
+    before = make_coordinator(tmp_path, ledger)
+    message = before.auth.challenge(address_of(account), *HOST).message
+    signature = sign_text(account, message)
+    before.close()
+    after = make_coordinator(tmp_path, ledger)
+    after.auth.token(message, signature)
+    with pytest.raises(AuthError):
+        after.auth.token(message, signature)
+    stranger = make_coordinator(tmp_path / "other", ledger)
+    with pytest.raises(AuthError):
+        stranger.auth.token(message, signature)
+    after.close()
+    stranger.close()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("Chain ID: 31337", "Chain ID: 1"),
+        ("T08:05", "T09:05"),
+        ("127.0.0.1", "127.0.0.2"),
+        ("\n", "\r\n"),
+        ("ign", "\ud800"),
+    ],
+)
+def test_a_message_that_was_changed_is_refused(coordinator: Coordinator, old: str, new: str) -> None:
+    account = new_account()
+    message = coordinator.auth.challenge(address_of(account), *HOST).message
+    assert old in message
+    with pytest.raises(AuthError):
+        coordinator.auth.token(message.replace(old, new), bytes(65))
 
 
 def test_the_database_holds_no_token(coordinator: Coordinator, scene: Scene) -> None:

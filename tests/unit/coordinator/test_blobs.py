@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from eth_account.signers.local import LocalAccount
 from starlette.testclient import TestClient
 
 from coordinator.blobs import Blobs
 from coordinator.services import Coordinator
+from rexis.api import ModelRegistration
+from rexis.protocol.circuit import NO_CIRCUIT
 from rexis.protocol.digests import Digest, sha256
-from rexis.protocol.errors import DigestMismatchError, NotFoundError, ResourceError
+from rexis.protocol.errors import DigestMismatchError, MalformedError, NotFoundError, ResourceError
+from rexis.protocol.signing import address_of, new_account
+from tests.unit.coordinator.fakes import MODEL_DIGEST, make_policy
 from tests.unit.coordinator.scene import Scene
 
 DATA = os.urandom(300_000)
@@ -89,6 +95,69 @@ def test_upload_and_download_over_http(http: TestClient, scene: Scene) -> None:
     assert http.get(url, headers=headers).content == DATA
 
 
+def test_who_does_not_hold_a_blob_learns_nothing_of_it(http: TestClient, scene: Scene) -> None:
+    url, stranger = f"/v1/blobs/{DIGEST}", scene.headers(new_account())
+    scene.upload(scene.requester, DATA)
+    for method in ("GET", "HEAD"):
+        assert http.request(method, url, headers=stranger).status_code == 404
+    # As if it were not there: all of it has to be sent.
+    assert http.put(url, content=b"anything", headers=stranger).status_code == 422
+    assert http.put(url, content=DATA, headers=stranger).status_code == 201
+    assert http.get(url, headers=stranger).content == DATA
+    assert http.put(url, content=b"", headers=stranger).status_code == 200
+
+
+def test_a_job_opens_its_blobs_to_its_requester_and_to_workers_while_they_work(http: TestClient, scene: Scene) -> None:
+    scene.publish()
+    worker, idle = scene.worker(), scene.worker()
+    blobs = [f"/v1/blobs/{MODEL_DIGEST}", f"/v1/blobs/{scene.dataset.digest}"]
+
+    def seen(account: LocalAccount) -> list[int]:
+        headers = scene.headers(account)
+        return [http.head(url, headers=headers).status_code for url in blobs]
+
+    assert seen(scene.owner) == [200, 404]
+    assert seen(scene.requester) == [404, 200]
+    scene.submit(policy=make_policy(shard_size=5))
+    assert seen(scene.requester) == [200, 200]
+    assert seen(worker.account) == [404, 404]
+    lease = scene.lease(worker)
+    assert seen(worker.account) == [200, 200]
+    scene.hand_in(worker, lease)
+    assert seen(worker.account) == [404, 404]
+    assert seen(idle.account) == [404, 404]
+
+
+def test_a_digest_alone_opens_nothing(scene: Scene) -> None:
+    """Naming somebody's blob as one's dataset, model or outputs does not make it readable."""
+    scene.publish()
+    thief = new_account()
+    coordinator, address = scene.coordinator, address_of(thief)
+    with pytest.raises(MalformedError, match="not been uploaded"):
+        coordinator.catalogue.register_dataset(address, scene.dataset.digest)
+    request = scene.request().model_copy(update={"requester": address})
+    with pytest.raises(MalformedError) as refused:
+        coordinator.jobs.submit(address, scene.sign(request, thief))
+    assert refused.value.field == "request.datasetDigest"
+    digest = scene.dataset.digest
+    scene.ledger.models[digest, 1] = replace(scene.ledger.models[MODEL_DIGEST, 1], owner=address)
+    with pytest.raises(MalformedError) as refused:
+        coordinator.catalogue.register_model(
+            address, ModelRegistration(model_digest=digest, key_epoch=1, circuit=NO_CIRCUIT, vka=[])
+        )
+    assert refused.value.field == "modelDigest"
+    assert not coordinator.access.may_read(address, digest)
+
+    scene.submit(policy=make_policy(shard_size=5))
+    worker = scene.worker()
+    lease = scene.lease(worker)
+    blob, evidence = worker.work(lease, scene.dataset)
+    scene.upload(scene.worker().account, blob)
+    with pytest.raises(MalformedError) as refused:
+        scene.check(worker, lease, evidence)
+    assert refused.value.field == "outputsDigest"
+
+
 @pytest.mark.parametrize(
     ("header", "expected"),
     [
@@ -99,7 +168,7 @@ def test_upload_and_download_over_http(http: TestClient, scene: Scene) -> None:
     ],
 )
 def test_ranges(http: TestClient, scene: Scene, header: str, expected: slice) -> None:
-    scene.coordinator.blobs.put(DATA)
+    scene.upload(scene.requester, DATA)
     part = http.get(f"/v1/blobs/{DIGEST}", headers={**scene.headers(), "Range": header})
     assert part.status_code == 206
     assert part.content == DATA[expected]
@@ -109,14 +178,14 @@ def test_ranges(http: TestClient, scene: Scene, header: str, expected: slice) ->
 
 @pytest.mark.parametrize("header", ["bytes=300000-", "bytes=-0"])
 def test_a_range_outside_is_416(http: TestClient, scene: Scene, header: str) -> None:
-    scene.coordinator.blobs.put(DATA)
+    scene.upload(scene.requester, DATA)
     answer = http.get(f"/v1/blobs/{DIGEST}", headers={**scene.headers(), "Range": header})
     assert (answer.status_code, answer.json()["code"]) == (416, "range")
 
 
 @pytest.mark.parametrize("header", ["bytes=0-1,5-6", "lines=1-2", "bytes=9-3", "bytes=-", "bytes=a-b"])
 def test_a_range_that_makes_no_sense_gives_the_whole(http: TestClient, scene: Scene, header: str) -> None:
-    scene.coordinator.blobs.put(DATA)
+    scene.upload(scene.requester, DATA)
     answer = http.get(f"/v1/blobs/{DIGEST}", headers={**scene.headers(), "Range": header})
     assert (answer.status_code, answer.content) == (200, DATA)
 

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
+from obstore.exceptions import BaseError
+from pydantic import ValidationError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.testclient import TestClient
 
+from coordinator.app import create_app
+from coordinator.documents import LARGE, MEDIUM, SMALL
 from coordinator.services import Coordinator
-from rexis.api import Info, JobList, JobView, Lease, LeaseRequest, Problem, TaskView, WorkerRegistration
+from rexis.api import (
+    Failure,
+    Info,
+    JobList,
+    JobView,
+    Lease,
+    LeaseRequest,
+    ModelRegistration,
+    Problem,
+    TaskView,
+    WorkerRegistration,
+)
+from rexis.protocol.digests import sha256
 from rexis.protocol.policy import Tier
 from rexis.protocol.signing import address_of, new_account
-from tests.unit.coordinator.fakes import FakeLedger
+from tests.unit.coordinator.fakes import FakeClock, FakeLedger, make_coordinator, make_policy
 from tests.unit.coordinator.scene import Scene
+from tests.unit.coordinator.test_jobs import CIRCUIT
+from tests.unit.coordinator.test_recovery import finish
 
 POSTS = (
     "/v1/auth/challenge",
@@ -74,10 +95,27 @@ def test_without_a_token_nothing_is_read(http: TestClient, path: str) -> None:
     problem(http.post(path.format(lease="0" * 32), headers={"Authorization": "Basic eDp5"}), 401, "unauthorised")
 
 
-def test_documents_have_a_limit(http: TestClient, scene: Scene) -> None:
-    huge = b'{"address": "' + b"a" * (5 << 20) + b'"}'
-    problem(http.post("/v1/auth/challenge", content=huge), 413, "too-large")
-    problem(http.post("/v1/auth/challenge", content=iter([huge])), 413, "too-large")
+@pytest.mark.parametrize("path", [path for path in POSTS if "evidence" not in path])
+def test_documents_have_a_limit(http: TestClient, scene: Scene, path: str) -> None:
+    limit = (2 << 20) if path == "/v1/models" else (32 << 10)
+    huge = b'{"address": "' + b"a" * limit + b'"}'
+    for body in (huge, iter([huge])):
+        response = http.post(path.format(lease="0" * 32), content=body, headers=scene.headers())
+        problem(response, 413, "too-large")
+
+
+def test_the_largest_documents_fit(scene: Scene) -> None:
+    words = [sha256(b"word")] * (1 << 14)
+    model = ModelRegistration(model_digest=words[0], key_epoch=2**53 - 1, circuit=CIRCUIT, vka=words)
+    assert len(model.to_json()) < LARGE
+    with pytest.raises(ValidationError):
+        ModelRegistration(model_digest=words[0], key_epoch=1, circuit=CIRCUIT, vka=[*words, words[0]])
+    worker = WorkerRegistration(name="\U0001f9ec" * 200, provider="\U0001f9ec" * 200, tiers=list(Tier), memory_bytes=1)
+    assert len(worker.to_json()) < SMALL
+    assert len(Failure(code="x" * 64, detail="\U0001f9ec" * 2000).to_json()) < MEDIUM
+    assert (
+        len(scene.sign(scene.request(circuit=CIRCUIT, policy=make_policy(tier=Tier.SAMPLED))).to_json()) < MEDIUM // 4
+    )
 
 
 def test_unknown_paths_and_methods(http: TestClient) -> None:
@@ -124,6 +162,53 @@ def test_an_error_of_ours_shows_nothing(
     assert found.request_id in caplog.text
 
 
+@pytest.mark.parametrize("error", [PoolTimeout(), OSError(28, "No space left"), BaseError("a secret place")])
+def test_storage_that_fails_is_a_retryable_problem(
+    http: TestClient, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(coordinator.auth, "challenge", fail)
+    body = json.dumps({"address": address_of(new_account())}).encode()
+    found = problem(http.post("/v1/auth/challenge", content=body), 503, "unavailable")
+    assert found.retryable
+    assert "secret" not in found.to_json().decode()
+
+
+def test_what_was_sent_is_repeated_in_part(http: TestClient, scene: Scene) -> None:
+    response = http.get("/v1/" + "x" * 5000, headers=scene.headers())
+    assert len(problem(response, 404, "not-found").detail) < 1100
+    response = http.post("/v1/auth/challenge", content=b'{"' + b"x" * 5000 + b'":1}')
+    assert len(problem(response, 422, "malformed").to_json()) < 3000
+
+
+@pytest.mark.parametrize("path", ["/v1/auth/challenge", f"/v1/blobs/0x{'0' * 64}"])
+def test_a_body_that_does_not_come_is_given_up(tmp_path: Path, path: str) -> None:
+    ledger = FakeLedger(new_account())
+    scene = Scene(make_coordinator(tmp_path, ledger, body_seconds=0.2), ledger)
+    sent: list[dict[str, Any]] = []
+    chunks = [b'{"a', b"d"]
+
+    async def receive() -> dict[str, Any]:
+        if not chunks:
+            await asyncio.sleep(60)
+        return {"type": "http.request", "body": chunks.pop(0), "more_body": True}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    headers = {**scene.headers(), "content-length": "100"}
+    scope = {
+        "type": "http", "http_version": "1.1", "method": "PUT" if "blobs" in path else "POST", "path": path,
+        "raw_path": path.encode(), "query_string": b"", "root_path": "", "scheme": "http", "client": ("x", 1),
+        "server": ("127.0.0.1", 8080), "headers": [(name.lower().encode(), headers[name].encode()) for name in headers],
+    }  # fmt: skip
+    asyncio.run(asyncio.wait_for(create_app(scene.coordinator)(scope, receive, send), 10))  # type: ignore[arg-type]
+    found = Problem.from_json(sent[1]["body"])
+    assert (sent[0]["status"], found.code, found.retryable) == (408, "timeout", True)
+
+
 def test_the_callers_request_id_is_kept_if_it_is_one(http: TestClient) -> None:
     assert http.get("/v1/info", headers={"X-Request-Id": "abc-12345"}).headers["X-Request-Id"] == "abc-12345"
     assert http.get("/v1/info", headers={"X-Request-Id": "a b\tc"}).headers["X-Request-Id"] != "a b\tc"
@@ -158,11 +243,55 @@ def test_a_job_over_http(http: TestClient, scene: Scene) -> None:
     again = http.post("/v1/jobs", content=body, headers=headers)
     assert (first.status_code, again.status_code) == (201, 200)
     view = JobView.from_json(first.content)
-    assert JobList.from_json(http.get("/v1/jobs", headers=headers).content).jobs == [view]
+    listed = JobList.from_json(http.get("/v1/jobs", headers=headers).content).jobs
+    assert [(job.job_id, job.state, job.task_count, job.tasks_done) for job in listed] == [
+        (view.job_id, "queued", 2, 0)
+    ]
     task = http.get(f"/v1/tasks/{view.tasks[0].task_id}", headers=headers)
     assert TaskView.from_json(task.content) == view.tasks[0]
     problem(http.get(f"/v1/jobs/{view.job_id}", headers=scene.headers(new_account())), 403, "forbidden")
     problem(http.get(f"/v1/jobs/{view.job_id}/certificate", headers=headers), 409, "conflict")
+
+
+def test_a_job_is_cancelled_by_its_requester(http: TestClient, scene: Scene) -> None:
+    scene.publish()
+    job, worker = scene.submit(), scene.worker()
+    lease, url = scene.lease(worker), f"/v1/jobs/{job.job_id}/cancel"
+    problem(http.post(url, headers=scene.headers(new_account())), 403, "forbidden")
+    for _ in range(2):
+        view = JobView.from_json(http.post(url, headers=scene.headers()).content)
+        assert (view.state, view.reason) == ("failed", "cancelled by its requester")
+        assert {task.state for task in view.tasks} == {"failed"}
+        assert [task.faults for task in view.tasks] == [[], []]
+    beat = f"/v1/leases/{lease.lease_id}/heartbeat"
+    body = b'{"progress":{"stage":"fetch","done":0,"total":3}}'
+    problem(http.post(beat, content=body, headers=scene.headers(worker.account)), 409, "lease-lost")
+    assert scene.coordinator.leases.grant(worker.address) is None
+
+
+def test_what_is_done_is_not_cancelled_and_what_is_cancelled_not_anchored(
+    http: TestClient, scene: Scene, clock: FakeClock
+) -> None:
+    scene.publish()
+    certified, cancelled = scene.submit(), scene.submit(nonce=sha256(b"another"))
+    scene.do_all()
+    http.post(f"/v1/jobs/{cancelled.job_id}/cancel", headers=scene.headers())
+    finish(scene)
+    assert scene.job(certified).state == "certified"
+    assert {task.state for task in scene.job(cancelled).tasks} == {"accepted"}
+    assert [anchored.size for anchored, _ in scene.ledger.anchors] == [2]
+    problem(http.post(f"/v1/jobs/{certified.job_id}/cancel", headers=scene.headers()), 409, "conflict")
+
+
+def test_a_view_shows_the_last_faults_and_how_many_there_are(scene: Scene) -> None:
+    scene.publish()
+    job = scene.submit(policy=make_policy(shard_size=5))
+    for number in range(12):
+        worker = scene.worker()
+        scene.coordinator.leases.give_up(scene.lease(worker).lease_id, worker.address, "x", f"number {number}")
+    task = scene.job(job).tasks[0]
+    assert task.fault_count == 12
+    assert [fault.detail for fault in task.faults] == [f"number {number}" for number in range(2, 12)]
 
 
 def test_a_lease_over_http(http: TestClient, scene: Scene) -> None:
@@ -196,7 +325,7 @@ def test_openapi_describes_every_operation(http: TestClient) -> None:
             if path.startswith("/v1/") and "auth" not in path and path != "/v1/info":
                 assert operation["security"] == [{"HTTPBearer": []}], where
                 assert "401" in operation["responses"], where
-            if method == "post":
+            if method == "post" and not path.endswith("/cancel"):
                 reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
                 assert reference.rpartition("/")[2] in schemas, where
     references = {part.split('"')[0] for part in json.dumps(document).split("#/components/schemas/")[1:]}

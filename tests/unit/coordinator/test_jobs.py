@@ -148,7 +148,7 @@ def registration(**changes: object) -> ModelRegistration:
         ({"model_digest": OTHER}, "modelDigest", MalformedError),
         ({"key_epoch": 9}, "modelDigest", MalformedError),
         ({"vka": [ZERO_DIGEST]}, "vka", MalformedError),
-        ({"circuit": CIRCUIT}, "circuit.srsDigest", MalformedError),
+        ({"circuit": CIRCUIT}, "circuit", MalformedError),
     ],
 )
 def test_a_model_that_does_not_fit(scene: Scene, changes: dict[str, object], field: str, error: type) -> None:
@@ -164,6 +164,15 @@ def test_only_the_owner_on_chain_registers_a_model(scene: Scene) -> None:
         scene.coordinator.catalogue.register_model(address_of(new_account()), registration())
     _, created = scene.coordinator.catalogue.register_model(address_of(scene.owner), registration())
     assert not created
+
+
+def test_a_strangers_artefacts_are_not_checked(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checking a VKA takes a child process with gigabytes; 45 strangers at once took the machine."""
+    scene.publish()
+    monkeypatch.setattr(scene.coordinator.catalogue, "_check_circuit", None)
+    for caller, changes in ((new_account(), {}), (scene.owner, {"circuit": CIRCUIT}), (scene.owner, {"key_epoch": 7})):
+        with pytest.raises((ForbiddenError, MalformedError)):
+            scene.coordinator.catalogue.register_model(address_of(caller), registration(**changes))
 
 
 def test_another_circuit_than_the_chains(scene: Scene, ledger: FakeLedger) -> None:
@@ -183,4 +192,4 @@ def test_a_dataset_must_be_one(scene: Scene) -> None:
     with pytest.raises(MalformedError, match="has not been uploaded"):
         register(caller, OTHER)
     with pytest.raises(TensorError):
-        register(caller, scene.coordinator.blobs.put(b"no safetensors"))
+        register(caller, scene.upload(scene.requester, b"no safetensors"))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from coordinator.placement import Candidate, waiting_reason
 from coordinator.services import Coordinator
 from rexis.api import JobState, Progress, Stage, TaskState, WorkerRegistration
+from rexis.protocol.digests import sha256
 from rexis.protocol.errors import EvidenceError, ForbiddenError, LeaseError
 from rexis.protocol.parsing import Address
 from rexis.protocol.policy import Tier
-from tests.unit.coordinator.fakes import FakeClock, FakeWorker, make_policy
+from tests.unit.coordinator.fakes import FakeClock, FakeLedger, FakeWorker, make_coordinator, make_policy
 from tests.unit.coordinator.scene import Scene
 
 PROGRESS = Progress(stage=Stage.COMPUTE, done=1, total=3)
@@ -43,6 +46,46 @@ def test_racing_workers_never_get_the_same_task(published: Scene) -> None:
         leases = list(pool.map(lambda worker: published.coordinator.leases.grant(worker.address), workers))
     starts = [lease.start for lease in leases if lease is not None]
     assert sorted(starts) == list(range(5))
+
+
+def test_a_worker_holds_only_so_many(published: Scene) -> None:
+    published.submit(policy=make_policy(shard_size=1))
+    hoarder, other = published.worker(), published.worker()
+    held = [published.lease(hoarder) for _ in range(4)]
+    assert published.coordinator.leases.grant(hoarder.address) is None
+    assert published.lease(other).start == 4
+    published.coordinator.leases.give_back(held[0].lease_id, hoarder.address)
+    assert published.lease(hoarder).start == 0
+
+
+def test_heartbeats_without_progress_do_not_keep_a_lease(published: Scene, clock: FakeClock) -> None:
+    published.submit()
+    worker, leases = published.worker(), published.coordinator.leases
+    lease = published.lease(worker)
+    for turn in range(40):
+        # Back and forth, and more records than there are, is no progress.
+        beat = Progress(stage=Stage.COMPUTE, done=3 + turn % 2 + turn, total=1000)
+        clock.pass_seconds(50)
+        try:
+            leases.heartbeat(lease.lease_id, worker.address, beat)
+        except LeaseError:
+            break
+    assert 1200 <= turn * 50 <= 1350
+
+
+def test_progress_keeps_a_lease_but_not_for_ever(published: Scene, clock: FakeClock) -> None:
+    published.submit(policy=make_policy(shard_size=5))
+    worker, leases = published.worker(), published.coordinator.leases
+    published.coordinator.leases._terms = replace(leases._terms, most_ms=2_000_000)
+    lease = published.lease(worker)
+    for turn in range(40):
+        beat = Progress(stage=Stage.PROVE, done=turn // 10, total=5)
+        clock.pass_seconds(55)
+        try:
+            leases.heartbeat(lease.lease_id, worker.address, beat)
+        except LeaseError:
+            break
+    assert 1900 <= turn * 55 <= 2050
 
 
 def test_only_a_registered_worker_gets_a_lease(published: Scene) -> None:
@@ -111,10 +154,38 @@ def test_giving_back_is_no_fault_and_giving_up_is(published: Scene) -> None:
     assert [(fault.code, fault.detail) for fault in task.faults] == [("too-large", "no room")]
     assert task.waiting == "every worker that fits has failed this task"
     assert leases.grant(worker.address) is None
-    # Started again with more room, it may try again.
+    # Announcing itself anew does not lift that: it could fail the task for ever.
     again = WorkerRegistration(name="w", provider="CPU", tiers=[Tier.COMMIT], memory_bytes=2)
     published.coordinator.workers.register(worker.address, again)
-    assert published.lease(worker).start == 0
+    assert leases.grant(worker.address) is None
+
+
+def test_a_task_that_many_workers_failed_fails_its_job(tmp_path: Path, ledger: FakeLedger, clock: FakeClock) -> None:
+    scene = Scene(make_coordinator(tmp_path, ledger, clock, max_task_faults=3), ledger)
+    scene.publish()
+    veteran, _ = scene.do_all(), scene.submit(policy=make_policy(shard_size=5))
+    scene.hand_in(veteran, scene.lease(veteran))
+    job = scene.submit(policy=make_policy(shard_size=5), nonce=sha256(b"second"))
+    leases = scene.coordinator.leases
+    for _ in range(2):
+        worker = scene.worker()
+        leases.give_up(scene.lease(worker).lease_id, worker.address, "too-large", "no room")
+    # The last one that may fail it is no stranger.
+    assert leases.grant(scene.worker().address) is None
+    assert scene.job(job).tasks[0].waiting == "waiting for a free worker"
+    leases.give_up(scene.lease(veteran).lease_id, veteran.address, "too-large", "no room either")
+    view = scene.job(job)
+    assert view.state == JobState.FAILED
+    assert "3 workers failed, the last with too-large: no room either" in str(view.reason)
+
+
+def test_giving_back_again_and_again_is_a_fault(published: Scene) -> None:
+    job = published.submit(policy=make_policy(shard_size=5))
+    worker, leases = published.worker(), published.coordinator.leases
+    for _ in range(10):
+        leases.give_back(published.lease(worker).lease_id, worker.address)
+    assert leases.grant(worker.address) is None
+    assert [fault.code for fault in published.job(job).tasks[0].faults] == ["given-back"]
 
 
 def test_refused_evidence_counts_and_is_not_forgiven(published: Scene) -> None:
@@ -168,11 +239,14 @@ def test_why_a_task_waits(published: Scene, clock: FakeClock) -> None:
 
 
 def test_reasons_by_themselves() -> None:
-    able = Candidate(Address("0x" + "0" * 40), frozenset({"zk"}), online=True)
-    assert waiting_reason("zk", [], []) == "no worker registered"
-    assert waiting_reason("commit", [able], []) == "no worker proves tier commit"
-    assert waiting_reason("zk", [able], [able.address]) == "every worker that fits has failed this task"
-    assert waiting_reason("zk", [able], []) == "waiting for a free worker"
+    able = Candidate(Address("0x" + "0" * 40), frozenset({"zk"}), frozenset(), online=True)
+    trusted = Candidate(Address("0x" + "1" * 40), frozenset({"zk"}), frozenset({"zk"}), online=True)
+    assert waiting_reason("zk", [], [], last=False) == "no worker registered"
+    assert waiting_reason("commit", [able], [], last=False) == "no worker proves tier commit"
+    assert waiting_reason("zk", [able], [able.address], last=False) == "every worker that fits has failed this task"
+    assert waiting_reason("zk", [able], [], last=False) == "waiting for a free worker"
+    assert waiting_reason("zk", [able], [], last=True).startswith("the last attempt is kept for")
+    assert waiting_reason("zk", [able, trusted], [], last=True) == "waiting for a free worker"
 
 
 def test_leases_survive_a_restart(published: Scene, coordinator: Coordinator) -> None:

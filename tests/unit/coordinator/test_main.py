@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlmodel import select
 
+from coordinator.exclusive import exclusive
+from coordinator.main import main
 from coordinator.settings import Settings
 from coordinator.store import Store
 from coordinator.tables import SchemaRow
@@ -27,7 +30,7 @@ def wallet(tmp_path: Path) -> Path:
 
 def test_the_environment_sets_it_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wallet: Path) -> None:
     (tmp_path / "deployment.json").write_bytes(DEPLOYMENT.to_json())
-    (tmp_path / "passphrase").write_text("secret\n")
+    write_file(tmp_path / "passphrase", b"secret\n", private=True)
     monkeypatch.setenv("REXIS_DEPLOYMENT", str(tmp_path / "deployment.json"))
     monkeypatch.setenv("REXIS_WALLET", str(wallet))
     monkeypatch.setenv("REXIS_PASSPHRASE_FILE", str(tmp_path / "passphrase"))
@@ -48,6 +51,43 @@ def test_the_passphrase_is_needed_and_not_shown(wallet: Path) -> None:
     assert "wrong one" not in f"{refused.value} {wrong!r}"
 
 
+def test_a_passphrase_that_others_can_read_is_refused(tmp_path: Path, wallet: Path) -> None:
+    path = tmp_path / "passphrase"
+    path.write_text("secret")
+    path.chmod(0o640)
+    with pytest.raises(KeyFileError, match="0640"):
+        Settings(wallet=wallet, passphrase_file=path).open_wallet()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("REXIS_PORT", "a"), ("REXIS_MEMBERS", "x"), ("REXIS_MEMBERS", '["0x12"]'), ("REXIS_LEASE_SECONDS", "0")],
+)
+def test_a_bad_setting_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert main() == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"coordinator: {name}: ")
+    assert error.count("\n") == 1
+
+
+def test_one_process_on_a_database_and_on_a_wallet(tmp_path: Path, wallet: Path) -> None:
+    first, second = (f"sqlite:///{tmp_path / name}" for name in ("a", "b"))
+    other = tmp_path / "other.json"
+    other.write_bytes(wallet.read_bytes())
+    with exclusive(first, wallet):
+        with pytest.raises(ConflictError, match="database"), exclusive(first, other):
+            pass
+        with pytest.raises(ConflictError, match="wallet"), exclusive(second, wallet):
+            pass
+        with exclusive(second, other):
+            pass
+    with exclusive(first, wallet):
+        pass
+
+
 def test_a_missing_deployment_is_said(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="deployment"):
         Settings(deployment=tmp_path / "none.json").read_deployment()
@@ -57,7 +97,7 @@ def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'db'}"
     store = Store(url)
     with store.writing() as session:
-        session.get_one(SchemaRow, 1).version = 99
+        session.exec(select(SchemaRow)).one().version = 99
     with pytest.raises(ConflictError, match="version 99"):
         Store(url)
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlmodel import select
 
 from coordinator.services import Coordinator
-from coordinator.tables import CommitmentRow
-from rexis.api import CommitmentSubmission, JobState, JobView, TaskState
+from coordinator.tables import CommitmentRow, JobRow, LeaseRow, Outcome, TaskRow
+from rexis.api import CommitmentSubmission, JobState, JobView, Progress, Stage, TaskState
 from rexis.protocol.certificate import Certificate
 from rexis.protocol.digests import sha256
 from rexis.protocol.errors import ConflictError, EvidenceError, LeaseError, UnavailableError
 from rexis.protocol.policy import Tier
-from rexis.protocol.signing import address_of, sign_digest
+from rexis.protocol.signing import address_of, new_account, sign_digest
 from rexis.protocol.statement import statement_for
-from tests.unit.coordinator.fakes import Crash, FakeClock, FakeWorker, make_coordinator, make_policy
+from tests.unit.coordinator.fakes import Crash, FakeClock, FakeLedger, FakeWorker, make_coordinator, make_policy
 from tests.unit.coordinator.scene import Scene
 from tests.unit.coordinator.test_jobs import CIRCUIT
 
@@ -118,30 +119,72 @@ def test_a_model_revoked_before_the_anchor_fails_the_job(scene: Scene) -> None:
     assert "revoked" in (view.reason or "")
 
 
+def test_a_certificate_that_would_not_verify_is_not_issued(scene: Scene) -> None:
+    scene.publish()
+    job = scene.submit()
+    scene.do_all()
+    with scene.coordinator._store.writing() as session:
+        session.get_one(JobRow, str(job.job_id)).signature = "0x" + "11" * 65
+    finish(scene)
+    view = scene.job(job)
+    assert view.state == JobState.FAILED
+    assert "would not verify: step 3" in (view.reason or "")
+    assert view.certificate_digest is None
+
+
 # --- tier sampled: the chain part of it needs no proofs ---------------------------------------------------------------
 
 
 class Sampled:
     """A job of tier ``sampled`` and one worker. No proof is made: only commitments are looked at."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: Scene, **policy: object) -> None:
         self.scene = scene
         scene.publish()
-        request = scene.request(policy=make_policy(tier=Tier.SAMPLED, shard_size=5), circuit=CIRCUIT)
+        wanted = make_policy(**{"tier": Tier.SAMPLED, "shard_size": 5, **policy})
+        request = scene.request(policy=wanted, circuit=CIRCUIT)
         self.submission = scene.sign(request)
         domain = scene.coordinator.deployment.domain
         scene.coordinator.jobs._insert(request.job_id(domain), self.submission)
         self.job_id = request.job_id(domain)
-        self.worker = scene.worker(Tier.SAMPLED)
-        self.take()
 
     @property
     def coordinator(self) -> Coordinator:
         return self.scene.coordinator
 
     def take(self, worker: FakeWorker | None = None) -> None:
-        self.worker = worker or self.worker
+        self.worker = worker or self.scene.worker(Tier.SAMPLED)
         self.lease = self.scene.lease(self.worker)
+
+    def view(self) -> JobView:
+        return self.coordinator.jobs.view(address_of(self.scene.requester), self.job_id)
+
+    def trust(self, worker: FakeWorker) -> None:
+        """Let it have done another task of this tier."""
+        name = f"done by {worker.address}"
+        with self.coordinator._store.writing() as session:
+            job = session.exec(select(JobRow)).first()
+            assert job is not None
+            fields = {"job_id": job.job_id, "state": JobState.CERTIFIED, "requester": "", "submitted_at": 0}
+            session.add(JobRow(**{**fields, "job_id": name, "request": job.request, "signature": ""}))
+            session.flush()
+            session.add(
+                TaskRow(
+                    task_id=name, job_id=name, start=0, count=1, tier="sampled", max_attempts=1, submitted_at=0,
+                    state=TaskState.ANCHORED, lease_id=name, accepted_at=0,
+                )
+            )  # fmt: skip
+            session.flush()
+            session.add(
+                LeaseRow(
+                    lease_id=name, task_id=name, worker=worker.address, nonce="", granted_at=0, progressed_at=0,
+                    expires_at=0, outcome=Outcome.ACCEPTED,
+                )
+            )  # fmt: skip
+
+    def settle(self) -> None:
+        for task in self.coordinator.commitments.spent():
+            self.coordinator.commitments.settle(task)
 
     def statement(self, **changes: object) -> CommitmentSubmission:
         lease = self.lease
@@ -167,6 +210,7 @@ class Sampled:
 
 def test_a_commitment_and_its_challenge(scene: Scene) -> None:
     sampled = Sampled(scene)
+    sampled.take()
     challenge = lambda: scene.coordinator.commitments.challenge(sampled.lease.lease_id, sampled.worker.address)  # noqa: E731
     with pytest.raises(ConflictError, match="nothing was committed"):
         challenge()
@@ -185,8 +229,19 @@ def test_a_commitment_and_its_challenge(scene: Scene) -> None:
     assert len(scene.ledger.commitments) == 1
 
 
+def test_waiting_for_the_chain_is_no_standstill(scene: Scene, clock: FakeClock) -> None:
+    sampled = Sampled(scene)
+    sampled.take()
+    sampled.commit()
+    beat = Progress(stage=Stage.COMMIT, done=0, total=5)
+    for _ in range(60):
+        clock.pass_seconds(50)
+        scene.coordinator.leases.heartbeat(sampled.lease.lease_id, sampled.worker.address, beat)
+
+
 def test_one_statement_a_lease(scene: Scene) -> None:
     sampled = Sampled(scene)
+    sampled.take()
     sampled.commit()
     with pytest.raises(ConflictError):
         sampled.commit(output_root=sha256(b"better outputs"))
@@ -195,6 +250,7 @@ def test_one_statement_a_lease(scene: Scene) -> None:
 @pytest.mark.parametrize("changes", [{"nonce": sha256(b"x")}, {"start": 1, "count": 4}])
 def test_a_statement_about_something_else(scene: Scene, changes: dict[str, object]) -> None:
     sampled = Sampled(scene)
+    sampled.take()
     with pytest.raises(EvidenceError):
         sampled.commit(**changes)
 
@@ -214,6 +270,7 @@ def test_a_commitment_of_another_tier(scene: Scene) -> None:
 
 def test_dying_between_the_commitment_and_its_receipt(scene: Scene, tmp_path: Path, clock: FakeClock) -> None:
     sampled = Sampled(scene)
+    sampled.take()
     sampled.commit()
     scene.ledger.crash_after = "commit"
     with pytest.raises(Crash):
@@ -227,26 +284,119 @@ def test_dying_between_the_commitment_and_its_receipt(scene: Scene, tmp_path: Pa
     assert (row.attempt, row.tx_hash) == (1, str(scene.ledger.commitments[0][1]))
 
 
-def test_attempts_are_counted_on_chain_and_run_out(scene: Scene) -> None:
-    sampled = Sampled(scene)
-    for _ in range(2):
+def test_who_leaves_after_a_commitment_does_not_get_the_task_again(scene: Scene, clock: FakeClock) -> None:
+    """Lease, commit anything, look at the challenge, leave: once an address, by whatever door."""
+    sampled = Sampled(scene, max_attempts=5)
+    leases = scene.coordinator.leases
+    leave = (
+        lambda: leases.give_back(sampled.lease.lease_id, sampled.worker.address),
+        lambda: leases.give_up(sampled.lease.lease_id, sampled.worker.address, "x", "had enough"),
+        lambda: (clock.pass_seconds(61), leases.expire()),
+    )
+    for door in leave:
+        sampled.take(scene.worker(Tier.SAMPLED))
         sampled.commit()
         sampled.send()
-        scene.coordinator.leases.give_back(sampled.lease.lease_id, sampled.worker.address)
-        sampled.take()
+        door()
+        assert leases.grant(sampled.worker.address) is None
+    view = sampled.view()
+    assert view.state == JobState.RUNNING
+    assert [fault.code for fault in view.tasks[0].faults] == ["commitment-dropped", "x", "commitment-dropped"]
+    assert len({fault.worker for fault in view.tasks[0].faults}) == 3
+
+
+def test_strangers_do_not_get_the_last_attempt(scene: Scene) -> None:
+    sampled = Sampled(scene, max_attempts=3)
+    leases = scene.coordinator.leases
+    for _ in range(2):
+        sampled.take(scene.worker(Tier.SAMPLED))
+        sampled.commit()
+        sampled.send()
+        leases.give_back(sampled.lease.lease_id, sampled.worker.address)
+    stranger, veteran = scene.worker(Tier.SAMPLED), scene.worker(Tier.SAMPLED)
+    assert leases.grant(stranger.address) is None
+    assert "the last attempt is kept for" in str(sampled.view().tasks[0].waiting)
+    sampled.trust(veteran)
+    assert sampled.view().tasks[0].waiting == "waiting for a free worker"
+    sampled.take(veteran)
     sampled.commit()
     sampled.send()
+    assert len(scene.ledger.commitments) == 3
+
+
+def test_members_of_a_closed_coordinator_need_no_credit(tmp_path: Path, clock: FakeClock) -> None:
+    account = new_account()
+    ledger = FakeLedger(new_account())
+    closed = make_coordinator(tmp_path, ledger, clock, members=[address_of(account)])
+    Sampled(Scene(closed, ledger), max_attempts=1).take()
+
+
+def test_who_drops_many_commitments_is_left_out_for_a_day(scene: Scene, clock: FakeClock) -> None:
+    sampled = Sampled(scene, max_attempts=5, shard_size=1)
+    worker = scene.worker(Tier.SAMPLED)
+    for _ in range(3):
+        sampled.take(worker)
+        sampled.commit()
+        scene.coordinator.leases.give_back(sampled.lease.lease_id, worker.address)
+    assert scene.coordinator.leases.grant(worker.address) is None
+    clock.pass_seconds(25 * 3600)
+    sampled.take(worker)
+
+
+def test_attempts_are_counted_on_chain_and_run_out(scene: Scene) -> None:
+    sampled = Sampled(scene, max_attempts=2)
+    for _ in range(2):
+        worker = scene.worker(Tier.SAMPLED)
+        sampled.trust(worker)
+        sampled.take(worker)
+        sampled.commit()
+        sampled.send()
+        scene.coordinator.leases.give_back(sampled.lease.lease_id, worker.address)
+    assert sampled.view().state == JobState.RUNNING
+    sampled.settle()
     assert len(scene.ledger.commitments) == 2
-    view = scene.coordinator.jobs.view(address_of(scene.requester), sampled.job_id)
+    view = sampled.view()
     assert view.state == JobState.FAILED
+    assert "2 commitments were made, each by another worker" in (view.reason or "")
     assert "the policy allows 2" in (view.reason or "")
     assert view.tasks[0].state == TaskState.FAILED
+
+
+def test_attempts_that_are_not_known_here_count_too(scene: Scene) -> None:
+    sampled = Sampled(scene, max_attempts=2)
+    sampled.take(scene.worker(Tier.SAMPLED))
+    sampled.commit()
+    for number in range(2):
+        scene.ledger.commit(sampled.statement().statement.task_id, sha256(b"%d" % number))
+    sampled.send()
+    assert len(scene.ledger.commitments) == 2
+    assert sampled.view().state == JobState.FAILED
     with pytest.raises(LeaseError, match="cancelled"):
         scene.coordinator.commitments.challenge(sampled.lease.lease_id, sampled.worker.address)
 
 
+def test_an_attempt_that_was_never_sent_is_not_used_up(scene: Scene, clock: FakeClock) -> None:
+    sampled = Sampled(scene, max_attempts=1)
+    worker = scene.worker(Tier.SAMPLED)
+    sampled.trust(worker)
+    sampled.take(worker)
+    sampled.commit()
+    scene.ledger.crash_before = "commit"
+    with pytest.raises(Crash):
+        sampled.send()
+    clock.pass_seconds(61)
+    scene.coordinator.leases.expire()
+    assert scene.coordinator.commitments.spent() != []
+    sampled.settle()
+    assert sampled.view().state == JobState.RUNNING
+    other = scene.worker(Tier.SAMPLED)
+    sampled.trust(other)
+    sampled.take(other)
+
+
 def test_the_statement_of_a_lost_lease_is_not_sent(scene: Scene, clock: FakeClock) -> None:
     sampled = Sampled(scene)
+    sampled.take()
     sampled.commit()
     clock.pass_seconds(61)
     scene.coordinator.leases.expire()
