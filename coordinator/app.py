@@ -12,7 +12,7 @@ from coordinator import problems
 from coordinator.documents import describe
 from coordinator.loops import Loops
 from coordinator.middleware import RequestLog
-from coordinator.routes import blobs, catalogue, jobs, leases, system
+from coordinator.routes import blobs, catalogue, docs, jobs, leases, system
 from coordinator.services import Coordinator
 
 _DESCRIPTION = (
@@ -38,11 +38,14 @@ def create_app(coordinator: Coordinator) -> FastAPI:
         description=_DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,  # FastAPI's pages load scripts from a foreign host
+        redoc_url=None,
     )
-    app.state.coordinator = coordinator
+    app.state.coordinator, app.state.own_routes = coordinator, []
     app.add_middleware(RequestLog)
     problems.install(app)
     describe(app)
-    for module in (system, blobs, catalogue, jobs, leases):
+    for module in (system, blobs, catalogue, jobs, leases, docs):
         app.include_router(module.router)
+        app.state.own_routes += module.router.routes
     return app

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Path, Request, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic.json_schema import models_json_schema
@@ -56,15 +56,24 @@ Caller = Annotated[Address, Depends(_caller)]
 """The address that the bearer token stands for. Stands before the body, so that strangers send none."""
 
 
-def _digest(digest: str) -> Digest:
+def _named(pattern: str) -> Any:
+    """A path parameter that is described by a pattern, and checked by the kernel."""
+    return Path(json_schema_extra={"pattern": pattern})
+
+
+_DIGEST = _named("^0x[0-9a-f]{64}$")
+LeasePath = Annotated[str, _named("^[0-9a-f]{32}$")]
+
+
+def _digest(digest: Annotated[str, _DIGEST]) -> Digest:
     return Digest.parse(digest, "digest")
 
 
-def _job_id(job_id: str) -> Digest:
+def _job_id(job_id: Annotated[str, _DIGEST]) -> Digest:
     return Digest.parse(job_id, "jobId")
 
 
-def _task_id(task_id: str) -> Digest:
+def _task_id(task_id: Annotated[str, _DIGEST]) -> Digest:
     return Digest.parse(task_id, "taskId")
 
 
@@ -156,6 +165,7 @@ def operation(
     *answers: tuple[HTTPStatus, type[Strict] | str | None],
     takes: type[Strict] | None = None,
     refuses: tuple[int, ...] = (),
+    public: bool = False,
 ) -> dict[str, Any]:
     """Keyword arguments of a route: what it takes, answers and refuses, for OpenAPI.
 
@@ -166,12 +176,16 @@ def operation(
     takes
         The body's document.
     refuses
-        Statuses of problems beside 500.
+        Statuses of problems beside those that any route has: an error of ours, storage out of reach, a token that is
+        missing or no member's, a body that is wrong, too large or does not come.
+    public
+        Needs no token.
     """
     responses: dict[int | str, dict[str, Any]] = {}
     for status, kind in answers:
         responses[int(status)] = {"description": status.phrase, **({} if kind is None else _content(kind))}
-    for code in (*refuses, 500):
+    usual = {500, 503} | (set() if public else {401, 403}) | (set() if takes is None else {408, 413, 422})
+    for code in sorted(usual | set(refuses)):
         responses[code] = {
             "description": HTTPStatus(code).phrase,
             "content": {MEDIA_TYPE: {"schema": _schema_of(Problem)}},

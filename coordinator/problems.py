@@ -11,6 +11,7 @@ from obstore.exceptions import BaseError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from rexis.api import Problem
 from rexis.protocol.errors import AuthError, ForbiddenError, MalformedError, NotFoundError, RexisError, UnavailableError
@@ -71,6 +72,8 @@ def install(app: FastAPI) -> None:
         found = _from_http(request, error)
         response = problem_response(found, request.state.request_id)
         response.headers.update(error.headers or {})
+        if found.status == HTTPStatus.METHOD_NOT_ALLOWED:  # of all routes at this path, not only the first
+            response.headers["Allow"] = ", ".join(_methods(request))
         return response
 
     async def on_validation_error(request: Request, error: RequestValidationError) -> Response:
@@ -97,6 +100,15 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(PoolTimeout, on_database_error)  # type: ignore[arg-type]
     app.add_exception_handler(OSError, on_storage_error)  # type: ignore[arg-type]
     app.add_exception_handler(BaseError, on_storage_error)  # type: ignore[arg-type]
+
+
+def _methods(request: Request) -> list[str]:
+    found: set[str] = set()
+    for route in request.app.state.own_routes:
+        matched, _ = route.matches(request.scope)
+        if matched != Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return sorted(found)
 
 
 def _from_http(request: Request, error: HTTPException) -> RexisError:

@@ -29,7 +29,7 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})\Z")
         "Upload a blob; it must have this SHA-256",
         (HTTPStatus.CREATED, BlobView),
         (HTTPStatus.OK, BlobView),
-        refuses=(401, 413, 422),
+        refuses=(408, 413, 422),
     ),
 )
 async def put_blob(request: Request, caller: Caller, services: Services, digest: DigestPath) -> Response:
@@ -47,7 +47,7 @@ async def put_blob(request: Request, caller: Caller, services: Services, digest:
     return answer(BlobView(digest=digest, size=size), HTTPStatus.CREATED)
 
 
-@router.head("/{digest}", **operation("Whether a blob is there", (HTTPStatus.OK, None), refuses=(401, 404, 422)))
+@router.head("/{digest}", **operation("Whether a blob is there", (HTTPStatus.OK, None), refuses=(404, 422)))
 async def head_blob(caller: Caller, services: Services, digest: DigestPath) -> Response:
     size = await run_in_threadpool(_size_for, services, caller, digest)
     if size is None:
@@ -61,7 +61,7 @@ async def head_blob(caller: Caller, services: Services, digest: DigestPath) -> R
         "Download a blob, or with Range a part of it",
         (HTTPStatus.OK, _BYTES),
         (HTTPStatus.PARTIAL_CONTENT, _BYTES),
-        refuses=(401, 404, 416, 422),
+        refuses=(404, 416, 422),
     ),
 )
 async def get_blob(request: Request, caller: Caller, services: Services, digest: DigestPath) -> Response:

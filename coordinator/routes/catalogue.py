@@ -21,8 +21,6 @@ from rexis.protocol.parsing import Strict
 
 router = APIRouter(prefix="/v1", tags=["catalogue"])
 
-_REFUSES = (401, 403, 413, 422)
-
 
 class WorkerList(Strict):
     """``GET /v1/workers``: all workers, by name."""
@@ -37,7 +35,6 @@ class WorkerList(Strict):
         (HTTPStatus.CREATED, WorkerView),
         (HTTPStatus.OK, WorkerView),
         takes=WorkerRegistration,
-        refuses=_REFUSES,
     ),
 )
 def register_worker(
@@ -48,7 +45,7 @@ def register_worker(
     return _registered(registered)
 
 
-@router.get("/workers", **operation("All workers", (HTTPStatus.OK, WorkerList), refuses=(401,)))
+@router.get("/workers", **operation("All workers", (HTTPStatus.OK, WorkerList)))
 def workers(caller: Caller, services: Services) -> Response:
     return answer(WorkerList(workers=services.workers.all()))
 
@@ -60,7 +57,7 @@ def workers(caller: Caller, services: Services) -> Response:
         (HTTPStatus.CREATED, ModelView),
         (HTTPStatus.OK, ModelView),
         takes=ModelRegistration,
-        refuses=(*_REFUSES, 502, 503),
+        refuses=(502,),
     ),
 )
 def register_model(
@@ -69,7 +66,7 @@ def register_model(
     return _registered(services.catalogue.register_model(caller, document))
 
 
-@router.get("/models/{digest}/{epoch}", **operation("A model", (HTTPStatus.OK, ModelView), refuses=(401, 404, 422)))
+@router.get("/models/{digest}/{epoch}", **operation("A model", (HTTPStatus.OK, ModelView), refuses=(404, 422)))
 def model(caller: Caller, services: Services, digest: DigestPath, epoch: int) -> Response:
     found = services.catalogue.model(digest, epoch) if 0 <= epoch < 2**53 else None
     if found is None:
@@ -84,7 +81,6 @@ def model(caller: Caller, services: Services, digest: DigestPath, epoch: int) ->
         (HTTPStatus.CREATED, DatasetView),
         (HTTPStatus.OK, DatasetView),
         takes=DatasetRegistration,
-        refuses=_REFUSES,
     ),
 )
 def register_dataset(
@@ -93,7 +89,7 @@ def register_dataset(
     return _registered(services.catalogue.register_dataset(caller, document.digest))
 
 
-@router.get("/datasets/{digest}", **operation("A dataset", (HTTPStatus.OK, DatasetView), refuses=(401, 404, 422)))
+@router.get("/datasets/{digest}", **operation("A dataset", (HTTPStatus.OK, DatasetView), refuses=(404, 422)))
 def dataset(caller: Caller, services: Services, digest: DigestPath) -> Response:
     found = services.catalogue.dataset_view(caller, digest)
     if found is None:

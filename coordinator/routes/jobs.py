@@ -9,10 +9,11 @@ from fastapi import APIRouter, Response
 
 from coordinator.documents import MEDIUM, Caller, JobPath, Services, TaskPath, answer, body, operation
 from rexis.api import JobList, JobSubmission, JobView, TaskView
+from rexis.protocol.certificate import Certificate
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
-_REFUSES = (401, 403, 404, 422)
+_REFUSES = (404, 422)
 
 
 @router.post(
@@ -22,7 +23,7 @@ _REFUSES = (401, 403, 404, 422)
         (HTTPStatus.CREATED, JobView),
         (HTTPStatus.OK, JobView),
         takes=JobSubmission,
-        refuses=(401, 403, 413, 422, 502, 503),
+        refuses=(502,),
     ),
 )
 def submit_job(
@@ -33,7 +34,7 @@ def submit_job(
     return answer(view, HTTPStatus.CREATED if created else HTTPStatus.OK)
 
 
-@router.get("/jobs", **operation("The caller's newest jobs", (HTTPStatus.OK, JobList), refuses=(401,)))
+@router.get("/jobs", **operation("The caller's newest jobs", (HTTPStatus.OK, JobList)))
 def jobs(caller: Caller, services: Services) -> Response:
     return answer(JobList(jobs=services.jobs.listed(caller)))
 
@@ -64,7 +65,7 @@ def task(caller: Caller, services: Services, task_id: TaskPath) -> Response:
     "/jobs/{job_id}/certificate",
     **operation(
         "A finished job's certificate, canonical bytes",
-        (HTTPStatus.OK, "application/json"),
+        (HTTPStatus.OK, Certificate),
         refuses=(*_REFUSES, 409),
     ),
 )

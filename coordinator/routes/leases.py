@@ -13,6 +13,7 @@ from coordinator.bell import heard
 from coordinator.documents import (
     MEDIUM,
     Caller,
+    LeasePath,
     Services,
     announced_bytes,
     answer,
@@ -34,7 +35,7 @@ from rexis.protocol.evidence import Evidence
 
 router = APIRouter(prefix="/v1/leases", tags=["leases"])
 
-_REFUSES = (401, 403, 409, 413, 422)
+_REFUSES = (409, 422)
 # Clients commonly wait 30 s for an answer.
 _CHALLENGE_WAIT_S = 15.0
 _POLL_S = 1.0
@@ -49,7 +50,6 @@ _SMALL_EVIDENCE = 1 << 20
         (HTTPStatus.OK, Lease),
         (HTTPStatus.NO_CONTENT, None),
         takes=LeaseRequest,
-        refuses=(401, 403, 413, 422),
     ),
 )
 async def lease(
@@ -77,7 +77,7 @@ async def lease(
     ),
 )
 def heartbeat(
-    caller: Caller, services: Services, lease_id: str, document: Annotated[Heartbeat, body(Heartbeat)]
+    caller: Caller, services: Services, lease_id: LeasePath, document: Annotated[Heartbeat, body(Heartbeat)]
 ) -> Response:
     return answer(services.leases.heartbeat(lease_id, caller, document.progress))
 
@@ -94,7 +94,7 @@ def heartbeat(
 def commitment(
     caller: Caller,
     services: Services,
-    lease_id: str,
+    lease_id: LeasePath,
     document: Annotated[CommitmentSubmission, body(CommitmentSubmission, MEDIUM)],
 ) -> Response:
     services.commitments.submit(lease_id, caller, document)
@@ -108,10 +108,10 @@ def commitment(
         "The block that says which records to prove; wait for it",
         (HTTPStatus.OK, Challenge),
         (HTTPStatus.NO_CONTENT, None),
-        refuses=(401, 409),
+        refuses=(409, 422, 502),
     ),
 )
-async def challenge(request: Request, caller: Caller, services: Services, lease_id: str) -> Response:
+async def challenge(request: Request, caller: Caller, services: Services, lease_id: LeasePath) -> Response:
     deadline = asyncio.get_running_loop().time() + _CHALLENGE_WAIT_S
     while True:
         rung = services.bell.listen()
@@ -130,10 +130,10 @@ async def challenge(request: Request, caller: Caller, services: Services, lease_
         "Hand evidence in; the answer is what checking it gave",
         (HTTPStatus.OK, VerdictView),
         takes=Evidence,
-        refuses=(*_REFUSES, 503),
+        refuses=(*_REFUSES, 502),
     ),
 )
-async def evidence(request: Request, caller: Caller, services: Services, lease_id: str) -> Response:
+async def evidence(request: Request, caller: Caller, services: Services, lease_id: LeasePath) -> Response:
     intake = services.intake
     # Who has no such lease is told so before anything is read, and a lease says how much evidence can be.
     most = await run_in_threadpool(intake.admit, lease_id, caller)
@@ -154,7 +154,7 @@ async def evidence(request: Request, caller: Caller, services: Services, lease_i
     **operation("Give a task up, and say why", (HTTPStatus.NO_CONTENT, None), takes=Failure, refuses=_REFUSES),
 )
 def fail(
-    caller: Caller, services: Services, lease_id: str, document: Annotated[Failure, body(Failure, MEDIUM)]
+    caller: Caller, services: Services, lease_id: LeasePath, document: Annotated[Failure, body(Failure, MEDIUM)]
 ) -> Response:
     services.leases.give_up(lease_id, caller, document.code, document.detail)
     services.bell.ring()
@@ -163,9 +163,9 @@ def fail(
 
 @router.delete(
     "/{lease_id}",
-    **operation("Give a lease back unused", (HTTPStatus.NO_CONTENT, None), refuses=(401, 403, 409)),
+    **operation("Give a lease back unused", (HTTPStatus.NO_CONTENT, None), refuses=_REFUSES),
 )
-def give_back(caller: Caller, services: Services, lease_id: str) -> Response:
+def give_back(caller: Caller, services: Services, lease_id: LeasePath) -> Response:
     services.leases.give_back(lease_id, caller)
     services.bell.ring()
     return Response(status_code=HTTPStatus.NO_CONTENT)

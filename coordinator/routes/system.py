@@ -15,12 +15,12 @@ from rexis.protocol.certificate import Contracts
 router = APIRouter(tags=["system"])
 
 
-@router.get("/healthz", **operation("Whether the process answers", (HTTPStatus.OK, "text/plain")))
+@router.get("/healthz", **operation("Whether the process answers", (HTTPStatus.OK, "text/plain"), public=True))
 def healthz() -> Response:
     return Response("ok\n", media_type="text/plain")
 
 
-@router.get("/v1/info", **operation("What to know before signing anything", (HTTPStatus.OK, Info)))
+@router.get("/v1/info", **operation("What to know before signing anything", (HTTPStatus.OK, Info), public=True))
 def info(services: Services) -> Response:
     deployment = services.deployment
     return answer(
@@ -38,9 +38,7 @@ def info(services: Services) -> Response:
 
 @router.post(
     "/v1/auth/challenge",
-    **operation(
-        "A message to sign (EIP-4361)", (HTTPStatus.OK, LoginChallenge), takes=LoginRequest, refuses=(413, 422, 503)
-    ),
+    **operation("A message to sign (EIP-4361)", (HTTPStatus.OK, LoginChallenge), takes=LoginRequest, public=True),
 )
 def challenge(request: Request, services: Services, document: Annotated[LoginRequest, body(LoginRequest)]) -> Response:
     authority, url = services.authority(request.headers.get("host", ""))
@@ -53,7 +51,8 @@ def challenge(request: Request, services: Services, document: Annotated[LoginReq
         "A bearer token for a signed message",
         (HTTPStatus.OK, Token),
         takes=TokenRequest,
-        refuses=(401, 403, 413, 422),
+        refuses=(401, 403),
+        public=True,
     ),
 )
 def token(services: Services, document: Annotated[TokenRequest, body(TokenRequest)]) -> Response:

@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import Annotated, Any, Self, TypeVar
 
 from eth_hash.auto import keccak
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from rexis.protocol.digests import Digest
@@ -131,14 +131,23 @@ WRITE_ENUM = PlainSerializer(enum_name)
 UINT8 = SolidityType("uint8")
 
 
+def _written(pattern: str) -> WithJsonSchema:
+    """For the API's description: a string of this form."""
+    return WithJsonSchema({"type": "string", "pattern": pattern})
+
+
 UInt8 = Annotated[int, Field(strict=True, ge=0, lt=2**8), SolidityType("uint8")]
 UInt16 = Annotated[int, Field(strict=True, ge=0, lt=2**16), SolidityType("uint16")]
 UInt32 = Annotated[int, Field(strict=True, ge=0, lt=2**32), SolidityType("uint32")]
 UInt64 = Annotated[int, Field(strict=True, ge=0, le=MAX_SAFE_INTEGER), SolidityType("uint64")]
 Flag = Annotated[bool, Field(strict=True), SolidityType("bool")]
-DigestField = Annotated[Digest, BeforeValidator(_digest), PlainSerializer(str), SolidityType("bytes32")]
-AddressField = Annotated[Address, BeforeValidator(_address), PlainSerializer(str), SolidityType("address")]
-HexBytes = Annotated[bytes, BeforeValidator(_hex_bytes), PlainSerializer(to_hex)]
+DigestField = Annotated[
+    Digest, BeforeValidator(_digest), PlainSerializer(str), _written("^0x[0-9a-f]{64}$"), SolidityType("bytes32")
+]
+AddressField = Annotated[
+    Address, BeforeValidator(_address), PlainSerializer(str), _written("^0x[0-9a-fA-F]{40}$"), SolidityType("address")
+]
+HexBytes = Annotated[bytes, BeforeValidator(_hex_bytes), PlainSerializer(to_hex), _written("^0x([0-9a-f]{2})*$")]
 
 
 class Strict(BaseModel):

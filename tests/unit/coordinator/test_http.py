@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from rexis.api import (
     TaskView,
     WorkerRegistration,
 )
-from rexis.protocol.digests import sha256
+from rexis.protocol.digests import ZERO_DIGEST, sha256
 from rexis.protocol.policy import Tier
 from rexis.protocol.signing import address_of, new_account
 from tests.unit.coordinator.fakes import FakeClock, FakeLedger, make_coordinator, make_policy
@@ -121,7 +122,14 @@ def test_the_largest_documents_fit(scene: Scene) -> None:
 def test_unknown_paths_and_methods(http: TestClient) -> None:
     problem(http.get("/v2/jobs"), 404, "not-found")
     problem(http.get("/v1/jobs/"), 404, "not-found")
-    problem(http.delete("/v1/info"), 405, "method-not-allowed")
+    for method, path, allowed in (
+        ("DELETE", "/v1/info", "GET"),
+        ("DELETE", "/v1/jobs", "GET, POST"),
+        ("POST", f"/v1/blobs/0x{'0' * 64}", "GET, HEAD, PUT"),
+    ):
+        response = http.request(method, path)
+        problem(response, 405, "method-not-allowed")
+        assert response.headers["Allow"] == allowed
 
 
 @pytest.mark.parametrize(
@@ -331,4 +339,68 @@ def test_openapi_describes_every_operation(http: TestClient) -> None:
     references = {part.split('"')[0] for part in json.dumps(document).split("#/components/schemas/")[1:]}
     assert references <= set(schemas)
     assert "jobId" in schemas["JobView"]["properties"]
-    assert http.get("/docs").status_code == 200
+    digest = schemas["JobView"]["properties"]["jobId"]
+    assert digest["pattern"] == "^0x[0-9a-f]{64}$"
+    certificate = document["paths"]["/v1/jobs/{job_id}/certificate"]["get"]["responses"]["200"]
+    assert certificate["content"]["application/json"]["schema"]["$ref"].endswith("/Certificate")
+
+
+def operations(http: TestClient) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, found in http.get("/openapi.json").json()["paths"].items():
+        for method, operation in found.items():
+            yield method.upper(), path, operation
+
+
+def test_every_problem_that_a_route_can_have_is_documented(http: TestClient) -> None:
+    chain = {"/v1/models", "/v1/jobs", "/v1/leases/{lease_id}/evidence", "/v1/leases/{lease_id}/challenge"}
+    for method, path, operation in operations(http):
+        wanted = {"500", "503"}
+        if operation.get("security"):
+            wanted |= {"401", "403"}
+        if "requestBody" in operation:
+            wanted |= {"408", "413", "422"}
+        if path in chain and (method == "POST" or path.endswith("challenge")):
+            wanted |= {"502"}
+        documented = operation["responses"]
+        assert wanted <= set(documented), (method, path)
+        for status, response in documented.items():
+            if status >= "400":
+                assert list(response["content"]) == ["application/problem+json"], (method, path, status)
+
+
+@pytest.mark.parametrize("fault", ["none", "token", "member", "database", "body", "names"])
+def test_every_answer_is_a_documented_one(
+    http: TestClient, scene: Scene, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    scene.publish()
+    headers = {} if fault == "token" else scene.headers()
+    values = {"job_id": ZERO_DIGEST, "task_id": ZERO_DIGEST, "digest": ZERO_DIGEST, "epoch": 1, "lease_id": "0" * 32}
+    if fault == "names":
+        values = dict.fromkeys(values, "x")
+    if fault == "member":
+        monkeypatch.setattr(scene.coordinator.auth, "_members", frozenset())
+    if fault == "database":
+
+        def lost(*_: object) -> None:
+            raise PoolTimeout
+
+        monkeypatch.setattr(scene.coordinator._store._engine, "connect", lost)
+        monkeypatch.setattr(scene.coordinator._store._writer, "connect", lost)
+    for method, path, operation in operations(http):
+        content = {"POST": b"[]", "PUT": b"y"}.get(method)
+        if fault == "body" and method == "POST":
+            content = b"{" * (3 << 20)
+        url = path.format(**values)
+        response = http.request(method, url, headers=headers, content=content)
+        assert str(response.status_code) in operation["responses"], (method, path, response.text)
+        if response.status_code >= 400 and method != "HEAD":
+            assert response.headers["Content-Type"] == "application/problem+json"
+
+
+def test_the_description_needs_no_other_host(http: TestClient) -> None:
+    response = http.get("/docs")
+    assert response.status_code == 200
+    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+    assert "<script" not in response.text
+    assert "://" not in response.text.partition("<h2>Documents")[0]
+    assert "POST /v1/leases/{lease_id}/evidence" in response.text
