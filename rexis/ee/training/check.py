@@ -16,14 +16,20 @@ if TYPE_CHECKING:
     from rexis.ee.training.encrypted import EncryptedTraining
 
 _TOLERANCE = 1e-8  # float64, against the norm of the whole gradient
+_NOISE = 1e-13  # of a gradient that is 0 on paper
 _SEED = 0
 
 
-def require_commuting(training: EncryptedTraining, module: nn.Module, example: Tensor) -> None:
+def require_commuting(training: EncryptedTraining, module: nn.Module, example: Tensor) -> tuple[str, ...]:
     """One forward and one backward pass in float64 and training mode, in the clear and under the keys.
 
     The plan proves the exported graph, which is that of evaluation. This also covers what the graph does not show:
     dropout, batch statistics, and code that treats some rows apart (``padding_idx``).
+
+    Returns
+    -------
+    idle
+        Trainable parameters whose gradient is rounding errors and nothing else.
 
     Raises
     ------
@@ -47,8 +53,11 @@ def require_commuting(training: EncryptedTraining, module: nn.Module, example: T
             field="loss",
             hint="remove dropout and other randomness",
         )
-    _compare(training, "gradient", _gradients(plain), _gradients(encrypted))
+    gradients = _gradients(plain)
+    _compare(training, "gradient", gradients, _gradients(encrypted))
     _compare(training, "buffer", dict(plain.named_buffers()), dict(encrypted.named_buffers()))
+    total = _norm(gradients)
+    return tuple(name for name, each in gradients.items() if 0.0 < float(each.norm()) < _NOISE * total)
 
 
 def _targets(loss: Loss, module: nn.Module, inputs: Tensor) -> Tensor:
@@ -71,8 +80,12 @@ def _gradients(module: nn.Module) -> dict[str, Tensor]:
     return {name: each.grad for name, each in tensors_of(module).items() if each.grad is not None}
 
 
+def _norm(state: dict[str, Tensor]) -> float:
+    return sum(float(each.double().square().sum()) for each in state.values()) ** 0.5
+
+
 def _compare(training: EncryptedTraining, what: str, plain: dict[str, Tensor], encrypted: dict[str, Tensor]) -> None:
-    total = sum(float(each.double().square().sum()) for each in plain.values()) ** 0.5
+    total = _norm(plain)
     for name, found in training.decrypt_state(encrypted).items():
         error = float((found.double() - plain[name].double()).norm())
         if not error <= _TOLERANCE * max(total, 1e-12):

@@ -47,6 +47,11 @@ class EncryptedTraining:
         How each tensor of the module is encrypted, by name.
     powers
         What the keys of the trainable parameters do, taken together.
+    idle
+        Trainable parameters that the loss does not depend on, though their gradient is not 0 but rounding errors: the
+        bias of attention keys, or of a convolution before a batch normalisation. Adaptive optimisers divide by the
+        gradient's size and so make a walk of those errors, another one in every run, under EE or not. The loss is the
+        same, but these weights are comparable only if they are frozen.
     """
 
     key: EEKey
@@ -54,6 +59,7 @@ class EncryptedTraining:
     model: bytes = field(repr=False)
     layouts: dict[str, Layout] = field(repr=False)
     powers: Power
+    idle: tuple[str, ...] = ()
 
     @classmethod
     def compile(
@@ -100,8 +106,7 @@ class EncryptedTraining:
         )
         training = cls._with_key(made.key, module, exported, loss)
         require_exact(steps, training.powers)
-        require_commuting(training, module, example)
-        return training
+        return replace(training, idle=require_commuting(training, module, example))
 
     @classmethod
     def resume(cls, module: nn.Module, example: Tensor, *, loss: Loss, key: EEKey) -> Self:
@@ -120,8 +125,7 @@ class EncryptedTraining:
         if exported.shapes.keys() != key.layouts.keys():
             raise KeyFileError("the key belongs to another module", hint="give the module that it was drawn for")
         training = cls._with_key(key, module, exported, loss)
-        require_commuting(training, module, example)
-        return training
+        return replace(training, idle=require_commuting(training, module, example))
 
     @classmethod
     def _with_key(cls, key: EEKey, module: nn.Module, exported: Exported, loss: Loss) -> Self:

@@ -121,7 +121,8 @@ class AdapterKeys:
         stream_seed = seed if seed is not None else fresh_seed()
         keyring = training.key.keyring
         assert keyring is not None  # noqa: S101
-        sizes, elements, layouts = dict(keyring.sizes), list(keyring.elements), {}
+        sizes, elements = dict(keyring.sizes), list(keyring.elements)
+        layouts: dict[str, Layout] = {}
         for name in layers:
             weight = training.layouts.get(f"{name}.weight")
             if weight is None or len(weight) != 2:

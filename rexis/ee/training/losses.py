@@ -63,4 +63,5 @@ class Loss(StrEnum):
             return key.apply(plain)
         if plain.dtype.kind not in "iu" or bool(((plain < 0) | (plain >= key.shape[-1])).any()):
             raise TensorError(f"targets are not class numbers from 0 to {key.shape[-1] - 1}", field="targets")
-        return key.apply(np.eye(key.shape[-1])[plain]).argmax(axis=-1)
+        classes: NDArray[Any] = key.apply(np.eye(key.shape[-1])[plain]).argmax(axis=-1)
+        return classes
