@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -81,7 +82,7 @@ def _gradients(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _norm(state: dict[str, Tensor]) -> float:
-    return sum(float(each.double().square().sum()) for each in state.values()) ** 0.5
+    return math.sqrt(sum(float(each.double().square().sum()) for each in state.values()))
 
 
 def _compare(training: EncryptedTraining, what: str, plain: dict[str, Tensor], encrypted: dict[str, Tensor]) -> None:

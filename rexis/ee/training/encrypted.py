@@ -45,6 +45,8 @@ class EncryptedTraining:
         The encrypted initial model as ONNX, with the loss's head.
     layouts
         How each tensor of the module is encrypted, by name.
+    unused
+        Buffers that the outputs do not depend on. They are encrypted to zeros, and not decrypted.
     powers
         What the keys of the trainable parameters do, taken together.
     idle
@@ -58,6 +60,7 @@ class EncryptedTraining:
     loss: Loss
     model: bytes = field(repr=False)
     layouts: dict[str, Layout] = field(repr=False)
+    unused: frozenset[str]
     powers: Power
     idle: tuple[str, ...] = ()
 
@@ -139,7 +142,7 @@ class EncryptedTraining:
         powers = powers_along(key.keyring, (axis for name in trained for axis in layouts[name]))
         encrypted = {name: key.keyring.apply(as_floats(tensors[name]), layout) for name, layout in layouts.items()}
         model = exported.holding(encrypted)
-        return cls(replace(key, model_digest=sha256(model)), loss, model, layouts, powers)
+        return cls(replace(key, model_digest=sha256(model)), loss, model, layouts, exported.unused, powers)
 
     def require(self, steps: Iterable[Step]) -> None:
         """Refuse an optimiser that these keys do not allow.
@@ -157,7 +160,9 @@ class EncryptedTraining:
 
     def decrypt_state(self, state: State) -> dict[str, Tensor]:
         """Undo :meth:`encrypt_state`."""
-        return {name: self._turned(name, tensor, invert=True) for name, tensor in state.items()}
+        return {
+            name: self._turned(name, tensor, invert=True) for name, tensor in state.items() if name not in self.unused
+        }
 
     def encrypt_module(self, module: nn.Module) -> nn.Module:
         """A copy of a module, with its tensors encrypted."""
@@ -186,6 +191,8 @@ class EncryptedTraining:
     def _turned(self, name: str, tensor: Tensor, *, invert: bool) -> Tensor:
         if not tensor.is_floating_point():
             return tensor.clone()
+        if name in self.unused:
+            return torch.zeros_like(tensor)
         if name not in self.layouts:
             raise EncryptionError(f"the module has no parameter or buffer {name!r}", field=name)
         assert self.key.keyring is not None  # noqa: S101

@@ -65,12 +65,15 @@ class Exported:
         Of the constants.
     fixed
         Constants that the module's code makes, and that no tensor of the module holds.
+    unused
+        Floating-point buffers that the outputs do not depend on.
     """
 
     model: bytes = field(repr=False)
     places: dict[str, Place]
     shapes: dict[str, tuple[int, ...]]
     fixed: frozenset[str]
+    unused: frozenset[str]
 
     def holding(self, tensors: Mapping[str, NDArray[Any]]) -> bytes:
         """The ONNX model with the module's tensors for its marks."""
@@ -96,29 +99,33 @@ def export(module: nn.Module, example: Tensor, loss: Loss) -> Exported:
     Raises
     ------
     EncryptionError
-        A tensor is used in no constant, or in several.
+        A parameter is used in no constant; or a parameter or buffer in several.
     """
     marked = copy.deepcopy(module).float()
+    for each in marked.modules():
+        for name, buffer in list(each.named_buffers(recurse=False)):
+            each.register_buffer(name, buffer)  # persistent, or the exporter makes a constant of every use
     generator = torch.Generator().manual_seed(_SEED)
     with torch.no_grad():
         for tensor in dict.fromkeys(tensors_of(marked).values()):
             if tensor.is_floating_point():
                 tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
     marks = {name: tensor.detach().numpy() for name, tensor in tensors_of(marked).items() if tensor.is_floating_point()}
+    parameters = frozenset(name for name, _ in marked.named_parameters(remove_duplicate=False))
     example = example.float() if example.is_floating_point() else example
     problem: EncryptionError | None = None
     # Folding makes constants of what the code computes; but it tears the uses of a tied weight apart.
     for folding in (True, False):
         model = _onnx(nn.Sequential(marked, loss.head), example, folding=folding)
         try:
-            return _located(model, marks)
+            return _located(model, marks, parameters)
         except EncryptionError as error:
             problem = problem or error
     assert problem is not None  # noqa: S101
     raise problem
 
 
-def _located(model: bytes, marks: Mapping[str, NDArray[np.float32]]) -> Exported:
+def _located(model: bytes, marks: Mapping[str, NDArray[np.float32]], parameters: frozenset[str]) -> Exported:
     graph = Graph(model)
     constants = {name: graph.stored(name) for name in graph.roots()}
     places: dict[str, Place] = {}
@@ -128,6 +135,8 @@ def _located(model: bytes, marks: Mapping[str, NDArray[np.float32]]) -> Exported
             for constant, value in constants.items()
             if value.size == mark.size and (turn := _turn(mark, value)) is not None
         ]
+        if not found and name not in parameters:
+            continue
         if len(found) != 1:
             count = "no constant" if not found else f"{len(found)} constants"
             raise EncryptionError(
@@ -138,7 +147,7 @@ def _located(model: bytes, marks: Mapping[str, NDArray[np.float32]]) -> Exported
         places[name] = found[0]
     held = {place.constant for place in places.values()}
     shapes = {name: tuple(value.shape) for name, value in constants.items()}
-    return Exported(model, places, shapes, frozenset(constants.keys() - held))
+    return Exported(model, places, shapes, frozenset(constants.keys() - held), frozenset(marks.keys() - places.keys()))
 
 
 def _turn(mark: NDArray[np.float32], value: NDArray[Any]) -> tuple[int, ...] | None:

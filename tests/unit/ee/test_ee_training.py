@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import re
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,6 +106,15 @@ def test_every_step_has_a_rule_and_a_reason() -> None:
     for step, rule in RULES.items():
         assert rule.powers in (ISOMETRY, SIGNED)
         assert exactness([step], rule.powers).reason == rule.reason
+
+
+def test_the_documents_table_is_the_codes() -> None:
+    document = Path(__file__).parents[3] / "docs" / "ee-training.md"
+    rows = [line.split("|")[1:3] for line in document.read_text().splitlines() if line.startswith("| `")]
+    powers = {step: keys for steps, keys in rows for step in re.findall(r"`([^`]+)`", steps)}
+    assert powers.keys() == set(Step)
+    for step, keys in powers.items():
+        assert ("mix" in keys) == (Power.MIX in RULES[Step(step)].powers)
 
 
 def test_steps_are_read_off_an_optimiser() -> None:
@@ -313,6 +324,7 @@ def test_buffers_that_a_state_dict_leaves_out_are_encrypted() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.register_buffer("scale", torch.rand(8) + 0.5, persistent=False)
+            self.register_buffer("notes", torch.ones(3))
             self.first, self.head = nn.Linear(9, 8), nn.Linear(8, 3)
 
         def forward(self, x: Tensor) -> Tensor:
@@ -325,6 +337,9 @@ def test_buffers_that_a_state_dict_leaves_out_are_encrypted() -> None:
     worker = copy.deepcopy(module)
     load_tensors(worker, training.encrypt_state(tensors_of(module)))
     assert not torch.allclose(worker.scale, module.scale)
+    assert training.unused == {"notes"}
+    assert not worker.notes.any()
+    assert "notes" not in training.decrypt_state(tensors_of(worker))
     records = torch.randn(5, 9)
     with torch.no_grad():
         found = training.decrypt_outputs(worker(training.encrypt_inputs(records)))
