@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +18,7 @@ import onnx
 from numpy.typing import NDArray
 
 from rexis.ee.graph import Graph
-from rexis.ee.groups import Power
+from rexis.ee.groups import FREE, Power
 from rexis.ee.keys import DATA_SECRET_BYTES, EEKey, KeyPart, TensorKey
 from rexis.ee.plan import Plan
 from rexis.ee.rules import Acceptance, Carried, Folding, OffsetMisfit, rule_for
@@ -49,7 +50,12 @@ class EncryptedModel:
 
 
 def encrypt_model(
-    model: onnx.ModelProto | bytes, *, epoch: int, seed: bytes | None = None, allow_clear: Collection[str] = ()
+    model: onnx.ModelProto | bytes,
+    *,
+    epoch: int,
+    seed: bytes | None = None,
+    allow_clear: Collection[str] = (),
+    strongest: Power = FREE,
 ) -> EncryptedModel:
     """Fold a fresh EE key into a model's constants.
 
@@ -69,6 +75,8 @@ def encrypt_model(
         last bits between machines: keep the key file, do not rely on the seed.
     allow_clear
         Axes (``value/axis``) that may stay readable although a key was expected for them.
+    strongest
+        Caps every variable's powers: no key may do more.
 
     Raises
     ------
@@ -78,24 +86,60 @@ def encrypt_model(
         An operator, shape or constant that no rule can transform, or an axis that would stay readable; the message
         names the node and the reason.
     """
+    graph, root = Graph(model), _root(epoch, seed)
+    attempts = (
+        Acceptance(graph),
+        Acceptance(graph, offsets=False),
+        Acceptance(graph, offsets=False, gains=False),
+    )
+    for accepts in attempts[:-1]:
+        with suppress(OffsetMisfit):
+            return _encrypted(planned(graph, accepts, strongest), epoch, root, allow_clear, accepts)
+    return _encrypted(planned(graph, attempts[-1], strongest), epoch, root, allow_clear, attempts[-1])
+
+
+def encrypt_trainable(
+    model: onnx.ModelProto | bytes,
+    *,
+    epoch: int,
+    seed: bytes | None = None,
+    allow_clear: Collection[str] = (),
+    strongest: Power,
+    fixed: Collection[str] = (),
+) -> EncryptedModel:
+    """Like :func:`encrypt_model`, but linear in every constant, whatever its value: it commutes with training.
+
+    No offsets, and no gain is folded into another weight: every stored constant is its plain value with the keys of
+    its own layout acting on it.
+
+    Parameters
+    ----------
+    strongest
+        Caps every variable's powers. What an optimiser commutes with: :mod:`rexis.ee.training.exactness`.
+    fixed
+        Names of constants that stay as they are, since the trained model's code makes them.
+
+    Raises
+    ------
+    MalformedError, EncryptionError
+        As in :func:`encrypt_model`.
+    """
+    graph, root = Graph(model), _root(epoch, seed)
+    accepts = Acceptance(graph, offsets=False, gains=False)
+    return _encrypted(planned(graph, accepts, strongest, fixed), epoch, root, allow_clear, accepts)
+
+
+def _root(epoch: int, seed: bytes | None) -> bytes:
+    """The secret that everything of one key epoch is drawn from."""
     if epoch < 1:
         raise EncryptionError("a key epoch is 1 or more", field="epoch")
-    graph = Graph(model)
-    root = SecretStream(seed if seed is not None else fresh_seed(), f"epoch/{epoch}").take(SEED_BYTES)
-    try:
-        return _encrypted(graph, epoch, root, allow_clear, Acceptance(graph))
-    except OffsetMisfit:
-        pass
-    try:
-        return _encrypted(graph, epoch, root, allow_clear, Acceptance(graph, offsets=False))
-    except OffsetMisfit:
-        return _encrypted(graph, epoch, root, allow_clear, Acceptance(graph, offsets=False, gains=False))
+    return SecretStream(seed if seed is not None else fresh_seed(), f"epoch/{epoch}").take(SEED_BYTES)
 
 
 def _encrypted(
-    graph: Graph, epoch: int, root: bytes, allow_clear: Collection[str], accepts: Acceptance
+    plan: Plan, epoch: int, root: bytes, allow_clear: Collection[str], accepts: Acceptance
 ) -> EncryptedModel:
-    plan = planned(graph, accepts)
+    graph = plan.graph
     _require_hidden(plan, allow_clear)
     keyring = plan.keyring(root)
     folding = Folding(plan, accepts, keyring, root)
@@ -124,9 +168,9 @@ def _encrypted(
     return EncryptedModel(encrypted, key, plan, tuple(allow_clear))
 
 
-def planned(graph: Graph, accepts: Acceptance) -> Plan:
+def planned(graph: Graph, accepts: Acceptance, strongest: Power = FREE, fixed: Collection[str] = ()) -> Plan:
     """Constraints of all operators; also refuses what has no rule, and constants that are not finite."""
-    plan = Plan(graph)
+    plan = Plan(graph, strongest)
     shape = graph.shape(graph.input) or ()
     if leads_to_lookups(graph, graph.input):
         plan.tokens.add(graph.input)
@@ -139,7 +183,10 @@ def planned(graph: Graph, accepts: Acceptance) -> Plan:
         value = graph.stored(name)
         if not bool(np.isfinite(value).all()):
             raise EncryptionError(f"constant {name!r} holds NaN or infinity", field=name)
-        plan.layouts[name] = tuple(plan.fresh(size) for size in value.shape)
+        if name in fixed:
+            plan.pin(name, value.shape)
+        else:
+            plan.layouts[name] = tuple(plan.fresh(size) for size in value.shape)
     graph.require_used()
     for node in graph.computing:
         if node.inputs[0] in plan.tokens and node.op in ("Cast", "Identity"):

@@ -59,10 +59,17 @@ class Grouping(NamedTuple):
 
 
 class Plan:
-    """The constraints on a graph's keys."""
+    """The constraints on a graph's keys.
 
-    def __init__(self, graph: Graph) -> None:
+    Parameters
+    ----------
+    strongest
+        Caps every variable's powers.
+    """
+
+    def __init__(self, graph: Graph, strongest: Power = FREE) -> None:
         self.graph = graph
+        self._strongest = strongest
         self.layouts: dict[str, Layout] = {}
         self._sizes: list[int | None] = [None]
         self._powers: list[Power] = [NONE]
@@ -78,6 +85,8 @@ class Plan:
         # Token ids, and the axis of the tables that they look up.
         self.tokens: set[str] = set()
         self.vocabulary: Axis | None = None
+        # Constants that may not change.
+        self.pinned: set[str] = set()
         # Squares whose sums are all that is read of them.
         self.squares: set[str] = set()
 
@@ -135,8 +144,15 @@ class Plan:
     def fresh(self, size: int, powers: Power = FREE) -> Axis:
         """A new axis with a key of its own."""
         self._sizes.append(size)
-        self._powers.append(powers)
+        self._powers.append(powers & self._strongest)
         return (Factor(len(self._sizes) - 1, SELF),)
+
+    def pin(self, name: str, shape: Sequence[int]) -> None:
+        """A constant that may not change: its axes show, and so do those of values that it meets."""
+        self.layouts[name] = tuple(self.fresh(size, NONE) for size in shape)
+        self.pinned.add(name)
+        for factor in self.leaves(self.layouts[name]):
+            self._positions[factor.variable] = f"the fixed constant {name!r}"
 
     def restrict(self, axes: Iterable[Axis], powers: Power, node: Node) -> None:
         """Only keys with these powers commute with `node`, which treats `axes` together."""

@@ -28,8 +28,8 @@ class LayerNormRule(Rule):
         plan.restrict(keyed(along), AVERAGING if node.op == "LayerNormalization" else ISOMETRY, node)
         plan.keep_together(keyed(along))
         plan.restrict(keyed(others), Power.PERMUTE, node)
-        parameters = [name for name in node.inputs[1:3] if name]
-        if self._gain(node, accepts):
+        parameters = [] if self._neutral(node, plan) else [name for name in node.inputs[1:3] if name]
+        if parameters and self._gain(node, accepts):
             plan.gains.add(node.output)
             for name in parameters:
                 plan.join(layout_of(name, node, plan)[-1], along[-1], node)
@@ -40,6 +40,14 @@ class LayerNormRule(Rule):
                 for theirs, ours in zip(reversed(layout_of(name, node, plan)), reversed(along), strict=False):
                     plan.join(theirs, ours, node)
         plan.layouts[node.output] = layout
+
+    @staticmethod
+    def _neutral(node: Node, plan: Plan) -> bool:
+        """Whether γ is 1 and β 0 and both stay so: torch writes them out where a normalisation has no parameters."""
+        names = [name for name in node.inputs[1:3] if name]
+        if not all((view := plan.graph.view(name)) is not None and view.root in plan.pinned for name in names):
+            return False
+        return all(bool((plan.graph.seen(name) == 1.0 - place).all()) for place, name in enumerate(names))
 
     @staticmethod
     def _gain(node: Node, accepts: Acceptance) -> bool:
