@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 
 from rexis.ee.graph import Graph
-from rexis.ee.groups import Power
+from rexis.ee.groups import FREE, Power
 from rexis.ee.keys import DATA_SECRET_BYTES, EEKey, KeyPart, TensorKey
 from rexis.ee.plan import Plan
 from rexis.ee.rules import Acceptance, Carried, Folding, OffsetMisfit, rule_for
@@ -49,7 +49,12 @@ class EncryptedModel:
 
 
 def encrypt_model(
-    model: onnx.ModelProto | bytes, *, epoch: int, seed: bytes | None = None, allow_clear: Collection[str] = ()
+    model: onnx.ModelProto | bytes,
+    *,
+    epoch: int,
+    seed: bytes | None = None,
+    allow_clear: Collection[str] = (),
+    strongest: Power = FREE,
 ) -> EncryptedModel:
     """Fold a fresh EE key into a model's constants.
 
@@ -69,6 +74,8 @@ def encrypt_model(
         last bits between machines: keep the key file, do not rely on the seed.
     allow_clear
         Axes (``value/axis``) that may stay readable although a key was expected for them.
+    strongest
+        No key may do more than this. To measure what the stronger groups are worth, not for use.
 
     Raises
     ------
@@ -82,20 +89,21 @@ def encrypt_model(
         raise EncryptionError("a key epoch is 1 or more", field="epoch")
     graph = Graph(model)
     root = SecretStream(seed if seed is not None else fresh_seed(), f"epoch/{epoch}").take(SEED_BYTES)
+    settings = (graph, epoch, root, allow_clear, strongest)
     try:
-        return _encrypted(graph, epoch, root, allow_clear, Acceptance(graph))
+        return _encrypted(*settings, Acceptance(graph))
     except OffsetMisfit:
         pass
     try:
-        return _encrypted(graph, epoch, root, allow_clear, Acceptance(graph, offsets=False))
+        return _encrypted(*settings, Acceptance(graph, offsets=False))
     except OffsetMisfit:
-        return _encrypted(graph, epoch, root, allow_clear, Acceptance(graph, offsets=False, gains=False))
+        return _encrypted(*settings, Acceptance(graph, offsets=False, gains=False))
 
 
 def _encrypted(
-    graph: Graph, epoch: int, root: bytes, allow_clear: Collection[str], accepts: Acceptance
+    graph: Graph, epoch: int, root: bytes, allow_clear: Collection[str], strongest: Power, accepts: Acceptance
 ) -> EncryptedModel:
-    plan = planned(graph, accepts)
+    plan = planned(graph, accepts, strongest)
     _require_hidden(plan, allow_clear)
     keyring = plan.keyring(root)
     folding = Folding(plan, accepts, keyring, root)
@@ -123,9 +131,9 @@ def _encrypted(
     return EncryptedModel(encrypted, key, plan, tuple(allow_clear))
 
 
-def planned(graph: Graph, accepts: Acceptance) -> Plan:
+def planned(graph: Graph, accepts: Acceptance, strongest: Power = FREE) -> Plan:
     """Constraints of all operators; also refuses what has no rule, and constants that are not finite."""
-    plan = Plan(graph)
+    plan = Plan(graph, strongest)
     shape = graph.shape(graph.input) or ()
     if leads_to_lookups(graph, graph.input):
         plan.tokens.add(graph.input)
