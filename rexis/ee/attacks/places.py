@@ -1,0 +1,176 @@
+"""What the graph tells about a record's key: blocks that one dense key mixes, and the places where they stand.
+
+A patch of an image is a block, and the patches' positions are its places; a table's row is one block at one place; a
+token sequence has blocks of width 1. Anybody who has the encrypted model knows this much: it follows from the graph.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment, quadratic_assignment
+
+from rexis.ee.attacks.target import Target
+from rexis.ee.groups import Power
+from rexis.ee.layout import Factor
+from rexis.ee.stream import Floats
+
+_FLOOR = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """Blocks of a record that share one key.
+
+    Attributes
+    ----------
+    index
+        ``int64 [places, width]``, into the flattened record.
+    truth
+        ``int64 [places]``: the plain place of each encrypted one. Secret: for scores only.
+    permuted
+        Whether the places are hidden by a permutation at all.
+    """
+
+    index: NDArray[np.int64]
+    truth: NDArray[np.int64]
+    permuted: bool
+
+    @property
+    def places(self) -> int:
+        """How many blocks a record has."""
+        return len(self.index)
+
+    @property
+    def width(self) -> int:
+        """Elements of a block."""
+        return self.index.shape[1]
+
+    def of(self, records: NDArray[np.floating]) -> Floats:
+        """``[n, places, width]``."""
+        flat: Floats = records.reshape(len(records), -1)[:, self.index].astype(np.float64)
+        return flat
+
+    def aligned(self, records: NDArray[np.floating]) -> Floats:
+        """Plain blocks in the order in which the encrypted ones stand."""
+        return self.of(records)[:, self.truth]
+
+
+def blocks_of(target: Target) -> Blocks:
+    """The blocks that cover most of a record."""
+    key = target.encrypted.key.input
+    assert key is not None  # noqa: S101
+    plan = target.encrypted.plan
+    factors = tuple(factor for axis in key.layout[1:] for factor in axis)
+    sizes = [plan.size((factor,)) or 1 for factor in factors]
+    groups: dict[tuple[int, ...], list[NDArray[np.int64]]] = {}
+    hidden = False
+    for leaves, index in _branches(target, factors, np.arange(math.prod(sizes)).reshape(sizes)):
+        mixed = [place for place, leaf in enumerate(leaves) if _mixes(target, leaf)]
+        rest = [place for place in range(len(leaves)) if place not in mixed]
+        hidden |= any(Power.PERMUTE in plan.powers((leaves[place],)) and index.shape[place] > 1 for place in rest)
+        rows = np.transpose(index, [*rest, *mixed]).reshape(-1, math.prod(index.shape[place] for place in mixed))
+        groups.setdefault(tuple(leaves[place].variable for place in mixed), []).append(rows)
+    index = max((np.concatenate(rows) for rows in groups.values()), key=lambda rows: rows.size)
+    return Blocks(index, _truth(target, index), hidden)
+
+
+def _branches(
+    target: Target, factors: tuple[Factor, ...], index: NDArray[np.int64]
+) -> Iterator[tuple[tuple[Factor, ...], NDArray[np.int64]]]:
+    """The record cut along sums until only leaves are left, with the elements of each part."""
+    keyring = target.encrypted.key.keyring
+    assert keyring is not None  # noqa: S101
+    for place, factor in enumerate(factors):
+        if factor.variable in keyring.segments:
+            start = 0
+            for segment in keyring.segments[factor.variable]:
+                width = keyring.size(segment)
+                part = np.take(index, range(start, start + width), axis=place)
+                inside = [keyring.size((each,)) for each in segment]
+                shape = (*index.shape[:place], *inside, *index.shape[place + 1 :])
+                yield from _branches(
+                    target, (*factors[:place], *segment, *factors[place + 1 :]), part.reshape(shape)
+                )
+                start += width
+            return
+    yield factors, index
+
+
+def _mixes(target: Target, factor: Factor) -> bool:
+    plan = target.encrypted.plan
+    return Power.MIX in plan.powers((factor,)) and (plan.size((factor,)) or 1) > 1
+
+
+def _truth(target: Target, index: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where the key puts each block: from probes with one block filled."""
+    key = target.encrypted.key.input
+    assert key is not None  # noqa: S101
+    probes = np.zeros((len(index), math.prod(key.shape)))
+    np.put_along_axis(probes, index, target.random("probe").normal(1.0, 0.1, index.shape), axis=1)
+    landed = key.keyring.apply(probes.reshape(-1, *key.shape), key.layout).reshape(len(index), -1)
+    found: NDArray[np.int64] = (landed[:, index] ** 2).sum(axis=2).argmax(axis=0)
+    return found
+
+
+def place_profiles(blocks: Floats) -> tuple[Floats, Floats]:
+    """Two ``[places, places]`` tables that a common invertible affine key of all blocks does not change.
+
+    After whitening with the covariance pooled over places, a common key leaves only a rotation, and inner products
+    between the blocks of a record lose that too: their means are the first table, those of the places' mean blocks
+    the second.
+    """
+    count, places, width = blocks.shape
+    means = blocks.mean(axis=0)
+    centred = blocks - means
+    pooled = np.einsum("npi,npj->ij", centred, centred) / (count * places)
+    values, vectors = np.linalg.eigh(pooled)
+    kept = values > max(values.max(), _FLOOR) * 1e-6
+    whiten = vectors[:, kept] / np.sqrt(values[kept])
+    white, shifted = centred @ whiten, (means - means.mean(axis=0)) @ whiten
+    flat = white.transpose(1, 0, 2).reshape(places, -1)
+    return flat @ flat.T / (count * max(kept.sum(), 1)), shifted @ shifted.T / max(kept.sum(), 1)
+
+
+def token_profiles(tokens: Floats) -> tuple[Floats, Floats]:
+    """The same for token sequences ``[n, places]`` under a permuted vocabulary: chances of equal tokens."""
+    ids = tokens.astype(np.int64)
+    onehot = np.eye(int(ids.max()) + 1)[ids]
+    together = np.einsum("npv,nqv->pq", onehot, onehot) / len(ids)
+    marginal = onehot.mean(axis=0)
+    return together, marginal @ marginal.T
+
+
+def match_places(
+    known: Floats, seen: Floats, *, tokens: bool = False, common: bool = True
+) -> NDArray[np.int64]:
+    """For each place of `seen`, the place of `known` that it seems to be.
+
+    Sorted rows of the profiles give a first assignment; FAQ (J. Vogelstein et al., Fast approximate quadratic
+    programming for graph matching, PLoS ONE 10(4), 2015) improves it over whole tables.
+
+    Parameters
+    ----------
+    known, seen
+        Blocks ``[n, places, width]``, or token ids ``[n, places]``; different records.
+    common
+        Whether all places share an offset, so that their means can be compared.
+    """
+    profiles = token_profiles if tokens else place_profiles
+    tables = list(zip(profiles(seen), profiles(known), strict=True))[: 2 if common else 1]
+    cost = np.zeros((len(tables[0][0]),) * 2)
+    for a, b in tables:
+        scale = b.std() + _FLOOR
+        rows = [np.sort(each, axis=1) / scale for each in (a, b)]
+        cost += ((rows[0][:, None] - rows[1]) ** 2).mean(axis=2)
+        cost += (np.diagonal(a)[:, None] - np.diagonal(b)) ** 2 / scale**2
+    first = linear_sum_assignment(cost)[1]
+    a, b = (sum(pair[side] / (pair[1].std() + _FLOOR) for pair in tables) for side in (0, 1))
+    start = np.eye(len(first))[first] * 0.9 + 0.1 / len(first)
+    refined = quadratic_assignment(a, b, options={"maximize": True, "P0": start})["col_ind"]
+    best = max((first, refined), key=lambda order: float((a * b[np.ix_(order, order)]).sum()))
+    return np.asarray(best, dtype=np.int64)
