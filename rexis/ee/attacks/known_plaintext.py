@@ -16,6 +16,7 @@ HEADLINE = 10
 _ROUNDS = 10
 _CUTOFF = 1e-5
 _GOOD = 0.9
+_CORRELATED = 3  # two points always lie on a line
 
 
 def known_plaintext(target: Target) -> Result:
@@ -66,8 +67,8 @@ def _score(blocks: Blocks, pairs: tuple[Floats, Floats], private: Floats, truth:
     plain, seen = pairs
     order = np.arange(blocks.places)
     if blocks.permuted and blocks.places > 1:
-        order = _first_order(plain, seen)
-        for _ in range(_ROUNDS):
+        order = _first_order(plain, seen, blocks.grid)
+        for _ in range(_ROUNDS if blocks.width > 1 else 0):
             guess = _solve(plain[:, order], seen, blocks.width)(seen)
             cost = ((guess[:, :, None] - plain[:, None]) ** 2).sum(axis=(0, 3))
             found = linear_sum_assignment(cost)[1]
@@ -78,14 +79,17 @@ def _score(blocks: Blocks, pairs: tuple[Floats, Floats], private: Floats, truth:
     return r_squared(truth.reshape(len(truth), -1), decrypted.reshape(len(truth), -1))
 
 
-def _first_order(plain: Floats, seen: Floats) -> NDArray[np.int64]:
-    if plain.shape[2] == 1:  # one number a place: those that move together from record to record
+def _first_order(plain: Floats, seen: Floats, grid: tuple[int, ...]) -> NDArray[np.int64]:
+    if plain.shape[2] == 1 and len(plain) < _CORRELATED:  # equal numbers
+        cost = ((seen[:, :, None, 0] - plain[:, None, :, 0]) ** 2).sum(axis=0)
+        return linear_sum_assignment(cost)[1].astype(np.int64)
+    if plain.shape[2] == 1:  # numbers that move together from record to record
         a, b = (each[..., 0] - each[..., 0].mean(axis=0) for each in (seen, plain))
         a, b = (each / (np.linalg.norm(each, axis=0) + 1e-9) for each in (a, b))
         levels = [np.abs(each[..., 0]).mean(axis=0) for each in (seen, plain)]
         cost = -np.abs(a.T @ b) + 1e-3 * np.abs(levels[0][:, None] - levels[1])
         return linear_sum_assignment(cost)[1].astype(np.int64)
-    return match_places(plain, seen)
+    return match_places(plain, seen, grid)
 
 
 class _Affine:
@@ -121,7 +125,6 @@ def _solve(plain: Floats, seen: Floats, width: int) -> _Affine | _PerPlace:
 
 def _tokens(pairs: tuple[Floats, Floats], private: Floats, truth: Floats) -> float:
     plain, seen = (each[..., 0].astype(np.int64) for each in pairs)
-    places = plain.shape[1]
     words = int(max(plain.max(), seen.max(), private.max(), truth.max())) + 1
     order = _same_partition(seen, plain)
     table = np.arange(words)
@@ -134,7 +137,6 @@ def _tokens(pairs: tuple[Floats, Floats], private: Floats, truth: Floats) -> flo
         if np.array_equal(found, order):
             break
         order = found
-    assert places == len(order)  # noqa: S101
     return float((table[private[..., 0].astype(np.int64)] == truth[..., 0]).mean())
 
 

@@ -17,7 +17,7 @@ independently trained models (S. Ainsworth et al., Git Re-Basin, ICLR 2023).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,6 +96,25 @@ def match_neurons(neurons: Neurons, first: EncryptedModel, second: EncryptedMode
             distance = ((a[:, None] - b[None]) ** 2).mean(axis=2)
             cost += distance / (distance.mean() + _FLOOR)
     return linear_sum_assignment(cost)[1].astype(np.int64) if compared else None
+
+
+def values_of(
+    encrypted: EncryptedModel, matches: Collection[int], places: int | None = None
+) -> dict[str, tuple[int, int]]:
+    """For each variable of `matches`, the first value that holds its neurons (at every place): axis and variable."""
+    plan, graph = encrypted.plan, encrypted.plan.graph
+    found: dict[int, tuple[str, int]] = {}
+    for node in graph.computing:
+        name = node.output
+        shape = graph.shape(name)
+        if shape is None or None in shape[1:] or not graph.is_computed(name) or not graph.is_float(name):
+            continue
+        for place, axis in enumerate(plan.layout(name)):
+            if len(axis) == 1 and axis[0].variable in matches and place > 0:
+                others = math.prod(size or 1 for each, size in enumerate(shape) if each not in (0, place))
+                if places in (None, others):
+                    found.setdefault(axis[0].variable, (name, place))
+    return {name: (place, variable) for variable, (name, place) in found.items()}
 
 
 def _features(

@@ -6,6 +6,7 @@ token sequence has blocks of width 1. Anybody who has the encrypted model knows 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from rexis.ee.layout import Factor
 from rexis.ee.stream import Floats
 
 _FLOOR = 1e-9
+_SMALL_AXIS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,11 +36,14 @@ class Blocks:
         ``int64 [places]``: the plain place of each encrypted one. Secret: for scores only.
     permuted
         Whether the places are hidden by a permutation at all.
+    grid
+        The places as a grid whose axes are permuted one by one, or a single axis.
     """
 
     index: NDArray[np.int64]
     truth: NDArray[np.int64]
     permuted: bool
+    grid: tuple[int, ...]
 
     @property
     def places(self) -> int:
@@ -68,15 +73,21 @@ def blocks_of(target: Target) -> Blocks:
     factors = tuple(factor for axis in key.layout[1:] for factor in axis)
     sizes = [plan.size((factor,)) or 1 for factor in factors]
     groups: dict[tuple[int, ...], list[NDArray[np.int64]]] = {}
+    grids: dict[tuple[int, ...], tuple[int, ...]] = {}
     hidden = False
     for leaves, index in _branches(target, factors, np.arange(math.prod(sizes)).reshape(sizes)):
         mixed = [place for place, leaf in enumerate(leaves) if _mixes(target, leaf)]
         rest = [place for place in range(len(leaves)) if place not in mixed]
         hidden |= any(Power.PERMUTE in plan.powers((leaves[place],)) and index.shape[place] > 1 for place in rest)
         rows = np.transpose(index, [*rest, *mixed]).reshape(-1, math.prod(index.shape[place] for place in mixed))
-        groups.setdefault(tuple(leaves[place].variable for place in mixed), []).append(rows)
-    index = max((np.concatenate(rows) for rows in groups.values()), key=lambda rows: rows.size)
-    return Blocks(index, _truth(target, index), hidden)
+        mixing = tuple(leaves[place].variable for place in mixed)
+        groups.setdefault(mixing, []).append(rows)
+        grids[mixing] = tuple(index.shape[place] for place in rest if index.shape[place] > 1)
+    best = max(groups, key=lambda mixing: sum(rows.size for rows in groups[mixing]))
+    index = np.concatenate(groups[best])
+    chosen = any(element.index for element in key.keyring.elements)  # keys that differ from place to place
+    grid = grids[best] if len(groups[best]) == 1 and not chosen else (len(index),)
+    return Blocks(index, _truth(target, index), hidden, grid)
 
 
 def _branches(
@@ -146,30 +157,63 @@ def token_profiles(tokens: Floats) -> tuple[Floats, Floats]:
 
 
 def match_places(
-    known: Floats, seen: Floats, *, tokens: bool = False, common: bool = True
+    known: Floats, seen: Floats, grid: tuple[int, ...] = (), *, tokens: bool = False, common: bool = True
 ) -> NDArray[np.int64]:
     """For each place of `seen`, the place of `known` that it seems to be.
 
     Sorted rows of the profiles give a first assignment; FAQ (J. Vogelstein et al., Fast approximate quadratic
-    programming for graph matching, PLoS ONE 10(4), 2015) improves it over whole tables.
+    programming for graph matching, PLoS ONE 10(4), 2015) improves it over whole tables. Axes of at most
+    :data:`_SMALL_AXIS` places are tried in every order.
 
     Parameters
     ----------
     known, seen
         Blocks ``[n, places, width]``, or token ids ``[n, places]``; different records.
+    grid
+        Axes of the places, if each is permuted by itself.
     common
         Whether all places share an offset, so that their means can be compared.
     """
+    if len(grid) < 2:
+        return _match_axis(known, seen, tokens=tokens, common=common)
+    orders = []
+    for axis, size in enumerate(grid):
+        along = [
+            np.moveaxis(each.reshape(len(each), *grid, -1), axis + 1, -2).reshape(-1, size, each.shape[-1])
+            for each in (known, seen)
+        ]
+        orders.append(_match_axis(along[0], along[1], tokens=False, common=common))
+    places: NDArray[np.int64] = np.arange(math.prod(grid)).reshape(grid)[np.ix_(*orders)].ravel()
+    return places
+
+
+def mirror_images(order: NDArray[np.int64], grid: tuple[int, ...]) -> Iterator[NDArray[np.int64]]:
+    """An order of places, and what it is when axes of the plain grid are reversed or swapped with equal ones."""
+    grid = grid or (len(order),)
+    places = np.arange(math.prod(grid)).reshape(grid)
+    for turn in itertools.permutations(range(len(grid))):
+        turned = np.transpose(places, turn)
+        if turned.shape != grid:
+            continue
+        for count in range(len(grid) + 1):
+            for axes in itertools.combinations(range(len(grid)), count):
+                yield np.flip(turned, axes).ravel()[order]
+
+
+def _match_axis(known: Floats, seen: Floats, *, tokens: bool, common: bool) -> NDArray[np.int64]:
     profiles = token_profiles if tokens else place_profiles
     tables = list(zip(profiles(seen), profiles(known), strict=True))[: 2 if common else 1]
-    cost = np.zeros((len(tables[0][0]),) * 2)
-    for a, b in tables:
-        scale = b.std() + _FLOOR
-        rows = [np.sort(each, axis=1) / scale for each in (a, b)]
-        cost += ((rows[0][:, None] - rows[1]) ** 2).mean(axis=2)
-        cost += (np.diagonal(a)[:, None] - np.diagonal(b)) ** 2 / scale**2
-    first = linear_sum_assignment(cost)[1]
     a, b = (sum(pair[side] / (pair[1].std() + _FLOOR) for pair in tables) for side in (0, 1))
+    if len(a) <= _SMALL_AXIS:
+        orders = [np.array(order) for order in itertools.permutations(range(len(a)))]
+        return min(orders, key=lambda order: float(((a - b[np.ix_(order, order)]) ** 2).sum()))
+    cost = np.zeros((len(a), len(a)))
+    for mine, theirs in tables:
+        scale = theirs.std() + _FLOOR
+        rows = [np.sort(each, axis=1) / scale for each in (mine, theirs)]
+        cost += (rows[0] ** 2).mean(axis=1)[:, None] + (rows[1] ** 2).mean(axis=1) - 2 * rows[0] @ rows[1].T / len(a)
+        cost += (np.diagonal(mine)[:, None] - np.diagonal(theirs)) ** 2 / scale**2
+    first = linear_sum_assignment(cost)[1]
     start = np.eye(len(first))[first] * 0.9 + 0.1 / len(first)
     refined = quadratic_assignment(a, b, options={"maximize": True, "P0": start})["col_ind"]
     best = max((first, refined), key=lambda order: float((a * b[np.ix_(order, order)]).sum()))

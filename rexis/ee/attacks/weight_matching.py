@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from sklearn.linear_model import Ridge
 
-from rexis.ee.attacks.neurons import hidden_neurons, match_neurons
+from rexis.ee.attacks.neurons import hidden_neurons, match_neurons, values_of
 from rexis.ee.attacks.places import Blocks, blocks_of
 from rexis.ee.attacks.target import NotApplicableError, Result, Target, observe, r_squared
 from rexis.ee.graph import Graph
@@ -19,7 +17,8 @@ from rexis.ee.stream import Floats
 
 DISTANCES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5)
 _SAME = 1e-5
-_RIDGE = 1e-2
+_RIDGE = 1.0
+_DEAD = 1e-4  # a neuron with a smaller share of the largest spread says nothing
 HEADLINE = 0.1  # what a fine-tune may move the weights by
 
 
@@ -42,7 +41,7 @@ def weight_matching(target: Target) -> Result:
         raise NotApplicableError("no hidden axis carries a permutation, so there are no neurons to match")
     keyring = target.encrypted.key.keyring
     assert keyring is not None  # noqa: S101
-    blocks = blocks_of(target)
+    blocks, powers = blocks_of(target), {each.variable: each.powers for each in neurons}
     total = sum(each.size for each in neurons)
     curve: dict[str, float] = {}
     read: dict[str, float] = {}
@@ -63,7 +62,8 @@ def weight_matching(target: Target) -> Result:
             matches[each.variable] = guess
             right += int((guess == each.order(keyring)).sum())
         curve[label] = right / total
-        opened = _records_read(target, base, blocks, matches)
+        plain_signs = {v: m for v, m in matches.items() if Power.SIGN not in powers[v]}
+        opened = _records_read(target, base, blocks, plain_signs) if label in ("given", "0", f"{HEADLINE:g}") else None
         if opened is not None:
             read[label] = opened
     label = "given" if target.base is not None else f"{HEADLINE:g}"
@@ -140,7 +140,7 @@ def _records_read(
     sees, once their neurons are named and their spread is set to the base's. For tokens the share that is read right,
     for numbers R². None if no value holds the neurons of each place.
     """
-    values = _values_of(target, blocks, matches)
+    values = values_of(target.encrypted, matches, blocks.places)
     if not values:
         return None
     names = list(values)
@@ -152,9 +152,10 @@ def _records_read(
         a, b = (np.moveaxis(each, axis, -1).reshape(len(each), blocks.places, -1) for each in (clear, hidden))
         named = np.empty_like(b)
         named[..., matches[variable]] = b
-        spread = [each.std(axis=(0, 1)) + 1e-9 for each in (a, named)]
-        known.append(a / spread[0])
-        read.append((named - named.mean(axis=(0, 1))) / spread[1] + a.mean(axis=(0, 1)) / spread[0])
+        spread = [each.std(axis=(0, 1)) for each in (a, named)]
+        alive = np.minimum(*spread) > _DEAD * max(each.max() for each in spread)
+        known.append(((a - a.mean(axis=(0, 1))) / spread[0])[..., alive])
+        read.append(((named - named.mean(axis=(0, 1))) / spread[1])[..., alive])
     into, truth = blocks.of(target.public), blocks.aligned(target.records)
     if target.is_tokens:
         words = target.encrypted.key.input.tokens if target.encrypted.key.input is not None else 0
@@ -168,25 +169,6 @@ def _records_read(
 
 def _samples(values: Floats) -> Floats:
     return values.reshape(-1, values.shape[-1])
-
-
-def _values_of(
-    target: Target, blocks: Blocks, matches: dict[int, NDArray[np.int64]]
-) -> dict[str, tuple[int, int]]:
-    """For each matched variable, the first value that holds its neurons at every place: axis and variable."""
-    plan = target.encrypted.plan
-    found: dict[int, tuple[str, int]] = {}
-    for node in target.graph.computing:
-        name = node.output
-        shape = target.graph.shape(name) or ()
-        if not target.graph.is_computed(name) or not target.graph.is_float(name) or None in shape[1:]:
-            continue
-        for place, axis in enumerate(plan.layout(name)):
-            if len(axis) == 1 and axis[0].variable in matches and place > 0:
-                others = math.prod(size or 1 for each, size in enumerate(shape) if each not in (0, place))
-                if others == blocks.places:
-                    found.setdefault(axis[0].variable, (name, place))
-    return {name: (place, variable) for variable, (name, place) in found.items()}
 
 
 def _spectrum(target: Target) -> str:
