@@ -11,9 +11,10 @@ from rexis.ee.attacks.target import NotApplicableError, Result, Target, observe,
 from rexis.ee.records import encrypt_records
 from rexis.ee.stream import Floats
 
-_RIDGE = 10.0
+_RIDGES = (1e2, 1e3, 1e4, 1e5, 1e6)
+_LABEL_RIDGE = 10.0
 _QUANTILES = np.linspace(0.0, 1.0, 65)
-_MAX_FEATURES = 6000
+_MAX_FEATURES = 3000
 
 
 def attention_scores(target: Target) -> Result:
@@ -80,11 +81,25 @@ def _flat(scores: list[NDArray[np.float32]]) -> Floats:
 def _records_read(target: Target, known: Floats, private: Floats) -> float:
     into, truth = (each.reshape(len(each), -1).astype(np.float64) for each in (target.public, target.records))
     if not target.is_tokens:
-        return r_squared(truth, Ridge(_RIDGE * known.shape[1] / len(known)).fit(known, into).predict(private))
+        return r_squared(truth, _ridge(known, into, private))
     words = int(max(into.max(), truth.max())) + 1
     onehot = np.eye(words)[into.astype(np.int64)].reshape(len(into), -1)
-    guess = Ridge(_RIDGE * known.shape[1] / len(known)).fit(known, onehot).predict(private)
+    guess = _ridge(known, onehot, private)
     return float((guess.reshape(len(truth), -1, words).argmax(axis=2) == truth).mean())
+
+
+def _ridge(known: Floats, into: Floats, private: Floats) -> Floats:
+    """Ridge regression in its dual form, whose penalty does best on a quarter of the known records."""
+    cut = 3 * len(known) // 4
+    losses = [((each - into[cut:]) ** 2).mean() for each in _predictions(known[:cut], into[:cut], known[cut:])]
+    return _predictions(known, into, private)[int(np.argmin(losses))]
+
+
+def _predictions(known: Floats, into: Floats, private: Floats) -> list[Floats]:
+    """For each penalty."""
+    values, vectors = np.linalg.eigh(known @ known.T)
+    turned, across = vectors.T @ (into - into.mean(axis=0)), private @ known.T @ vectors
+    return [across @ (turned / (values + penalty)[:, None]) + into.mean(axis=0) for penalty in _RIDGES]
 
 
 def _labels_read(target: Target, known: Floats, private: Floats) -> float | None:
@@ -92,13 +107,15 @@ def _labels_read(target: Target, known: Floats, private: Floats) -> float | None
     if target.labels is None or target.public_labels is None:
         return None
     if target.labels.dtype.kind == "f":
-        guess = Ridge(_RIDGE).fit(known, target.public_labels).predict(private).reshape(target.labels.shape)
+        guess = Ridge(_LABEL_RIDGE).fit(known, target.public_labels).predict(private).reshape(target.labels.shape)
         return r_squared(target.labels, guess)
-    guess = RidgeClassifier(_RIDGE).fit(known, target.public_labels).predict(private)
+    guess = RidgeClassifier(_LABEL_RIDGE).fit(known, target.public_labels).predict(private)
     return float((guess == target.labels).mean())
 
 
 def _guess(target: Target) -> float | None:
     if target.labels is None:
         return None
-    return 0.0 if target.labels.dtype.kind == "f" else float(np.unique(target.labels, return_counts=True)[1].max() / len(target.labels))
+    if target.labels.dtype.kind == "f":
+        return 0.0
+    return float(np.unique(target.labels, return_counts=True)[1].max() / len(target.labels))

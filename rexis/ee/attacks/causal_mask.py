@@ -1,4 +1,4 @@
-"""Causal masks and rotary tables: constants that everybody knows, and whose permuted form gives the permutation away."""
+"""Causal masks and rotary tables: constants that everybody knows; permuted, they give the permutation away."""
 
 from __future__ import annotations
 
@@ -26,14 +26,21 @@ def causal_mask(target: Target) -> Result:
     tables = [name for name in target.graph.roots() if _is_mask(target, name) or _is_rotary(target, name)]
     keyring = target.encrypted.key.keyring
     assert keyring is not None  # noqa: S101
-    public = Graph(target.encrypted.model)
+    public, plan = Graph(target.encrypted.model), target.encrypted.plan
+    words = {factor.variable for factor in plan.leaves([plan.vocabulary] if plan.vocabulary else [])}
     read: dict[str, float] = {}
     places = 1
     for name in tables:
-        for axis, factors in enumerate(target.encrypted.plan.layout(name)):
+        for axis, factors in enumerate(plan.layout(name)):
             element = [e for e in keyring.elements if len(factors) == 1 and e.members == (factors[0].variable,)]
-            powers = target.encrypted.plan.powers(factors)
-            if not element or Power.PERMUTE not in powers or Power.SCALE in powers or len(element[0].keys) > 1:
+            powers = plan.powers(factors)
+            if (
+                not element
+                or words.intersection(element[0].members)
+                or Power.PERMUTE not in powers
+                or Power.SCALE in powers
+                or len(element[0].keys) > 1
+            ):
                 continue
             key = element[0].keys[0]
             if not isinstance(key, MonomialKey) or not (_is_mask(target, name) or _is_time(target, name, axis)):

@@ -137,7 +137,8 @@ def _rotation(a: Floats, b: Floats) -> Floats:
 def _by_quantiles(target: Target, blocks: Blocks) -> float:
     """Every place is a number of its own: find the public one with the same distribution."""
     levels = np.linspace(0.02, 0.98, 25)
-    seen, known = (np.quantile(blocks.of(each)[..., 0], levels, axis=0).T for each in (target.ciphertexts, target.public))
+    both = (target.ciphertexts, target.public)
+    seen, known = (np.quantile(blocks.of(each)[..., 0], levels, axis=0).T for each in both)
     cost = (seen**2).sum(axis=1)[:, None] + (known**2).sum(axis=1) - 2 * seen @ known.T
     order = linear_sum_assignment(cost)[1]
     private = blocks.of(target.ciphertexts)[..., 0]

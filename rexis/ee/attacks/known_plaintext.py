@@ -46,11 +46,15 @@ def known_plaintext(target: Target) -> Result:
             break
         known = target.public[pool[:count]]
         pairs = (blocks.of(known), blocks.of(encrypt_records(key, known)))
-        curve[str(count)] = _tokens(pairs, private, truth) if target.is_tokens else _score(blocks, pairs, private, truth)
+        curve[str(count)] = (
+            _tokens(pairs, private, truth) if target.is_tokens else _score(blocks, pairs, private, truth)
+        )
     good = next((int(count) for count, value in curve.items() if value >= _GOOD), None)
     headline = str(HEADLINE) if str(HEADLINE) in curve else list(curve)[-1]
     measure = "of the tokens" if target.is_tokens else "of the variance"
-    enough = f"{good} known record(s) are enough to read 90% {measure}" if good else f"even {count} known records do not"
+    enough = (
+        f"{good} known record(s) are enough to read 90% {measure}" if good else f"even {count} known records do not"
+    )
     return Result(
         name="known_plaintext",
         metric="share of tokens read" if target.is_tokens else "R² of other records",
@@ -82,13 +86,13 @@ def _score(blocks: Blocks, pairs: tuple[Floats, Floats], private: Floats, truth:
 def _first_order(plain: Floats, seen: Floats, grid: tuple[int, ...]) -> NDArray[np.int64]:
     if plain.shape[2] == 1 and len(plain) < _CORRELATED:  # equal numbers
         cost = ((seen[:, :, None, 0] - plain[:, None, :, 0]) ** 2).sum(axis=0)
-        return linear_sum_assignment(cost)[1].astype(np.int64)
+        return np.asarray(linear_sum_assignment(cost)[1], dtype=np.int64)
     if plain.shape[2] == 1:  # numbers that move together from record to record
         a, b = (each[..., 0] - each[..., 0].mean(axis=0) for each in (seen, plain))
         a, b = (each / (np.linalg.norm(each, axis=0) + 1e-9) for each in (a, b))
         levels = [np.abs(each[..., 0]).mean(axis=0) for each in (seen, plain)]
         cost = -np.abs(a.T @ b) + 1e-3 * np.abs(levels[0][:, None] - levels[1])
-        return linear_sum_assignment(cost)[1].astype(np.int64)
+        return np.asarray(linear_sum_assignment(cost)[1], dtype=np.int64)
     return match_places(plain, seen, grid)
 
 
@@ -144,4 +148,4 @@ def _same_partition(seen: NDArray[np.int64], plain: NDArray[np.int64]) -> NDArra
     """Places of `plain` at which records agree with one another as they do at each place of `seen`."""
     a, b = ((each[:, None] == each[None]).reshape(-1, each.shape[1]).astype(np.float64) for each in (seen, plain))
     cost = (a * a).sum(axis=0)[:, None] + (b * b).sum(axis=0) - 2 * a.T @ b
-    return linear_sum_assignment(cost)[1].astype(np.int64)
+    return np.asarray(linear_sum_assignment(cost)[1], dtype=np.int64)

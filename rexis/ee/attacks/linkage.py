@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from rexis.ee.attacks.target import Result, Target
@@ -57,10 +58,10 @@ def _distance(target: Target, a: Floats, b: Floats) -> Floats:
     return found
 
 
-def _measured_again(target: Target, random: np.random.Generator) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def _measured_again(target: Target, random: np.random.Generator) -> NDArray[np.float32]:
     records = target.records
     if target.is_tokens:
         redrawn = random.random(records.shape) < 0.1
         return np.where(redrawn, records[random.permutation(len(records))], records).astype(np.float32)
     noise = random.normal(size=records.shape) * records.std(axis=0)
-    return (records + NOISE * noise).astype(np.float32)
+    return np.asarray(records + NOISE * noise, dtype=np.float32)

@@ -117,9 +117,7 @@ def values_of(
     return {name: (place, variable) for variable, (name, place) in found.items()}
 
 
-def _features(
-    stored: Floats, place: int, name: str, neurons: Neurons, encrypted: EncryptedModel
-) -> Iterable[Floats]:
+def _features(stored: Floats, place: int, name: str, neurons: Neurons, encrypted: EncryptedModel) -> Iterable[Floats]:
     """Tables ``[neurons, …]`` that are equal up to order of rows for every key of the groups."""
     plan = encrypted.plan
     layout = plan.layout(name)

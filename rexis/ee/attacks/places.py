@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ from rexis.ee.stream import Floats
 
 _FLOOR = 1e-9
 _SMALL_AXIS = 6
+_MANY = 64
+_STARTS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +56,7 @@ class Blocks:
     @property
     def width(self) -> int:
         """Elements of a block."""
-        return self.index.shape[1]
+        return int(self.index.shape[1])
 
     def of(self, records: NDArray[np.floating]) -> Floats:
         """``[n, places, width]``."""
@@ -104,9 +107,7 @@ def _branches(
                 part = np.take(index, range(start, start + width), axis=place)
                 inside = [keyring.size((each,)) for each in segment]
                 shape = (*index.shape[:place], *inside, *index.shape[place + 1 :])
-                yield from _branches(
-                    target, (*factors[:place], *segment, *factors[place + 1 :]), part.reshape(shape)
-                )
+                yield from _branches(target, (*factors[:place], *segment, *factors[place + 1 :]), part.reshape(shape))
                 start += width
             return
     yield factors, index
@@ -135,7 +136,7 @@ def place_profiles(blocks: Floats) -> tuple[Floats, Floats]:
     between the blocks of a record lose that too: their means are the first table, those of the places' mean blocks
     the second.
     """
-    count, places, width = blocks.shape
+    count, places = blocks.shape[:2]
     means = blocks.mean(axis=0)
     centred = blocks - means
     pooled = np.einsum("npi,npj->ij", centred, centred) / (count * places)
@@ -215,6 +216,11 @@ def _match_axis(known: Floats, seen: Floats, *, tokens: bool, common: bool) -> N
         cost += (np.diagonal(mine)[:, None] - np.diagonal(theirs)) ** 2 / scale**2
     first = linear_sum_assignment(cost)[1]
     start = np.eye(len(first))[first] * 0.9 + 0.1 / len(first)
-    refined = quadratic_assignment(a, b, options={"maximize": True, "P0": start})["col_ind"]
-    best = max((first, refined), key=lambda order: float((a * b[np.ix_(order, order)]).sum()))
+    starts: list[Any] = [start, *(["randomized"] * (_STARTS if len(a) <= _MANY else 0))]
+    tried = [
+        quadratic_assignment(a, b, options={"maximize": True, "P0": each, "rng": np.random.default_rng(number)})
+        for number, each in enumerate(starts)
+    ]
+    orders = [first, *(each["col_ind"] for each in tried)]
+    best = max(orders, key=lambda order: float((a * b[np.ix_(order, order)]).sum()))
     return np.asarray(best, dtype=np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from rexis.ee.attacks.neurons import Neurons, hidden_neurons, match_neurons, values_of
@@ -55,14 +56,12 @@ def rekey_alignment(target: Target) -> Result:
         ceiling=1.0,
         floor=1 / len(order),
         attacker_knows="two encrypted forms of one model, and the ciphertexts sent to each",
-        says=f"A new key does not unlink: {aligned:.0%} of the neurons align, and {value:.0%} of the records are linked."
-        if value > 0.5
-        else f"{aligned:.0%} of the neurons align across epochs, and {value:.0%} of the records are linked.",
+        says=f"Across a change of key, {aligned:.0%} of the neurons align and {value:.0%} of the records are linked.",
         detail={"neurons_aligned": aligned, "records": len(order)},
     )
 
 
-def _pooled(values: Floats, axis: int, neurons: Neurons) -> Floats:
+def _pooled(values: NDArray[np.float32], axis: int, neurons: Neurons) -> Floats:
     """Mean over places of each neuron, standardised."""
     rows = np.moveaxis(values, axis, -1).reshape(len(values), -1, neurons.size).mean(axis=1).astype(np.float64)
     rows = (rows - rows.mean(axis=0)) / (rows.std(axis=0) + 1e-9)

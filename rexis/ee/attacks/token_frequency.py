@@ -28,9 +28,7 @@ def token_frequency(target: Target) -> Result:
     if not target.is_tokens or key is None or key.tokens is None:
         raise NotApplicableError("records are numbers, not tokens")
     blocks, words = blocks_of(target), key.tokens
-    seen, known = (
-        blocks.of(each)[..., 0].astype(np.int64) for each in (target.ciphertexts, target.public)
-    )
+    seen, known = (blocks.of(each)[..., 0].astype(np.int64) for each in (target.ciphertexts, target.public))
     truth = _truth(target, words)
     order = np.arange(blocks.places)
     if blocks.permuted:
@@ -62,7 +60,9 @@ def token_frequency(target: Target) -> Result:
 def _truth(target: Target, words: int) -> NDArray[np.int64]:
     """The plain token of each encrypted one."""
     blocks = blocks_of(target)
-    plain, seen = (each[..., 0].astype(np.int64) for each in (blocks.aligned(target.records), blocks.of(target.ciphertexts)))
+    plain, seen = (
+        each[..., 0].astype(np.int64) for each in (blocks.aligned(target.records), blocks.of(target.ciphertexts))
+    )
     table = np.full(words, -1)
     table[seen.ravel()] = plain.ravel()
     return table

@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 
 from rexis.ee.attacks.target import NotApplicableError, Result, Target, observe
 from rexis.ee.attacks.weight_matching import HEADLINE, perturbed, relative_distance
-from rexis.ee.groups import FREE, NONE, Power
+from rexis.ee.groups import NONE, Power
 from rexis.ee.records import encrypt_records
 from rexis.ee.stream import Floats
 
@@ -28,8 +28,8 @@ def token_matching(target: Target) -> Result:
     truth. Metric: share of private records named by the nearest candidate, at the worst layer. Ceiling: 1, plain hidden
     states equal themselves. Floor: 1/candidates. Applies where a layer's group has invariants.
 
-    Source: R. Thomas et al., Hidden No More: Attacking and Defending Private Third-Party LLM Inference, ICML 2025, which
-    matches permuted hidden states with a vocabulary.
+    Source: R. Thomas et al., Hidden No More: Attacking and Defending Private Third-Party LLM Inference, ICML 2025,
+    which matches permuted hidden states with a vocabulary.
     """
     layers = _layers(target)
     if not layers:
@@ -71,7 +71,9 @@ def _layers(target: Target) -> list[str]:
         wide = math.prod(size or 1 for size in shape[1:])
         if wide >= 8 and all(Power.SCALE not in each for each in powers) and any(each != NONE for each in powers):
             found.append(name)
-    steps = np.unique(np.linspace(0, len(found) - 1, min(_MAX_LAYERS, len(found))).astype(int)) if found else []
+    steps: list[int] = (
+        np.unique(np.linspace(0, len(found) - 1, min(_MAX_LAYERS, len(found))).astype(int)).tolist() if found else []
+    )
     return [found[step] for step in steps]
 
 
@@ -89,7 +91,7 @@ def _features(target: Target, name: str, values: Floats) -> Floats:
     turned = np.transpose(values.reshape(len(values), *sizes), [0, *(p + 1 for p in rest), *(p + 1 for p in mixed)])
     rows = turned.reshape(len(values), -1, math.prod(sizes[place] for place in mixed)).astype(np.float64)
     parts = [np.sort(np.linalg.norm(rows, axis=2), axis=1)]
-    if all(plan.powers((factors[place],)) != FREE and Power.SIGN not in plan.powers((factors[place],)) for place in mixed):
+    if all(Power.SIGN not in plan.powers((factors[place],)) for place in mixed):
         parts.append(np.sort(rows.mean(axis=2), axis=1))  # keys that fix the all-ones vector keep the mean
     gram = rows @ rows.transpose(0, 2, 1)
     parts.append(np.sort(gram[:, *np.triu_indices(rows.shape[1], 1)], axis=1))

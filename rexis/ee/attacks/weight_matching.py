@@ -131,9 +131,7 @@ def relative_distance(base: bytes, plain: bytes) -> float:
     return float(np.linalg.norm(a - b) / np.linalg.norm(a))
 
 
-def _records_read(
-    target: Target, base: bytes, blocks: Blocks, matches: dict[int, NDArray[np.int64]]
-) -> float | None:
+def _records_read(target: Target, base: bytes, blocks: Blocks, matches: dict[int, NDArray[np.int64]]) -> float | None:
     """How much of the private records follows from the values of named neurons.
 
     A ridge regression from the base's neurons to the blocks of public records is applied to the values that the worker
