@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from rexis.cli import auditor, local, operator, owner, requester, wallets, zoo
+from rexis.cli import auditor, ee, local, operator, owner, requester, wallets, zoo
 from rexis.cli.console import complain
 from rexis.protocol.errors import RexisError
 
@@ -52,6 +52,7 @@ app.command(rich_help_panel=_OWNER)(owner.keygen)
 app.command(rich_help_panel=_OWNER)(owner.register)
 app.command(rich_help_panel=_OWNER)(owner.revoke)
 app.add_typer(zoo.app, name="zoo", rich_help_panel=_OWNER)
+app.add_typer(ee.app, name="ee", rich_help_panel=_OWNER)
 
 app.command(rich_help_panel=_REQUESTER)(requester.encrypt)
 app.command(rich_help_panel=_REQUESTER)(requester.submit)
