@@ -61,9 +61,8 @@ def attack(
         if "skipped" in row:
             say(f"{row['name']:<19} not run: {row['skipped']}")
         else:
-            say(
-                f"{row['name']:<19} {row['value']:.2f} (guess {row['floor']:.2f}, no EE {row['ceiling']:.2f})  {row['says']}"
-            )
+            between = f"guess {row['floor']:.2f}, no EE {row['ceiling']:.2f}"
+            say(f"{row['name']:<19} {row['value']:.2f} ({between})  {row['says']}")
 
 
 def _read(path: Path) -> Any:
