@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 FORGE   = FOUNDRY_DISABLE_NIGHTLY_WARNING=1 node_modules/.bin/forge
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup check test test-py test-sol demo up down bench vectors lock clean help
+.PHONY: setup check test test-py test-sol demo up down bench bench-attacks vectors lock clean help
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -59,6 +59,9 @@ down: setup ## stop what `make up` started
 
 bench: setup ## side-by-side measurements; reports in bench/out
 	$(BIN)/python -m bench
+
+bench-attacks: setup ## every attack on every zoo model; report in bench/out/attacks
+	$(BIN)/python -m bench.attacks
 
 vectors: setup ## write the shared protocol vectors and the forged certificates again
 	$(BIN)/python tests/vectors/protocol/generate.py

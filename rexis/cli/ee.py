@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rexis.cli.attacker import attack
 from rexis.cli.console import emit, note, say, working
 from rexis.cli.options import Json, KeyFile, PassphraseFile, needs
 from rexis.protocol.errors import EncryptionError, RexisError
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from rexis.ee.card import LeakageCard
     from rexis.ee.compiler import EncryptedModel
 
-app = typer.Typer(help="Encrypt models, and see what that hides.", no_args_is_help=True)
+app = typer.Typer(help="Encrypt models, see what that hides, and attack it.", no_args_is_help=True)
 
 MAX_MODEL_BYTES = 2 << 30  # a protobuf message cannot be larger
 _RUNGS = ("ee-outsourced", "ee-private-weights")
@@ -141,6 +142,9 @@ def card(
     for each in made.axes:
         many = f", {each.per_place} keys" if each.per_place > 1 else ""
         say(f"  - {each.where[0]} ({each.size}): {each.group}{many}, {each.bits:g} bits, {each.parameters} parameters")
+
+
+app.command("attack")(attack)
 
 
 def _shape(shape: list[int]) -> str:

@@ -477,12 +477,14 @@ class Plan:
     def _families(self, branches: _Branches, bundled: set[int]) -> dict[int, tuple[int, ...]]:
         """For each variable, those whose place chooses its key: permuted heads that it never stands without."""
         together = [{factor.variable for factor in self.leaves(axes)} for axes in self._together]
+        # Token ids are looked up alone, so that the vocabulary's key may depend on nothing else.
+        alone = {factor.variable for factor in self.leaves([self.vocabulary])} if self.vocabulary else set()
         indexing: set[int] = set()
         found: dict[int, tuple[int, ...]] = {}
         strongest_first = sorted(branches, key=lambda v: (Power.MIX not in self._powers[v], v))
         for variable in strongest_first:
             powers, size = self._powers[variable], self._sizes[variable]
-            if variable in bundled or variable in indexing or powers == NONE or size == 1:
+            if variable in bundled or variable in indexing or variable in alone or powers == NONE or size == 1:
                 continue
             if any(len(_actions(branch, variable)) > 1 for branch in branches[variable]):
                 continue  # which of its places an index belongs to could not be told

@@ -1,0 +1,213 @@
+"""Every attack on every zoo model it applies to, with full keys and with permutations only.
+
+``python -m bench.attacks [--model NAME ...] [--quick]`` prints a table and writes JSON, plots and one page that needs
+nothing else to ``bench/out/attacks``. Seeded: the same machine gives the same numbers again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import html
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.zoo import held_out, load_manifest, load_model_bytes, names, training_split
+from rexis.ee.attacks import ATTACKS, NotApplicableError, Target
+from rexis.ee.groups import FREE, Power
+
+DEFAULT_OUT = Path(__file__).parent / "out" / "attacks"
+SEED = 20_261_101
+PRIVATE, PUBLIC = 150, 300  # records: the attacker's public sample is no larger than a small open dataset
+QUICK_MODELS = ("breast_cancer", "dna", "ecg", "vit")
+SLOW = ("gradient_inversion",)  # not in quick runs, nor for permutations, which change nothing about it
+KEYS = {"full": FREE, "permutation": Power.PERMUTE}
+
+Row = dict[str, Any]
+
+
+def target_of(model: str, strongest: Power) -> Target:
+    """Private records are held out, public ones are training records; of DNA, sites that the genome does use."""
+    random = np.random.default_rng(SEED)
+    parts = []
+    for (records, labels), count in ((held_out(model), PRIVATE), (training_split(model), PUBLIC)):
+        pool = np.flatnonzero(labels == 1) if model == "dna" else np.arange(len(records))
+        chosen = random.permutation(pool)[:count]
+        parts.append((records[chosen], None if model == "dna" else labels[chosen]))
+    (records, labels), (public, public_labels) = parts
+    return Target.compiled(
+        load_model_bytes(model),
+        records,
+        public,
+        seed=SEED,
+        labels=labels,
+        public_labels=public_labels,
+        strongest=strongest,
+    )
+
+
+def rows_of(model: str, keys: str, attacks: list[str]) -> Iterator[Row]:
+    """One row for each attack: its result, or why it does not apply."""
+    target = target_of(model, KEYS[keys])
+    for name in attacks:
+        start = time.perf_counter()
+        row: Row = {"model": model, "keys": keys, "attack": name}
+        try:
+            result = ATTACKS[name](target)
+        except NotApplicableError as reason:
+            row["skipped"] = reason.message
+        else:
+            row |= asdict(result) | {"share": result.share}
+        yield row | {"seconds": round(time.perf_counter() - start, 2)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Attack the zoo's encrypted models.")
+    parser.add_argument("--model", action="append", choices=names(), help="only this model; may be given again")
+    parser.add_argument("--quick", action="store_true", help=f"{', '.join(QUICK_MODELS)}; no gradient inversion")
+    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder to write into")
+    arguments = parser.parse_args()
+    models = arguments.model or (QUICK_MODELS if arguments.quick else names())
+    rows: list[Row] = []
+    start = time.perf_counter()
+    for done, model in enumerate(models, 1):
+        for keys in KEYS:
+            fast = arguments.quick or keys != "full"
+            for row in rows_of(model, keys, [name for name in ATTACKS if not (fast and name in SLOW)]):
+                rows.append(row)
+                print(f"[{done}/{len(models)} {time.perf_counter() - start:4.0f} s] {line_of(row)}", flush=True)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    report = {"seed": SEED, "private": PRIVATE, "public": PUBLIC, "rows": rows}
+    (arguments.out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    (arguments.out / "table.md").write_text(markdown_of(rows))
+    plots = plot(rows, arguments.out)
+    (arguments.out / "report.html").write_text(page_of(rows, plots))
+    print(f"\n{markdown_of(rows)}\n{arguments.out / 'report.html'}")
+
+
+def line_of(row: Row) -> str:
+    """One row for the terminal."""
+    where = f"{row['model']:<14} {row['keys']:<12} {row['attack']:<19}"
+    if "skipped" in row:
+        return f"{where} — {row['skipped']}"
+    return f"{where} {row['value']:.3f} in [{row['floor']:.3f}, {row['ceiling']:.3f}]  {row['says']}"
+
+
+def found(rows: list[Row], model: str, keys: str, attack: str) -> Row | None:
+    """The row of one cell, if that attack was run."""
+    return next((r for r in rows if (r["model"], r["keys"], r["attack"]) == (model, keys, attack)), None)
+
+
+def cell(row: Row | None) -> str:
+    """Value and range of one result."""
+    if row is None or "skipped" in row:
+        return "—"
+    return f"{row['value']:.2f} ({row['floor']:.2f}–{row['ceiling']:.2f})"
+
+
+def markdown_of(rows: list[Row]) -> str:
+    """Attacks down, models across: value (floor–ceiling) with full keys, and before with permutations only."""
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    lines = []
+    for keys, title in (("full", "Full keys"), ("permutation", "Permutation-only keys (before hardening)")):
+        lines += [f"### {title}", "", f"| attack | {' | '.join(models)} |", "| --- |" + " --- |" * len(models)]
+        for attack in ATTACKS:
+            cells = [cell(found(rows, model, keys, attack)) for model in models]
+            if any(each != "—" for each in cells):
+                lines.append(f"| {attack} | {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def plot(rows: list[Row], out: Path) -> dict[str, Path]:
+    """Curves over weight distance and over known pairs, and before against after."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    made = {}
+    curves = (
+        ("weight_matching", "by_distance", "relative distance of a public base", "share of neurons identified"),
+        ("weight_matching", "records_read_by_distance", "relative distance of a public base", "share of records read"),
+        ("known_plaintext", "by_pairs", "known records", "share of other records read"),
+    )
+    for attack, key, across, up in curves:
+        figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+        for row in rows:
+            if row["attack"] == attack and row["keys"] == "full" and row.get("detail", {}).get(key):
+                points = row["detail"][key]
+                axes.plot([float(x) for x in points], list(points.values()), marker="o", ms=3, label=row["model"])
+        axes.set(
+            xlabel=across, ylabel=up, ylim=(-0.03, 1.03), xscale="log" if attack == "known_plaintext" else "linear"
+        )
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+        made[key] = out / f"{attack}_{key}.png"
+        figure.savefig(made[key], dpi=110)
+        plt.close(figure)
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    figure, panels = plt.subplots(1, 2, figsize=(12, 4.6), layout="constrained")
+    for axes, keys in zip(panels, KEYS, strict=True):
+        shares = [
+            [(found(rows, model, keys, attack) or {}).get("share", np.nan) for model in models] for attack in ATTACKS
+        ]
+        image = axes.imshow(shares, cmap="RdYlGn_r", vmin=0, vmax=1, aspect="auto")
+        axes.set_xticks(range(len(models)), models, rotation=45, ha="right", fontsize=8)
+        axes.set_yticks(range(len(ATTACKS)), list(ATTACKS), fontsize=8)
+        axes.set_title(f"{keys} keys")
+    figure.colorbar(image, ax=panels, label="0 = guessing, 1 = as without EE")
+    made["heat"] = out / "before_after.png"
+    figure.savefig(made["heat"], dpi=110)
+    plt.close(figure)
+    return made
+
+
+def page_of(rows: list[Row], plots: dict[str, Path]) -> str:
+    """One page without links to other files."""
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    parts = [_HEAD]
+    for keys, title in (("full", "Full keys"), ("permutation", "Permutation-only keys, for comparison")):
+        parts.append(f"<h2>{title}</h2>")
+        for model in models:
+            manifest = load_manifest(model)
+            parts.append(f"<h3>{html.escape(model)} — {html.escape(manifest.modality)}</h3><table><tr><th>attack</th>")
+            parts.append("<th>attacker knows</th><th>guess</th><th>with EE</th><th>without</th><th>in words</th></tr>")
+            parts += [_tr(row) for row in rows if row["model"] == model and row["keys"] == keys]
+            parts.append("</table>")
+    for path in plots.values():
+        encoded = base64.b64encode(path.read_bytes()).decode()
+        parts.append(f'<p><img alt="{path.stem}" src="data:image/png;base64,{encoded}"></p>')
+    return "\n".join([*parts, "</body></html>\n"])
+
+
+def _tr(row: Row) -> str:
+    name = html.escape(row["attack"].replace("_", " "))
+    if "skipped" in row:
+        return f'<tr class="skip"><td>{name}</td><td colspan="5">not run: {html.escape(row["skipped"])}</td></tr>'
+    hue = round(120 * (1 - row["share"]))
+    return (
+        f"<tr><td>{name}<br><small>{html.escape(row['metric'])}</small></td><td>{html.escape(row['attacker_knows'])}</td>"
+        f'<td>{row["floor"]:.2f}</td><td style="background:hsl({hue} 75% 75%)"><b>{row["value"]:.2f}</b></td>'
+        f"<td>{row['ceiling']:.2f}</td><td>{html.escape(row['says'])}</td></tr>"
+    )
+
+
+_HEAD = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>What Equivariant Encryption leaks</title>
+<style>body{font:15px/1.45 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em;color:#222}
+table{border-collapse:collapse;width:100%;margin-bottom:1em}td,th{border:1px solid #ccc;padding:.35em .6em;
+text-align:left;vertical-align:top}.skip{color:#777}img{max-width:100%}small{color:#666}</style></head><body>
+<h1>What Equivariant Encryption leaks</h1>
+<p>Each line is an attack that was run. Green: the attacker is left guessing. Red: the attacker gets what it would get
+without encryption. A line that was not run has nothing to attack in that model by that method; it is not a promise. All
+values are lower bounds: somebody who tries harder gets at least as much.</p>"""
+
+
+if __name__ == "__main__":
+    main()
