@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
+import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -13,12 +13,17 @@ from pathlib import Path
 from eth_hash.auto import keccak
 
 from circuits.settings import CircuitSettings
+from rexis.locks import locked
+from rexis.protocol.certificate import MAX_VKA_WORDS
 from rexis.protocol.circuit import Circuit, Visibility
-from rexis.protocol.digests import Digest, sha256
+from rexis.protocol.digests import Digest, digest_stream, sha256
 from rexis.protocol.errors import DigestMismatchError, MalformedError
 
 _WORD = 32
-_MAX_VKA_WORDS = 1 << 14
+MANIFEST = "manifest.json"
+"""In every entry of the cache: SHA-256 of its other files, by name."""
+
+_Stamps = dict[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -83,13 +88,16 @@ def vka_digest_of(words: Sequence[bytes]) -> Digest:
 def read_vka(data: bytes) -> tuple[Digest, ...]:
     """The words of ezkl's VKA file: a u64 little-endian count, then 32 bytes each (bincode)."""
     count = int.from_bytes(data[:8], "little")
-    if not 0 < count <= _MAX_VKA_WORDS or len(data) != 8 + _WORD * count:
+    if not 0 < count <= MAX_VKA_WORDS or len(data) != 8 + _WORD * count:
         raise MalformedError(f"a file of {len(data)} bytes is not a VKA")
     return tuple(Digest(data[start : start + _WORD]) for start in range(8, len(data), _WORD))
 
 
 class CircuitCache:
     """Folders by digest, each built once and complete or not there at all, for many processes at a time.
+
+    An entry holds the SHA-256 of each of its files. They are compared when an object of this class opens the entry
+    for the first time, and again whenever a file's size or time has changed since; a damaged entry is built anew.
 
     Parameters
     ----------
@@ -98,33 +106,69 @@ class CircuitCache:
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self._root = root.absolute()
+        self._checked: dict[Digest, _Stamps] = {}
 
-    def entry(self, key: Digest, build: Callable[[Path], None]) -> Path:
-        """The folder for `key`; if it is not there, `build` fills a new one, under a lock.
+    def entry(self, key: Digest, build: Callable[[Path], None], waiting: Callable[[], None] | None = None) -> Path:
+        """The folder for `key`; if it is not there or damaged, `build` fills a new one, under a lock.
 
         A build that raises, or that a kill cut short, leaves nothing that a later call would take for complete.
+
+        Parameters
+        ----------
+        waiting
+            Called while another process builds the entry; may raise, which ends the wait.
         """
         folder = self._root / key.hex()
-        if folder.is_dir():
+        if self._is_whole(key, folder):
             return folder
         self._root.mkdir(parents=True, exist_ok=True)
-        with (self._root / f".{key.hex()}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel releases it when the holder dies
-            if folder.is_dir():
+        with locked(self._root / f".{key.hex()}.lock", waiting):
+            if self._is_whole(key, folder):
                 return folder
             part = self._root / f".{key.hex()}.part"
-            shutil.rmtree(part, ignore_errors=True)
+            for stale in (folder, part):
+                shutil.rmtree(stale, ignore_errors=True)
             part.mkdir()
             try:
                 build(part)
-                for path in part.iterdir():
+                files = sorted(path.name for path in part.iterdir())
+                digests = {name: str(_digest_of(part / name)) for name in files}
+                (part / MANIFEST).write_text(json.dumps(digests))
+                for path in (*part.iterdir(), part):
                     _sync(path)
                 part.rename(folder)
                 _sync(self._root)
             finally:
                 shutil.rmtree(part, ignore_errors=True)
+            self._checked[key] = _stamps(folder)
         return folder
+
+    def _is_whole(self, key: Digest, folder: Path) -> bool:
+        try:
+            stamps = _stamps(folder)
+            if self._checked.get(key) == stamps:
+                return True
+            digests = json.loads((folder / MANIFEST).read_bytes())
+            if not isinstance(digests, dict) or digests.keys() != stamps.keys() - {MANIFEST}:
+                return False
+            whole = all(str(_digest_of(folder / name)) == digest for name, digest in digests.items())
+        except (OSError, ValueError):
+            return False
+        if whole:
+            self._checked[key] = stamps
+        return whole
+
+
+def _stamps(folder: Path) -> _Stamps:
+    """Size and time of change of every file: the same ones mean that nobody has written in the meantime."""
+    stats = {path.name: path.stat() for path in folder.iterdir()}
+    return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}
+
+
+def _digest_of(path: Path) -> Digest:
+    with path.open("rb") as stream:
+        return digest_stream(stream)
 
 
 def _sync(path: Path) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from circuits.artefacts import CircuitArtefacts, CircuitCache, read_vka
 from circuits.memory import require_memory
+from circuits.onnx_model import require_plain_model
 from circuits.process import EzklProcess
 from circuits.profile import CircuitProfile
 from circuits.settings import CircuitSettings, canonical
@@ -21,7 +23,7 @@ from rexis.protocol.circuit import Circuit
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.errors import CircuitError, DigestMismatchError
 
-_KEY_DOMAIN = b"rexis.circuit-cache.v1\0"
+_KEY_DOMAIN = b"rexis.circuit-cache.v2\0"  # v1 took settings on trust
 
 
 @dataclass(frozen=True)
@@ -39,16 +41,22 @@ class ProvingCircuit:
     srs: Srs
 
 
-def make_settings(onnx_bytes: bytes, profile: CircuitProfile) -> CircuitSettings:
+def make_settings(onnx_bytes: bytes, profile: CircuitProfile, ezkl: EzklProcess) -> CircuitSettings:
     """Canonical settings of a model under a profile; its batch axis ``batch`` becomes 1.
 
     In a process of one thread: ezkl lays the circuit out in parallel only to count its rows, its threads race to be
     the first with a constant, and the count differs by one or two from run to run.
+
+    Parameters
+    ----------
+    ezkl
+        Gives the limits of that process.
     """
-    with tempfile.TemporaryDirectory(prefix="rexis-settings-") as name, EzklProcess(threads=1) as ezkl:
+    require_plain_model(onnx_bytes)
+    with tempfile.TemporaryDirectory(prefix="rexis-settings-") as name, ezkl.single_threaded() as alone:
         model, out = Path(name, "model.onnx"), Path(name, "settings.json")
         model.write_bytes(onnx_bytes)
-        ezkl.call("settings", model=str(model), run_args=profile.run_args(), out=str(out))
+        alone.call("settings", model=str(model), run_args=profile.run_args(), out=str(out))
         return CircuitSettings.parse(canonical(json.loads(out.read_bytes())))
 
 
@@ -61,14 +69,22 @@ def build_circuit(
     ------
     CircuitError
         A model that ezkl cannot put into a circuit, or an SRS for another logrows.
+    TensorError
+        A model with external data or control flow.
     ResourceError
         Not enough memory.
     """
-    return _keyed(onnx_bytes, make_settings(onnx_bytes, profile), srs, cache, ezkl)
+    return _keyed(onnx_bytes, make_settings(onnx_bytes, profile, ezkl), srs, cache, ezkl)
 
 
 def prepare_keys(
-    onnx_bytes: bytes, settings: bytes, pinned: Circuit, srs: Srs, cache: CircuitCache, ezkl: EzklProcess
+    onnx_bytes: bytes,
+    settings: bytes,
+    pinned: Circuit,
+    srs: Srs,
+    cache: CircuitCache,
+    ezkl: EzklProcess,
+    waiting: Callable[[], None] | None = None,
 ) -> ProvingCircuit:
     """Rebuild a registered circuit from the encrypted model: what a worker runs, and an auditor who has the model.
 
@@ -78,12 +94,14 @@ def prepare_keys(
         Canonical settings, as registered.
     pinned
         The circuit of the job; every field must come out the same.
+    waiting
+        Called while another process makes the same keys; may raise, which ends the wait.
 
     Raises
     ------
     DigestMismatchError
         The model does not give the pinned vk (or settings, SRS or VKA): this is not the registered circuit's model.
-    CircuitError, ResourceError
+    CircuitError, TensorError, ResourceError
         As :func:`build_circuit`.
     """
     parsed = CircuitSettings.parse(settings)
@@ -93,19 +111,46 @@ def prepare_keys(
     ):
         if found != expected:
             raise DigestMismatchError(f"{what} have digest {found}, not the pinned {expected}")
-    circuit = _keyed(onnx_bytes, parsed, srs, cache, ezkl)
+    circuit = _keyed(
+        onnx_bytes, parsed, srs, cache, ezkl, waiting, before=lambda: _require_settings_of(onnx_bytes, parsed, ezkl)
+    )
     circuit.artefacts.require(pinned)
     return circuit
 
 
+def _require_settings_of(onnx_bytes: bytes, settings: CircuitSettings, ezkl: EzklProcess) -> None:
+    """Refuse settings that ezkl would not make of this model.
+
+    The vk does not show it: the same vk comes of settings that name other scales for inputs and outputs, and then every
+    committed value is read as a power of two too large or too small.
+    """
+    made = make_settings(onnx_bytes, settings.profile, ezkl)
+    if made.digest == settings.digest:
+        return
+    ours, theirs = json.loads(made.data), json.loads(settings.data)
+    names = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+    raise DigestMismatchError(
+        f"the model gives settings with digest {made.digest}, not the pinned {settings.digest}: {', '.join(names)}",
+        field="settings",
+    )
+
+
 def _keyed(
-    onnx_bytes: bytes, settings: CircuitSettings, srs: Srs, cache: CircuitCache, ezkl: EzklProcess
+    onnx_bytes: bytes,
+    settings: CircuitSettings,
+    srs: Srs,
+    cache: CircuitCache,
+    ezkl: EzklProcess,
+    waiting: Callable[[], None] | None = None,
+    before: Callable[[], None] = lambda: None,
 ) -> ProvingCircuit:
+    """The keys for settings that are the model's; `before` makes sure of that, where they came from elsewhere."""
     if srs.logrows != settings.logrows:
         raise CircuitError(f"the circuit needs an SRS for logrows {settings.logrows}, this one is for {srs.logrows}")
 
     def build(folder: Path) -> None:
         require_memory(settings)
+        before()
         model = folder / "model.onnx"
         model.write_bytes(onnx_bytes)
         (folder / "settings.json").write_bytes(settings.data)
@@ -120,7 +165,7 @@ def _keyed(
         )
         model.unlink()
 
-    folder = cache.entry(_cache_key(onnx_bytes, settings, srs), build)
+    folder = cache.entry(_cache_key(onnx_bytes, settings, srs), build, waiting)
     artefacts = CircuitArtefacts(
         settings=(folder / "settings.json").read_bytes(),
         vk=(folder / "vk").read_bytes(),

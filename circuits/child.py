@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from circuits.field import from_ezkl, to_ezkl
+from circuits.process import lower_limit
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -204,8 +205,8 @@ def main() -> None:
     _die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends this process
     if memory_limit:
-        resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        lower_limit(resource.RLIMIT_AS, memory_limit)
+    lower_limit(resource.RLIMIT_CORE, 0)
     protocol = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     fcntl.fcntl(2, fcntl.F_SETFL, os.O_APPEND)  # so that a truncated log starts at 0 again

@@ -19,6 +19,7 @@ _PEAK_PER_PK = 3
 _PROCESS_BYTES = 150 << 20
 _BLINDING_ROWS = 10  # ezkl keeps some rows of each column for itself
 _ADVICE_TENSORS = 3  # two operands and a result
+_MEMINFO, _GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
 def advice_columns(settings: CircuitSettings) -> int:
@@ -35,19 +36,37 @@ def setup_bytes(settings: CircuitSettings) -> int:
 
 def available_bytes() -> int:
     """Memory that this process could still get: the machine's, or its control group's if that is less."""
-    found = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():  # counts the page cache that can be dropped
-        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        found = [int(fields["MemAvailable"].split()[0]) << 10]
-    group = Path("/sys/fs/cgroup")
+    found = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if _MEMINFO.exists():  # counts the page cache that can be dropped
+        found = _fields(_MEMINFO)["MemAvailable:"] << 10
+    limit = _group_limit()
+    return found if limit is None else min(found, max(0, limit - _group_use()))
+
+
+def total_bytes() -> int:
+    """Memory of this machine, or of its control group if that has less."""
+    found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = _group_limit()
+    return found if limit is None else min(found, limit)
+
+
+def _group_limit() -> int | None:
+    """Limit of the control group (version 2); None if there is none."""
     try:
-        limit = (group / "memory.max").read_text().strip()
-        if limit != "max":
-            found.append(max(0, int(limit) - int((group / "memory.current").read_text())))
+        limit = (_GROUP / "memory.max").read_text().strip()
     except OSError:
-        pass  # no control group, or version 1
-    return min(found)
+        return None
+    return None if limit == "max" else int(limit)
+
+
+def _group_use() -> int:
+    """What the control group holds on to: ``memory.current`` also counts files that were read once, a pk among them."""
+    return int((_GROUP / "memory.current").read_text()) - _fields(_GROUP / "memory.stat")["inactive_file"]
+
+
+def _fields(path: Path) -> dict[str, int]:
+    """Lines of a name and a number."""
+    return {words[0]: int(words[1]) for words in map(str.split, path.read_text().splitlines()) if len(words) > 1}
 
 
 def require_memory(settings: CircuitSettings) -> None:

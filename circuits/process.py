@@ -3,29 +3,50 @@
 A crash, a kill or an endless call of the child becomes a :class:`CircuitError`, and the next call starts a new child.
 The child ends with its parent: on Linux the kernel kills it (``PR_SET_PDEATHSIG``), elsewhere it ends when its stdin
 closes.
+
+Calls block. A server makes them in worker threads (``asyncio.to_thread``), so that its event loop stays free, and
+:meth:`EzklProcess.kill` ends one from any other thread.
+
+What the child writes for ezkl to read, encrypted records among it, lies in a folder of the parent's
+(:mod:`circuits.scratch`): a killed child cannot tidy up.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
 import re
+import resource
 import subprocess
-import sys
 import tempfile
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, Self
 
+from circuits.scratch import Scratch
+from rexis.interpreter import python, python_environment
 from rexis.protocol.errors import CircuitError, UnavailableError
 
 DEFAULT_TIMEOUT = 3600.0
 _LOG_TAIL = 4096
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-_PACKAGE_ROOT = Path(__file__).resolve().parent.parent
+# The child works in the root folder, where no stranger's file lies; so all paths that it is given are absolute.
+_NOBODYS = Path(__file__).resolve().anchor
+
+
+def lower_limit(which: int, most: int) -> None:
+    """Limit one resource of this process (``RLIMIT_AS`` …); a lower limit that it has already stays."""
+    for found in resource.getrlimit(which):
+        most = most if found == resource.RLIM_INFINITY else min(most, found)
+    resource.setrlimit(which, (most, most))
+
+
+class ProcessGoneError(CircuitError):
+    """The child crashed, was ended or took too long. What it was asked is not answered, neither way."""
+
+    code = "circuit-process"
 
 
 class EzklProcess:
@@ -52,6 +73,7 @@ class EzklProcess:
         self._threads = threads
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ezkl")
         self._child: subprocess.Popen[bytes] | None = None
+        self._scratch: Scratch | None = None
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `close`)
 
     def __enter__(self) -> Self:
@@ -59,6 +81,10 @@ class EzklProcess:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    def single_threaded(self) -> EzklProcess:
+        """Another child with the same limits, whose ezkl has one thread."""
+        return EzklProcess(memory_limit=self._memory_limit, timeout=self._timeout, threads=1)
 
     @property
     def pid(self) -> int | None:
@@ -77,18 +103,8 @@ class EzklProcess:
         """
         return self._submit(operation, arguments).result()
 
-    async def acall(self, operation: str, **arguments: Any) -> Any:
-        """As :meth:`call`, off the event loop. Cancelling kills the child if it has begun."""
-        future = self._submit(operation, arguments)
-        try:
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            if future.running():
-                self.kill()
-            raise
-
     def kill(self) -> None:
-        """End the child now; a call in progress fails and the next one starts a new child."""
+        """End the child now, from any thread; a call in progress fails and the next one starts a new child."""
         child = self._child
         if child is not None:
             child.kill()
@@ -140,28 +156,29 @@ class EzklProcess:
         if self._child is not None and self._child.poll() is None:
             return self._child
         self._drop()
-        paths = [str(_PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        self._scratch = Scratch()
+        environment = {**python_environment(), "TMPDIR": str(self._scratch.path)}
         if self._threads is not None:
             environment["RAYON_NUM_THREADS"] = str(self._threads)
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "circuits.child", str(os.getpid()), str(self._memory_limit)],
+            python("-m", "circuits.child", str(os.getpid()), str(self._memory_limit)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             env=environment,
+            cwd=_NOBODYS,
         )
         return self._child
 
-    def _gone(self, operation: str, *, timed_out: bool) -> CircuitError:
+    def _gone(self, operation: str, *, timed_out: bool) -> ProcessGoneError:
         assert self._child is not None  # noqa: S101
         code = self._child.wait()
         words = self._last_words()
         self._drop()
         if timed_out:
-            return CircuitError(f"ezkl did not finish {operation} in {self._timeout:g} s and was ended")
+            return ProcessGoneError(f"ezkl did not finish {operation} in {self._timeout:g} s and was ended")
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return CircuitError(
+        return ProcessGoneError(
             f"the proof process ended during {operation} ({how}){words}",
             hint="signal 9 without a cause of ours is mostly the kernel out of memory",
         )
@@ -175,6 +192,9 @@ class EzklProcess:
                 if pipe is not None:
                     with contextlib.suppress(BrokenPipeError):  # unsent bytes of a call that has failed already
                         pipe.close()
+        if self._scratch is not None:
+            self._scratch.remove()
+            self._scratch = None
 
     def _last_words(self) -> str:
         """Last line that ezkl logged in the current call: its errors are often only there."""

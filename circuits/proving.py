@@ -79,10 +79,6 @@ class Prover:
         """
         return self._array(self._ezkl.call("witness", **self._witness, records=self._rows(records)))
 
-    async def aoutputs(self, records: Integers) -> Integers:
-        """As :meth:`outputs`, off the event loop."""
-        return self._array(await self._ezkl.acall("witness", **self._witness, records=self._rows(records)))
-
     def prove(self, record: Integers) -> Proof:
         """Prove one fixed-point record ``[input_length]``. The proof has been verified before it is returned.
 
@@ -95,11 +91,6 @@ class Prover:
         """
         row = self._row(record)
         return self._proof(row, self._ezkl.call("prove", **self._prove, record=row))
-
-    async def aprove(self, record: Integers) -> Proof:
-        """As :meth:`prove`, off the event loop. Cancelling ends the work."""
-        row = self._row(record)
-        return self._proof(row, await self._ezkl.acall("prove", **self._prove, record=row))
 
     def _rows(self, records: Integers) -> list[list[int]]:
         if records.dtype != np.int64:

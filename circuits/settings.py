@@ -12,6 +12,10 @@ import math
 from dataclasses import dataclass
 from typing import Any, Self
 
+from pydantic import ValidationError
+
+from circuits.field import MODULUS
+from circuits.profile import CircuitProfile
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.errors import CircuitError, MalformedError
 from rexis.protocol.parsing import require_shallow
@@ -19,8 +23,27 @@ from rexis.protocol.parsing import require_shallow
 EZKL_VERSION = "23.0.5"
 MAX_LOGROWS = 26  # the largest public SRS that ezkl pins
 MAX_SETTINGS_BYTES = 1 << 20
-# What a hostile settings file may ask for before ezkl is allowed to see it.
-_LIMITS = {"num_inner_cols": 32, "decomp_base": 1 << 20, "decomp_legs": 16, "input_scale": 32, "param_scale": 32}
+# What a hostile settings file may ask for before ezkl is allowed to see it. Sizes that ezkl turns into columns of
+# 2^logrows rows are bounded by a number of columns; honest circuits have tens.
+_MAX_COLUMNS = 1 << 10
+_MAX_TABLES = 64
+_MAX_ITEMS = 1 << 14
+_MAX_INTEGER = 1 << 40
+_COLUMN_SIZES = (
+    "num_rows",
+    "num_dynamic_lookups",
+    "num_shuffles",
+    "total_const_size",
+    "total_dynamic_col_size",
+    "total_shuffle_col_size",
+)
+_EZKL_NAMES = {
+    "decomposition_base": "decomp_base",
+    "decomposition_legs": "decomp_legs",
+    "inner_columns": "num_inner_cols",
+}
+_NO_MODULES = {"polycommit": [], "poseidon": [0, [0]]}
+_MAX_BLINDING_FACTORS = 64
 _MAX_VALUES = 1 << 20
 _UNORDERED = ("required_range_checks", "required_lookups")
 
@@ -31,14 +54,10 @@ class CircuitSettings:
 
     Attributes
     ----------
-    logrows
-        The circuit has ``2^logrows`` rows.
+    profile
+        The run arguments that they were made with.
     rows
         Rows used by one set of advice columns, before they are split into columns of ``2^logrows``.
-    inner_columns
-        Parallel columns in each advice tensor.
-    decomposition_base, decomposition_legs
-        An accumulator must stay below ``base ** legs`` in absolute value.
     input_scale, output_scale
         Fixed point: value = integer · 2^-scale.
     input_length, output_length
@@ -46,15 +65,22 @@ class CircuitSettings:
     """
 
     data: bytes
-    logrows: int
+    profile: CircuitProfile
     rows: int
-    inner_columns: int
-    decomposition_base: int
-    decomposition_legs: int
     input_scale: int
     output_scale: int
     input_length: int
     output_length: int
+
+    @property
+    def logrows(self) -> int:
+        """The circuit has ``2^logrows`` rows."""
+        return self.profile.logrows
+
+    @property
+    def inner_columns(self) -> int:
+        """Parallel columns in each advice tensor."""
+        return self.profile.inner_columns
 
     @property
     def digest(self) -> Digest:
@@ -95,8 +121,9 @@ class CircuitSettings:
         for name, (found, expected) in required.items():
             if found != expected or type(found) is not type(expected):
                 raise CircuitError(f"{name} must be {expected}", field=f"settings.{name}")
-        for name, limit in _LIMITS.items():
-            _bounded(args[name], name, 0 if name.endswith("scale") else 1, limit)
+        _require_small(document)
+        profile = _profile(args)
+        _require_buildable(document, args, profile)
         shapes, in_scales, out_scales = (
             document[name] for name in ("model_instance_shapes", "model_input_scales", "model_output_scales")
         )
@@ -105,11 +132,8 @@ class CircuitSettings:
         lengths = [math.prod(_bounded(size, "dimension", 1, _MAX_VALUES) for size in shape) for shape in shapes]
         return cls(
             data=data,
-            logrows=_bounded(args["logrows"], "logrows", 1, MAX_LOGROWS),
-            rows=_bounded(document["num_rows"], "num_rows", 1, 1 << 40),
-            inner_columns=args["num_inner_cols"],
-            decomposition_base=args["decomp_base"],
-            decomposition_legs=args["decomp_legs"],
+            profile=profile,
+            rows=document["num_rows"],
             input_scale=_bounded(in_scales[0], "input scale", 0, 32),
             output_scale=_bounded(out_scales[0], "output scale", 0, 32),
             input_length=_bounded(lengths[0], "input length", 1, _MAX_VALUES),
@@ -127,6 +151,52 @@ def canonical(document: dict[str, Any]) -> bytes:
 
 def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _profile(args: dict[str, Any]) -> CircuitProfile:
+    """The profile of run arguments; its own bounds are those of honest circuits."""
+    found = {name: args[_EZKL_NAMES.get(name, name)] for name in CircuitProfile.model_fields}
+    for name, value in found.items():
+        _bounded(value, name, 0, _MAX_INTEGER)
+    try:
+        return CircuitProfile(**found)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        raise CircuitError(f"{fault['loc'][0]}: {fault['msg']}", field="settings.run_args") from None
+
+
+def _require_small(value: Any) -> None:
+    """Every number and every list in bounds, whatever it is for."""
+    if isinstance(value, dict | list):
+        if len(value) > _MAX_ITEMS:
+            raise CircuitError(f"a list of {len(value)} items is over the limit", field="settings")
+        for item in value.values() if isinstance(value, dict) else value:
+            _require_small(item)
+    elif isinstance(value, int) and abs(value) > _MAX_INTEGER:
+        raise CircuitError(f"a number is beyond {_MAX_INTEGER}", field="settings")
+
+
+def _require_buildable(document: dict[str, Any], args: dict[str, Any], profile: CircuitProfile) -> None:
+    """No size that would make ezkl lay out more columns than any honest circuit has, and a sound range check.
+
+    A value below ``base ** legs`` is shown by its digits; they show it only while no two values have the same residue.
+    """
+    cells = _MAX_COLUMNS << profile.logrows
+    for name in _COLUMN_SIZES:
+        _bounded(document[name], name, 1 if name == "num_rows" else 0, cells)
+    _bounded(document["einsum_params"]["total_einsum_col_size"], "total_einsum_col_size", 0, cells)
+    if document["module_sizes"] != _NO_MODULES:
+        raise CircuitError("modules are for private values, here are none", field="settings.module_sizes")
+    if document["num_blinding_factors"] is not None:
+        _bounded(document["num_blinding_factors"], "num_blinding_factors", 1, _MAX_BLINDING_FACTORS)
+    checks, lookups = document["required_range_checks"], document["required_lookups"]
+    if len(checks) > _MAX_TABLES or len(lookups) > _MAX_TABLES:
+        raise CircuitError(f"more than {_MAX_TABLES} tables", field="settings.required_range_checks")
+    for low, high in [*checks, args["lookup_range"]]:
+        _bounded(low, "lower end of a range", -cells, cells)
+        _bounded(high, "upper end of a range", low, low + cells)
+    if 2 * profile.decomposition_base**profile.decomposition_legs >= MODULUS:
+        raise CircuitError("decomp_base ** decomp_legs does not fit the field", field="settings.run_args")
 
 
 def _bounded(value: Any, name: str, low: int, high: int) -> int:

@@ -16,7 +16,7 @@ from circuits.process import EzklProcess
 from circuits.settings import MAX_LOGROWS
 from rexis.files import publish
 from rexis.protocol.digests import Digest, digest_stream
-from rexis.protocol.errors import CircuitError, ConflictError, DigestMismatchError, NotFoundError
+from rexis.protocol.errors import CircuitError, ConflictError, DigestMismatchError, NotFoundError, UnavailableError
 
 # SHA-256 of ezkl's files of the perpetual powers of tau, by logrows (ezkl 23.0.5, src/srs_sha.rs).
 PERPETUAL_POWERS_OF_TAU: dict[int, Digest] = {
@@ -103,6 +103,8 @@ def read_srs(path: Path, expected: Digest | None = None) -> Srs:
     ------
     NotFoundError
         No such file.
+    UnavailableError
+        It cannot be read.
     CircuitError
         Not an SRS, or cut short.
     DigestMismatchError
@@ -124,10 +126,10 @@ def read_srs(path: Path, expected: Digest | None = None) -> Srs:
     except FileNotFoundError:
         raise NotFoundError(f"no SRS at {path}") from None
     except OSError as error:
-        raise CircuitError(f"cannot read SRS {path}: {error.strerror}") from None
+        raise UnavailableError(f"cannot read SRS {path}: {error.strerror}") from None
     if expected is not None and digest != expected:
         raise DigestMismatchError(f"SRS {path} has digest {digest}, not the pinned {expected}")
-    return Srs(path, logrows, digest)
+    return Srs(path.absolute(), logrows, digest)
 
 
 def read_perpetual_srs(path: Path, logrows: int) -> Srs:
@@ -135,7 +137,7 @@ def read_perpetual_srs(path: Path, logrows: int) -> Srs:
 
     Raises
     ------
-    CircuitError, DigestMismatchError, NotFoundError
+    CircuitError, DigestMismatchError, NotFoundError, UnavailableError
         As :func:`read_srs`, and for a logrows that nothing is pinned for.
     """
     if logrows not in PERPETUAL_POWERS_OF_TAU:
@@ -152,7 +154,7 @@ def ensure_development_srs(logrows: int, cache_dir: Path) -> Srs:
     if not path.exists():
         cache_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache_dir, prefix=".srs-") as folder, EzklProcess() as ezkl:
-            made = Path(folder) / path.name
+            made = Path(folder).absolute() / path.name
             ezkl.call("srs", out=str(made), logrows=logrows)
             read_srs(made)
             with contextlib.suppress(ConflictError):  # another process was first; its file counts

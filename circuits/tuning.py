@@ -107,7 +107,7 @@ def tune(
     with EzklProcess() as ezkl:
         trials, best = [], float("inf")
         for profile in profiles if profiles is not None else candidates():
-            settings = make_settings(onnx_bytes, profile)
+            settings = make_settings(onnx_bytes, profile, ezkl)
             error = _error(ezkl, onnx_bytes, settings, records, outputs)
             best = min(best, error)
             if error <= max_error:
@@ -119,22 +119,34 @@ def tune(
         return sorted(timed, key=lambda trial: trial.prove_seconds or 0.0)
 
 
-def _error(ezkl: EzklProcess, onnx_bytes: bytes, settings: CircuitSettings, records: Floats, outputs: Floats) -> float:
-    """Largest error on the sample; infinite if one of its records, or one twice as large, has no witness."""
+def outputs_without_keys(
+    ezkl: EzklProcess, onnx_bytes: bytes, settings: CircuitSettings, records: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Exact outputs ``[n, output_length]`` of a circuit that has no keys, for fixed-point records ``[n, …]``.
+
+    Raises
+    ------
+    CircuitError
+        A record has no witness, or the model does not compile.
+    """
     with tempfile.TemporaryDirectory(prefix="rexis-tune-") as name:
         paths = {part: str(Path(name, part)) for part in ("model", "settings", "compiled")}
         Path(paths["model"]).write_bytes(onnx_bytes)
         Path(paths["settings"]).write_bytes(settings.data)
         ezkl.call("compile", **paths)
-        stretched = np.concatenate([records, HEADROOM * records]).astype(np.float32)
-        integers = quantise(stretched, settings.input_scale).reshape(len(stretched), -1)
-        try:
-            found = ezkl.call(
-                "witness", compiled=paths["compiled"], scale=settings.input_scale, records=integers.tolist()
-            )
-        except CircuitError:
-            return float("inf")
-    exact = dequantise(np.array(found[: len(records)], dtype=np.int64), settings.output_scale)
+        rows = records.reshape(len(records), -1).tolist()
+        found = ezkl.call("witness", compiled=paths["compiled"], scale=settings.input_scale, records=rows)
+    return np.array(found, dtype=np.int64)
+
+
+def _error(ezkl: EzklProcess, onnx_bytes: bytes, settings: CircuitSettings, records: Floats, outputs: Floats) -> float:
+    """Largest error on the sample; infinite if one of its records, or one twice as large, has no witness."""
+    stretched = np.concatenate([records, HEADROOM * records]).astype(np.float32)
+    try:
+        found = outputs_without_keys(ezkl, onnx_bytes, settings, quantise(stretched, settings.input_scale))
+    except CircuitError:
+        return float("inf")
+    exact = dequantise(found[: len(records)], settings.output_scale)
     return float(np.abs(exact - outputs.reshape(exact.shape)).max())
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from circuits.artefacts import CircuitArtefacts, read_vka, vka_digest_of
 from circuits.field import to_field
+from circuits.memory import total_bytes
 from circuits.process import EzklProcess
 from circuits.settings import CircuitSettings
 from circuits.srs import Srs
@@ -18,8 +19,9 @@ from rexis.protocol.errors import CircuitError, DigestMismatchError
 
 MAX_PROOF_BYTES = 1 << 20  # measured: 2 to 10 kB
 MAX_VK_BYTES = 64 << 20
-# A hostile vk or settings file must not take the checker's machine with it.
+# A hostile vk or settings file must not take the checker's machine with it: at most this, and of a small machine less.
 _MEMORY_LIMIT = 16 << 30
+_SHARE_OF_MACHINE = 0.75
 _SECONDS_PER_CALL = 120.0
 _PROOFS_PER_CALL = 64
 
@@ -113,7 +115,8 @@ def _shape_fault(claim: Claim, settings: CircuitSettings) -> str | None:
 
 
 def _process() -> EzklProcess:
-    return EzklProcess(memory_limit=_MEMORY_LIMIT, timeout=_SECONDS_PER_CALL)
+    limit = min(_MEMORY_LIMIT, int(total_bytes() * _SHARE_OF_MACHINE))
+    return EzklProcess(memory_limit=limit, timeout=_SECONDS_PER_CALL)
 
 
 @contextmanager

@@ -30,10 +30,6 @@ class Artefact:
         JSON ABI.
     bytecode
         Creation code, without constructor arguments.
-    runtime
-        Code as it stands on chain, with zeros where immutables go.
-    immutables
-        The (start, length) of each immutable in `runtime`.
     compiler
         solc version and settings that gave these bytes.
     """
@@ -41,18 +37,7 @@ class Artefact:
     name: ContractName
     abi: Sequence[Mapping[str, Any]]
     bytecode: bytes
-    runtime: bytes
-    immutables: tuple[tuple[int, int], ...]
     compiler: Mapping[str, Any]
-
-    def is_code(self, code: bytes) -> bool:
-        """Whether `code` from a chain is this contract, whatever its immutables hold."""
-        if len(code) != len(self.runtime):
-            return False
-        masked = bytearray(code)
-        for start, length in self.immutables:
-            masked[start : start + length] = bytes(length)
-        return bytes(masked) == self.runtime
 
 
 @dataclass(frozen=True)
@@ -74,8 +59,6 @@ def load(name: ContractName) -> Artefact:
         name=name,
         abi=raw["abi"],
         bytecode=bytes.fromhex(raw["bytecode"][2:]),
-        runtime=bytes.fromhex(raw["runtime"][2:]),
-        immutables=tuple((start, length) for start, length in raw["immutables"]),
         compiler=raw["compiler"],
     )
 

@@ -14,10 +14,12 @@ from eth_account.signers.local import LocalAccount
 from eth_hash.auto import keccak
 from web3 import Web3
 from web3.contract import Contract
+from web3.logs import DISCARD
 from web3.types import TxReceipt
 
+from contracts.addresses import DEPLOYER, SALT, address_of_contract, in_order, init_code
 from contracts.artefacts import ContractName, load
-from contracts.node import Node, RevertError, Transaction, as_transaction, checksummed
+from contracts.node import Node, Payload, RevertError, Transaction, as_transaction, checksummed
 from contracts.onchain import (
     Anchored,
     AnchorProof,
@@ -29,7 +31,7 @@ from contracts.onchain import (
 )
 from rexis.protocol.circuit import Circuit
 from rexis.protocol.digests import Digest
-from rexis.protocol.errors import ChainError, MerkleError, NotFoundError
+from rexis.protocol.errors import ChainError, MerkleError, NotFoundError, UnavailableError
 from rexis.protocol.parsing import Address
 from rexis.protocol.records import Opening
 from rexis.protocol.statement import Statement
@@ -51,81 +53,70 @@ class Chain(Node):
         self._deployment: Deployment | None = None
         self._contracts: dict[ContractName, Contract] = {}
 
+    def missing(self) -> list[ContractName]:
+        """The contracts that are not on this chain yet."""
+        return [name for name in in_order() if not self._has_code(address_of_contract(name))]
+
     def deploy_all(self) -> Deployment:
-        """Deploy the four contracts, and attach to them."""
-        first = self._deploy("ModelRegistry")
-        registry = _contract_address(first)
-        log = _contract_address(self._deploy("EvidenceLog", registry))
-        halo2 = _contract_address(self._deploy("Halo2VerifierReusable"))
-        certifier = _contract_address(self._deploy("Certifier", log, halo2))
-        deployment = Deployment(
-            chain_id=self.chain_id,
-            model_registry=registry,
-            evidence_log=log,
-            certifier=certifier,
-            halo2_verifier=halo2,
-            block=first["blockNumber"],
-        )
-        self.attach(deployment)
-        return deployment
+        """Deploy those of the four contracts that are not there yet, and attach.
 
-    def discover(self, certifier: Address) -> Deployment:
-        """The deployment that a Certifier belongs to, by its immutables; attaches to it.
+        Anybody may do that, once a chain; whoever comes later finds the same contracts at the same addresses.
 
-        For an auditor, who has two addresses from a certificate: compare the result with them.
+        Raises
+        ------
+        UnavailableError
+            The chain lacks the deployer contract.
         """
-        with self._translated():
-            functions = self._at("Certifier", certifier).functions
-            deployment = Deployment(
-                chain_id=self.chain_id,
-                model_registry=Address.parse(functions.registry().call()),
-                evidence_log=Address.parse(functions.log().call()),
-                certifier=certifier,
-                halo2_verifier=Address.parse(functions.halo2().call()),
-                block=0,
+        missing = self.missing()
+        if missing and not self._has_code(DEPLOYER):
+            raise UnavailableError(
+                f"chain {self.chain_id} has no deployer contract at {DEPLOYER}",
+                hint="it takes one transaction: https://github.com/Arachnid/deterministic-deployment-proxy",
             )
-        self.attach(deployment)
-        return deployment
+        for name in missing:
+            try:
+                self._send(Payload(self._web3, DEPLOYER, SALT + init_code(name)))
+            except RevertError:
+                if not self._has_code(address_of_contract(name)):  # else somebody was quicker
+                    raise
+        return self.discover()
 
-    def attach(self, deployment: Deployment) -> None:
-        """Use a deployment, after checking that it is one.
-
-        1. The chain id is this chain's. 2. The code at each address is that of this package's contract, so that none
-        can answer whatever it likes. 3. The contracts refer to each other.
+    def discover(self) -> Deployment:
+        """Attach to this version's contracts on this chain.
 
         Raises
         ------
         ChainError
-            One of the three does not hold.
+            One of them is not there.
+        """
+        deployment = Deployment.on(self.chain_id)
+        self.attach(deployment)
+        return deployment
+
+    def attach(self, deployment: Deployment) -> None:
+        """Use a deployment, after checking that it is here: the chain id is this chain's, and each address has code.
+
+        Which code follows from the address.
+
+        Raises
+        ------
+        ChainError
+            It is not.
         """
         if deployment.chain_id != self.chain_id:
             raise ChainError(
                 f"the deployment is on chain {deployment.chain_id}, this node is on chain {self.chain_id}",
                 field="chainId",
             )
-        addresses: dict[ContractName, Address] = {
-            "ModelRegistry": deployment.model_registry,
-            "EvidenceLog": deployment.evidence_log,
-            "Certifier": deployment.certifier,
-            "Halo2VerifierReusable": deployment.halo2_verifier,
-        }
-        with self._translated():
-            for name, address in addresses.items():
-                self._require_code(name, address)
-            contracts = {name: self._at(name, address) for name, address in addresses.items()}
-            certifier = contracts["Certifier"].functions
-            references = {
-                "the log's registry": (contracts["EvidenceLog"].functions.registry(), deployment.model_registry),
-                "the certifier's registry": (certifier.registry(), deployment.model_registry),
-                "the certifier's log": (certifier.log(), deployment.evidence_log),
-                "the certifier's verifier": (certifier.halo2(), deployment.halo2_verifier),
-            }
-            for what, (getter, expected) in references.items():
-                found = getter.call()
-                if found != expected:
-                    raise ChainError(f"{what} is {found}, not {expected}")
-        self._contracts = contracts
-        self._deployment = deployment
+        if deployment != Deployment.on(self.chain_id):
+            raise ChainError("the deployment is not this version's")
+        missing = self.missing()
+        if missing:
+            raise ChainError(
+                f"no {missing[0]} at {address_of_contract(missing[0])} on chain {self.chain_id}",
+                hint="deployed by another version of rexis, or not yet: see `rexis deploy`",
+            )
+        self._use(deployment)
 
     @property
     def deployment(self) -> Deployment:
@@ -291,6 +282,28 @@ class Chain(Node):
         """Whether the Certifier accepted one record; `offset` counts from the statement's first record."""
         return bool(self._read(self._functions("Certifier").isRecordCertified(bytes(statement_digest), offset)))
 
+    # --- transactions -------------------------------------------------------------------------------------------
+
+    def transaction_with(
+        self, digest: Digest, contract: ContractName, event: str, **arguments: int | str | bytes
+    ) -> Transaction:
+        """A transaction in which one of our contracts wrote this event with these arguments.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such transaction, or it wrote no such event.
+        RevertError
+            It reverted.
+        """
+        receipt = self._receipt(digest)
+        at = self._contracts[contract]
+        with self._translated():
+            for entry in at.events[event]().process_receipt(receipt, errors=DISCARD):
+                if entry["address"] == at.address and arguments.items() <= dict(entry["args"]).items():
+                    return as_transaction(receipt)
+        raise NotFoundError(f"transaction {digest} wrote no such {event}")
+
     # --- inside -------------------------------------------------------------------------------------------------
 
     def _at(self, name: ContractName, address: Address) -> Contract:
@@ -300,34 +313,26 @@ class Chain(Node):
         _ = self.deployment  # raises if nothing is attached
         return self._contracts[name].functions
 
-    def _require_code(self, name: ContractName, address: Address) -> None:
-        code = bytes(self._web3.eth.get_code(checksummed(address)))
-        if not code:
-            raise ChainError(f"no contract at {address}, where the {name} should be", hint="another chain?")
-        if not load(name).is_code(code):
-            raise ChainError(
-                f"the code at {address} is not this version's {name}",
-                hint="deployed by another version of rexis, or not the contract that it says it is",
-            )
+    def _use(self, deployment: Deployment) -> None:
+        addresses: dict[ContractName, Address] = {
+            "ModelRegistry": deployment.model_registry,
+            "EvidenceLog": deployment.evidence_log,
+            "Certifier": deployment.certifier,
+            "Halo2VerifierReusable": deployment.halo2_verifier,
+        }
+        self._contracts = {name: self._at(name, address) for name, address in addresses.items()}
+        self._deployment = deployment
 
-    def _deploy(self, name: ContractName, *arguments: Any) -> TxReceipt:
-        artefact = load(name)
-        factory = self._web3.eth.contract(abi=cast(Any, artefact.abi), bytecode=artefact.bytecode)
-        return self._send(factory.constructor(*arguments))
+    def _has_code(self, address: Address) -> bool:
+        with self._translated():
+            return len(self._web3.eth.get_code(checksummed(address))) > 0
 
     def _event(self, receipt: TxReceipt, name: ContractName, event: str) -> Any:
         contract = self._contracts[name]
-        for entry in receipt["logs"]:
+        for entry in contract.events[event]().process_receipt(receipt, errors=DISCARD):
             if entry["address"] == contract.address:
-                return contract.events[event]().process_log(entry)["args"]
+                return entry["args"]
         raise ChainError(f"transaction emitted no {event}")
-
-
-def _contract_address(receipt: TxReceipt) -> Address:
-    address = receipt["contractAddress"]
-    if address is None:
-        raise ChainError("the deployment's receipt names no contract")
-    return Address.parse(str(address))
 
 
 def _solidity(value: object) -> Any:

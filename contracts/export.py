@@ -30,9 +30,9 @@ def rendered(out: Path = OUT) -> dict[Path, str]:
     FileNotFoundError
         The contracts have not been built.
     """
-    artefacts = {name: _artefact(out, name) for name in CONTRACTS}
-    files = {ABI / f"{name}.json": _json(artefact) for name, artefact in artefacts.items()}
-    files[SIZES] = _json({name: _sizes(artefact) for name, artefact in artefacts.items()})
+    built = {name: _built(out, name) for name in CONTRACTS}
+    files = {ABI / f"{name}.json": _json(_artefact(contract)) for name, contract in built.items()}
+    files[SIZES] = _json({name: _sizes(contract) for name, contract in built.items()})
     return files
 
 
@@ -57,15 +57,16 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if check and stale else 0
 
 
-def _artefact(out: Path, name: ContractName) -> dict[str, Any]:
-    built = json.loads((out / f"{name}.sol" / f"{name}.json").read_text(encoding="utf-8"))
+def _built(out: Path, name: ContractName) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / f"{name}.sol" / f"{name}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _artefact(built: dict[str, Any]) -> dict[str, Any]:
     settings = built["metadata"]["settings"]
-    references = built["deployedBytecode"].get("immutableReferences", {})
     return {
         "abi": built["abi"],
         "bytecode": built["bytecode"]["object"],
-        "runtime": built["deployedBytecode"]["object"],
-        "immutables": sorted([place["start"], place["length"]] for places in references.values() for place in places),
         "compiler": {
             "solc": built["metadata"]["compiler"]["version"],
             "evmVersion": settings["evmVersion"],
@@ -74,8 +75,9 @@ def _artefact(out: Path, name: ContractName) -> dict[str, Any]:
     }
 
 
-def _sizes(artefact: dict[str, Any]) -> dict[str, int]:
-    sizes = {part: (len(artefact[part]) - 2) // 2 for part in ("bytecode", "runtime")}
+def _sizes(built: dict[str, Any]) -> dict[str, int]:
+    parts = {"bytecode": built["bytecode"], "runtime": built["deployedBytecode"]}
+    sizes = {part: (len(code["object"]) - 2) // 2 for part, code in parts.items()}
     return {**sizes, "margin": MAX_CODE - sizes["runtime"]}
 
 

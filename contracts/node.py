@@ -1,4 +1,4 @@
-"""One chain node: blocks, balances, signed transactions, and errors a person can read.
+"""One chain node: blocks, signed transactions, and errors a person can read.
 
 Keys never leave the process: the node only sees signed raw transactions.
 """
@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 
 from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress, HexAddress, HexStr
+from hexbytes import HexBytes
 from requests.exceptions import RequestException
 from web3 import HTTPProvider, Web3
-from web3.contract.contract import ContractConstructor, ContractFunction
+from web3.contract.contract import ContractFunction
 from web3.exceptions import (
-    BadFunctionCallOutput,
     BlockNotFound,
     ContractLogicError,
     TimeExhausted,
@@ -32,14 +32,16 @@ from web3.types import Nonce, TxParams, TxReceipt, Wei
 
 from contracts.artefacts import ContractError, decode_revert
 from rexis.protocol.digests import Digest
-from rexis.protocol.errors import ChainError, NotFoundError, UnavailableError
-from rexis.protocol.parsing import Address
+from rexis.protocol.errors import ChainError, MalformedError, NotFoundError, UnavailableError
+from rexis.protocol.parsing import Address, parse_hex
 from rexis.protocol.signing import address_of
 
 # Between the estimate and the block other transactions may land, and make a storage write dearer.
 _GAS_MARGIN = 1.25
 _POLL_S = 0.2
 _PRIORITY_FEE = Wei(10**9)
+# What Python raises when it is handed something else than it expects.
+_GARBAGE = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 
 
 class RevertError(ChainError):
@@ -72,6 +74,23 @@ class Transaction:
     gas_used: int
 
 
+@dataclass(frozen=True)
+class Payload:
+    """A transaction of raw bytes, for a contract without an ABI; looks like web3's calls."""
+
+    web3: Web3
+    to: Address
+    data: bytes
+
+    def estimate_gas(self, transaction: TxParams) -> int:
+        """Gas that it takes."""
+        return self.web3.eth.estimate_gas(self.build_transaction(transaction))
+
+    def build_transaction(self, transaction: TxParams) -> TxParams:
+        """`transaction`, with recipient and data."""
+        return {**transaction, "to": checksummed(self.to), "data": HexBytes(self.data), "value": Wei(0)}
+
+
 class Node:
     """A connection to one node, as one account or read-only.
 
@@ -89,7 +108,7 @@ class Node:
         self._sending = threading.Lock()
         self._next_nonce = 0
         with self._translated():
-            self.chain_id: int = web3.eth.chain_id
+            self.chain_id = int(web3.eth.chain_id)
 
     @classmethod
     def connect(
@@ -119,13 +138,12 @@ class Node:
         Raises
         ------
         UnavailableError
-            Nothing answers there.
+            Nothing that is a chain node answers there, or it is no http(s) URL.
         """
-        parts = urlsplit(rpc_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ChainError("the chain's RPC address is not an http(s) URL")
-        endpoint = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+        endpoint = _endpoint(rpc_url)
         provider = HTTPProvider(rpc_url, request_kwargs={"timeout": timeout_s}, exception_retry_configuration=None)
+        # EIP-3668: a contract's revert would have this machine fetch a URL of the contract's choice.
+        provider.global_ccip_read_enabled = False
         web3 = Web3(provider)
         # Proof-of-authority chains have longer extraData than web3 wants to see.
         web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
@@ -158,8 +176,7 @@ class Node:
         """
         self.wait_for_block(number + confirmations, wait_s=wait_s)
         with self._translated():
-            found = self._web3.eth.get_block(number)
-        return Digest(bytes(found["hash"]))
+            return Digest(bytes(self._web3.eth.get_block(number)["hash"]))
 
     def wait_for_block(self, number: int, *, wait_s: float) -> None:
         """Return once block `number` is there; :class:`UnavailableError` if it is not within `wait_s` seconds."""
@@ -171,11 +188,6 @@ class Node:
                 )
             time.sleep(_POLL_S)
 
-    def balance(self, address: Address) -> int:
-        """Balance in wei."""
-        with self._translated():
-            return int(self._web3.eth.get_balance(checksummed(address)))
-
     def transaction(self, digest: Digest) -> Transaction:
         """A mined transaction that did not revert.
 
@@ -186,16 +198,21 @@ class Node:
         RevertError
             It reverted.
         """
+        return as_transaction(self._receipt(digest))
+
+    # --- inside -------------------------------------------------------------------------------------------------
+
+    def _receipt(self, digest: Digest) -> TxReceipt:
         with self._translated():
             try:
                 receipt = self._web3.eth.get_transaction_receipt(HexStr(str(digest)))
             except TransactionNotFound:
                 raise NotFoundError(f"no transaction {digest} on chain {self.chain_id}") from None
-        if receipt["status"] != 1:
-            raise RevertError(f"transaction {digest} reverted", None)
-        return as_transaction(receipt)
-
-    # --- inside -------------------------------------------------------------------------------------------------
+            if bytes(receipt["transactionHash"]) != digest:
+                raise UnavailableError("the chain node answers with another transaction")
+            if receipt["status"] != 1:
+                raise RevertError(f"transaction {digest} reverted", None)
+        return receipt
 
     def _signer(self) -> LocalAccount:
         if self._account is None:
@@ -203,20 +220,23 @@ class Node:
         return self._account
 
     def _read(self, call: ContractFunction, *, missing: str | None = None) -> Any:
-        """Call a view; a revert with the error named `missing` is a :class:`NotFoundError`."""
+        """Call a view; a revert with the error named `missing` is a :class:`NotFoundError`.
+
+        Our views have no other reason to revert, so that any other one is the node's doing.
+        """
         try:
             with self._translated():
                 return call.call()
         except RevertError as error:
             if missing is not None and error.name == missing:
                 raise NotFoundError(f"not on chain: {error.reason}") from None
-            raise
+            raise UnavailableError(f"the chain node's answer cannot be used: {error.message}") from None
 
-    def _send(self, call: ContractFunction | ContractConstructor) -> TxReceipt:
+    def _send(self, call: ContractFunction | Payload) -> TxReceipt:
         """Sign, send and wait. The lock is held from the choice of the nonce until the node has the transaction."""
         account = self._signer()
         sender = checksummed(self.address)
-        with self._translated():
+        with self._translated(sending=True):
             gas = int(call.estimate_gas({"from": sender}) * _GAS_MARGIN)
             with self._sending:
                 pending = self._web3.eth.get_transaction_count(sender, "pending")
@@ -262,8 +282,12 @@ class Node:
         return {"maxFeePerGas": Wei(most), "maxPriorityFeePerGas": Wei(min(priority, most))}
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Turn what web3 and requests raise into our errors."""
+    def _translated(self, *, sending: bool = False) -> Iterator[None]:
+        """Turn what web3 and requests raise into our errors.
+
+        A node that cannot or will not answer is an :class:`UnavailableError`: it says nothing of what is on chain. A
+        node that refuses a transaction of ours (`sending`) is a :class:`ChainError`.
+        """
         try:
             yield
         except ContractLogicError as error:  # ContractCustomError and ContractPanicError too
@@ -272,24 +296,45 @@ class Node:
             raise UnavailableError(
                 f"no chain node answers at {self._endpoint} ({type(error).__name__})", hint="is the node running?"
             ) from None
-        except BadFunctionCallOutput:
-            raise ChainError("the contract's answer has another form", hint="is this the right address?") from None
         except BlockNotFound:
-            raise NotFoundError("no such block") from None
+            raise UnavailableError("the chain node does not have the block", hint="is it synchronised?") from None
         except Web3RPCError as error:
-            text = str((error.rpc_response or {}).get("error", {}).get("message") or error.message)
-            hint = f"send some to {self._account.address}" if self._account and "funds" in text.lower() else None
-            raise ChainError(f"the chain node refused: {text}", hint=hint) from None
-        except Web3Exception as error:
-            raise ChainError(f"the chain node's answer cannot be used ({type(error).__name__}: {error})") from None
+            text = f"the chain node refused: {_message(error)}"
+            if not sending:
+                raise UnavailableError(text) from None
+            poor = self._account is not None and "funds" in text.lower()
+            raise ChainError(text, hint=f"send some to {self.address}" if poor else None) from None
+        except (Web3Exception, MalformedError, *_GARBAGE) as error:
+            # web3 decodes what the node says without much suspicion: an unknown panic code is a KeyError.
+            raise UnavailableError(
+                f"the chain node's answer cannot be used ({type(error).__name__})", hint="is it a chain node?"
+            ) from None
 
     def _revert(self, error: ContractLogicError) -> RevertError:
         data = error.data.get("data") if isinstance(error.data, dict) else error.data
-        raw = b""
-        if isinstance(data, str) and data.startswith("0x"):
-            raw = bytes.fromhex(data[2:])
+        try:
+            raw = parse_hex(data)
+        except MalformedError:
+            raw = b""
         reason = decode_revert(raw)
         return RevertError(f"the contract refused: {reason or error.message or 'no reason given'}", reason)
+
+
+def _endpoint(rpc_url: str) -> str:
+    try:
+        parts = urlsplit(rpc_url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:  # an unfinished IPv6 address, a port out of range
+        parts = None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UnavailableError("the chain's RPC address is not an http(s) URL")
+    return f"{parts.scheme}://{parts.hostname}{port}"
+
+
+def _message(error: Web3RPCError) -> str:
+    """What the node said, if it said it in the usual form."""
+    said = error.rpc_response.get("error") if isinstance(error.rpc_response, dict) else None
+    return str((said.get("message") if isinstance(said, dict) else said) or error.message)
 
 
 def checksummed(address: Address) -> ChecksumAddress:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from eth_hash.auto import keccak
+from pydantic import model_validator
 
+from contracts.addresses import address_of_contract
+from rexis.protocol.certificate import Contracts
 from rexis.protocol.circuit import Circuit
 from rexis.protocol.digests import Digest
+from rexis.protocol.errors import ChainError
 from rexis.protocol.parsing import Address, AddressField, Strict, UInt64
 from rexis.protocol.records import Encoding, LeafFormat, Opening, Side
 from rexis.protocol.typed_data import Domain
@@ -19,12 +24,9 @@ FIELD = 0x30644E72E131A029B85045B68181585D2833E84879B9709143E1F593F0000001
 
 
 class Deployment(Strict):
-    """Where the contracts of one deployment stand.
+    """The contracts of this version on one chain. Their addresses follow from their code (:mod:`contracts.addresses`).
 
-    Attributes
-    ----------
-    block
-        The block from which on they exist; 0 if that is not known.
+    The addresses stand in the document for people and for other programs; others than these are refused.
     """
 
     chain_id: UInt64
@@ -32,12 +34,56 @@ class Deployment(Strict):
     evidence_log: AddressField
     certifier: AddressField
     halo2_verifier: AddressField
-    block: UInt64
+
+    @classmethod
+    def on(cls, chain_id: int) -> Self:
+        """The deployment on a chain, whether it is there yet or not."""
+        return cls(chain_id=chain_id, **_addresses())
 
     @property
     def domain(self) -> Domain:
         """The EIP-712 domain of everything that is signed for this deployment."""
         return Domain(chain_id=self.chain_id, verifying_contract=self.evidence_log)
+
+    @model_validator(mode="after")
+    def _stands_where_its_code_says(self) -> Self:
+        for name, expected in _addresses().items():
+            found = getattr(self, name)
+            if found != expected:
+                raise ValueError(f"{name} {found} is not this version's, which stands at {expected}")
+        return self
+
+
+def require_deployment(domain: Domain, contracts: Contracts) -> Deployment:
+    """The deployment that somebody names, which must be this version's. Pure computation: no node is asked.
+
+    Raises
+    ------
+    ChainError
+        Names the address that does not follow from this version's code.
+    """
+    deployment = Deployment.on(domain.chain_id)
+    for field, found, expected in (
+        ("domain.verifyingContract", domain.verifying_contract, deployment.evidence_log),
+        ("contracts.modelRegistry", contracts.model_registry, deployment.model_registry),
+        ("contracts.certifier", contracts.certifier, deployment.certifier),
+    ):
+        if found != expected:
+            raise ChainError(
+                f"is {found}, this version's contract stands at {expected}",
+                field=field,
+                hint="made with another version of rexis, or with contracts that somebody made up",
+            )
+    return deployment
+
+
+def _addresses() -> dict[str, Address]:
+    return {
+        "model_registry": address_of_contract("ModelRegistry"),
+        "evidence_log": address_of_contract("EvidenceLog"),
+        "certifier": address_of_contract("Certifier"),
+        "halo2_verifier": address_of_contract("Halo2VerifierReusable"),
+    }
 
 
 @dataclass(frozen=True)

@@ -189,13 +189,19 @@ class Certificates:
         for opening, proof in zip(evidence.openings, evidence.proofs, strict=True):
             if opening.index in known:
                 continue
-            if chain.is_record_certified(digest, opening.index - task.start):
-                found = chain.find_certified(digest, opening.index, anchor.block_number)
-                if found is None:
-                    raise UnavailableError("the node does not show the event of a certified record")
-            else:
-                sent = chain.certify_record(evidence.statement, evidence.signature, place, opening, proof.proof, vka)
-                found = sent.hash
+            found: Digest | None = None
+            if not chain.is_record_certified(digest, opening.index - task.start):
+                try:
+                    found = chain.certify_record(
+                        evidence.statement, evidence.signature, place, opening, proof.proof, vka
+                    ).hash
+                except RevertError as error:
+                    # Anybody may send the same call, and did so while ours waited: it is done.
+                    if error.name != "AlreadyCertified":
+                        raise
+            found = found or chain.find_certified(digest, opening.index, anchor.block_number)
+            if found is None:
+                raise UnavailableError("the node does not show the event of a certified record")
             known[opening.index] = str(found)
             with self._store.writing() as session:
                 session.add(CertifiedRow(task_id=task.task_id, record_index=opening.index, tx_hash=str(found)))

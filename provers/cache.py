@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 from rexis.files import write_file
+from rexis.locks import locked
 from rexis.protocol.digests import Digest, digest_stream, sha256
 from rexis.protocol.errors import MalformedError, RexisError
 from rexis.protocol.records import Integers
@@ -28,17 +28,6 @@ def make_private_folder(path: Path) -> Path:
     except OSError as error:
         raise RexisError(f"cannot create the cache folder {path}: {error.strerror}", hint="give another one") from None
     return path
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path` against other workers that share the folder; the kernel frees it on any death."""
-    handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def evict(folder: Path, pattern: str, max_bytes: int) -> None:
@@ -81,8 +70,13 @@ class BlobCache:
         self._fetch = fetch
         self._in_use: list[BinaryIO] = []
 
-    def get(self, digest: Digest) -> Path:
+    def get(self, digest: Digest, waiting: Callable[[], None] | None = None) -> Path:
         """The file with this digest, checked every time; it stays until :meth:`done`.
+
+        Parameters
+        ----------
+        waiting
+            Called while another worker uses the folder, perhaps for a long download; may raise, which ends the wait.
 
         Raises
         ------
@@ -90,7 +84,7 @@ class BlobCache:
             Whatever fetching it gave.
         """
         path = self._folder / f"sha256-{digest.hex()}"
-        with locked(self._folder / ".lock"):
+        with locked(self._folder / ".lock", waiting):
             if not path.is_file() or not _has_digest(path, digest):
                 self._fetch(digest, path)
             os.utime(path)

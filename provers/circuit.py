@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 
 from circuits.artefacts import CircuitCache
@@ -49,8 +50,13 @@ class Circuits:
         """What set-up and proofs may take."""
         return available_bytes() if self._memory_bytes is None else self._memory_bytes
 
-    def open(self, pinned: Circuit, files: CircuitFiles) -> Prover:
+    def open(self, pinned: Circuit, files: CircuitFiles, waiting: Callable[[], None]) -> Prover:
         """Rebuild the pinned circuit's keys, or find them, and check that they are the pinned ones.
+
+        Parameters
+        ----------
+        waiting
+            Called while another worker makes the same keys; may raise, which ends the wait.
 
         Raises
         ------
@@ -69,7 +75,7 @@ class Circuits:
             )
         model = read_file(files.model, "model", max_bytes=_MAX_MODEL_BYTES)
         srs = read_srs(files.srs, pinned.srs_digest)
-        return Prover(prepare_keys(model, settings, pinned, srs, self._cache, self._ezkl), self._ezkl)
+        return Prover(prepare_keys(model, settings, pinned, srs, self._cache, self._ezkl, waiting), self._ezkl)
 
     def close(self) -> None:
         """End the child process for good."""

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import onnx
 import onnxruntime as ort
-from onnx.external_data_helper import uses_external_data
+from onnx import TensorProto, helper
 
+from circuits.onnx_model import require_plain_model
 from rexis.protocol.errors import TensorError
 from rexis.protocol.records import Floats
 
@@ -31,9 +31,30 @@ class Executor(Protocol):
 
 
 def best_provider() -> str:
-    """The first of :data:`PREFERRED_PROVIDERS` that this ONNX Runtime has."""
+    """The provider that a session here really gets.
+
+    ``onnxruntime-gpu`` names CUDA as available also where there is no GPU or no driver, and then falls back to the CPU:
+    only a session shows it.
+    """
+    axes = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "probe", axes[:1], axes[1:])
+    probe = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return str(_session(probe.SerializeToString(), _preferred(), threads=1).get_providers()[0])
+
+
+def _preferred() -> list[str]:
+    """Those of :data:`PREFERRED_PROVIDERS` that this ONNX Runtime was built with."""
     available = ort.get_available_providers()
-    return next(name for name in PREFERRED_PROVIDERS if name in available)
+    return [name for name in PREFERRED_PROVIDERS if name in available]
+
+
+def _session(model: str | bytes, providers: list[str], *, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.use_deterministic_compute = True
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.intra_op_num_threads = threads
+    return ort.InferenceSession(model, options, providers=providers)
 
 
 class OnnxExecutor:
@@ -42,34 +63,27 @@ class OnnxExecutor:
     Parameters
     ----------
     model
-        The ONNX file. Comes from a stranger: it may not name other files.
+        The ONNX file. Comes from a stranger: see :func:`circuits.onnx_model.require_plain_model`.
     batch_size
         Records per run, where the model leaves the batch axis open.
     provider
-        Default: :func:`best_provider`, and the CPU if that one does not come up.
+        Default: the first of :data:`PREFERRED_PROVIDERS` that comes up.
     threads
         CPU threads; 0 leaves the choice to ONNX Runtime.
 
     Raises
     ------
     TensorError
-        Not a model that can be run, or one with external data.
+        Not a model that can be run, or one with external data or control flow.
     """
 
     def __init__(
         self, model: Path, *, batch_size: int = DEFAULT_BATCH, provider: str | None = None, threads: int = 0
     ) -> None:
-        refuse_external_data(model)
-        wanted = provider or best_provider()
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        options.use_deterministic_compute = True
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        options.intra_op_num_threads = threads
+        require_plain_model(model.read_bytes())
+        providers = _preferred() if provider is None else [provider, "CPUExecutionProvider"]
         try:
-            self._session = ort.InferenceSession(
-                str(model), options, providers=list(dict.fromkeys((wanted, "CPUExecutionProvider")))
-            )
+            self._session = _session(str(model), list(dict.fromkeys(providers)), threads=threads)
         except Exception as error:  # ONNX Runtime's errors share no public base class
             raise TensorError(f"the encrypted model cannot be loaded: {error}", field="model") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
@@ -125,45 +139,3 @@ class OnnxExecutor:
         if not isinstance(found, np.ndarray) or found.dtype != np.float32 or len(found) != len(batch):
             raise TensorError("the model's output is not float32 with one row a record", field="model")
         return found[:count]
-
-
-def refuse_external_data(model: Path) -> None:
-    """Refuse an ONNX file that keeps tensors in other files: it would read this machine's files by name.
-
-    Raises
-    ------
-    TensorError
-        It does, or it is no ONNX file.
-    """
-    try:
-        proto = onnx.load(str(model), load_external_data=False)
-    except Exception as error:  # protobuf's DecodeError is not exported by onnx
-        raise TensorError("the encrypted model is not an ONNX file", field="model") from error
-    graphs = [proto.graph]
-    for function in proto.functions:
-        for node in function.node:
-            _check_node(node, graphs)
-    while graphs:
-        graph = graphs.pop()
-        for sparse in graph.sparse_initializer:
-            _check_tensor(sparse.values)
-            _check_tensor(sparse.indices)
-        for tensor in graph.initializer:
-            _check_tensor(tensor)
-        for node in graph.node:
-            _check_node(node, graphs)
-
-
-def _check_node(node: Any, graphs: list[Any]) -> None:
-    for attribute in node.attribute:
-        tensors = [attribute.t, *attribute.tensors]
-        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-            tensors += [sparse.values, sparse.indices]
-        for tensor in tensors:
-            _check_tensor(tensor)
-        graphs.extend([attribute.g, *attribute.graphs])
-
-
-def _check_tensor(tensor: Any) -> None:
-    if uses_external_data(tensor):
-        raise TensorError(f"the encrypted model keeps tensor {tensor.name!r} in another file", field="model")

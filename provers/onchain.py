@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from contracts.chain import Chain
+from contracts.onchain import require_deployment
 from rexis.api import Info
 from rexis.protocol.certificate import Commitment
 from rexis.protocol.digests import Digest
@@ -41,21 +42,16 @@ class OnChain:
 
     @classmethod
     def connect(cls, rpc_url: str, info: Info) -> OnChain:
-        """Find the deployment by its Certifier and compare it with what the coordinator says.
+        """Find this version's contracts on the node's chain, which the coordinator must name too.
 
         Raises
         ------
         ChainError
-            They are not the same.
+            It names others, or they are not there.
         """
+        deployment = require_deployment(info.domain, info.contracts)
         chain = Chain.connect(rpc_url)
-        found = chain.discover(info.contracts.certifier)
-        if found.domain != info.domain or found.model_registry != info.contracts.model_registry:
-            raise ChainError(
-                f"the Certifier belongs to EvidenceLog {found.evidence_log} and ModelRegistry {found.model_registry} "
-                f"on chain {found.chain_id}, the coordinator names others",
-                hint="do not work for this coordinator",
-            )
+        chain.attach(deployment)
         return cls(chain)
 
     def require_model(self, request: JobRequest) -> None:
@@ -80,7 +76,7 @@ class OnChain:
 
 
 class Unchecked:
-    """For a worker without a node. The coordinator and every auditor make these checks too."""
+    """For a worker that was told to go without a node. The coordinator and every auditor make these checks too."""
 
     def require_model(self, request: JobRequest) -> None:
         """See :class:`ChainChecks`."""

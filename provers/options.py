@@ -29,7 +29,11 @@ class WorkerOptions:
     cache
         Folder for blobs, keys and proofs; workers on one machine may share it.
     rpc_url
-        A chain node that the worker trusts. Default: the one that the coordinator suggests.
+        A chain node that the worker trusts.
+    trust_coordinator_rpc
+        Without `rpc_url`: trust the node that the coordinator suggests. It can then show any model and challenge.
+    unchecked_chain
+        Without either: leave the checks of models and challenges on chain out.
     domain
         Chain and EvidenceLog to work for. Default: what the coordinator names when the worker starts.
     tiers
@@ -53,6 +57,8 @@ class WorkerOptions:
     name: str
     cache: Path
     rpc_url: str | None = field(default=None, repr=False)
+    trust_coordinator_rpc: bool = False
+    unchecked_chain: bool = False
     domain: Domain | None = None
     tiers: tuple[Tier, ...] | None = None
     batch_size: int = DEFAULT_BATCH

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Self
 
+from contracts.onchain import require_deployment
 from provers.cache import BlobCache, ProofCache, make_private_folder
 from provers.circuit import Circuits, provable_tiers
 from provers.dishonest import parse_fault
@@ -28,7 +29,7 @@ from rexis.api import Info, Lease, Stage, VerdictView, WorkerRegistration
 from rexis.client import RexisClient
 from rexis.protocol.certificate import Commitment
 from rexis.protocol.digests import Digest
-from rexis.protocol.errors import LeaseError, RexisError, UnavailableError
+from rexis.protocol.errors import ChainError, LeaseError, RexisError, UnavailableError
 from rexis.protocol.statement import Statement
 from rexis.protocol.tensors import pack_outputs
 from rexis.transport import Retry
@@ -71,7 +72,7 @@ class Worker:
     stop
         Set by the signal handlers.
     chain
-        Default: over ``options.rpc_url`` or the node that the coordinator suggests.
+        Default: over the node that `options` name.
     """
 
     def __init__(
@@ -197,10 +198,10 @@ class Worker:
         settings = self._get(circuit.settings_digest, keeper)
         srs = self._get(circuit.srs_digest, keeper)
         keeper.on_interrupt(self._circuits.kill)
-        return self._circuits.open(circuit, CircuitFiles(model, settings, srs))
+        return self._circuits.open(circuit, CircuitFiles(model, settings, srs), keeper.check)
 
     def _get(self, digest: Digest, keeper: LeaseKeeper) -> Path:
-        return keeper.patiently(lambda: self._blobs.get(digest))
+        return keeper.patiently(lambda: self._blobs.get(digest, keeper.check))
 
     def _commit(self, lease: Lease, statement: Statement, keeper: LeaseKeeper, chain: ChainChecks) -> Commitment:
         """Hand the commitment in and wait for its challenge."""
@@ -264,11 +265,21 @@ class Worker:
 
 
 def _connect(options: WorkerOptions, info: Info) -> ChainChecks:
-    rpc_url = options.rpc_url or info.rpc_url
-    if rpc_url is None:
-        log.warning("no chain node: models and challenges are not checked here (give --rpc)")
+    if options.rpc_url is not None:
+        return OnChain.connect(options.rpc_url, info)
+    if options.trust_coordinator_rpc:
+        if info.rpc_url is None:
+            raise ChainError("the coordinator suggests no chain node", hint="give one that you trust: --rpc")
+        log.warning("the coordinator's chain node is trusted: models and challenges are what it says")
+        return OnChain.connect(info.rpc_url, info)
+    if options.unchecked_chain:
+        require_deployment(info.domain, info.contracts)
+        log.warning("models and challenges are NOT CHECKED on chain")
         return Unchecked()
-    return OnChain.connect(rpc_url, info)
+    raise ChainError(
+        "no chain node to check models and challenges on",
+        hint="give one that you trust: --rpc; else --trust-coordinator-rpc or --unchecked-chain",
+    )
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from rexis.protocol.errors import ConflictError, KeyFileError, NotFoundError, Re
 _GROUP_AND_OTHERS = 0o077
 
 
-def read_file(path: Path, what: str, *, max_bytes: int) -> bytes:
-    """Read a whole file that a person named.
+def read_file(path: Path, what: str, *, max_bytes: int, may_be_pipe: bool = False) -> bytes:
+    """Read a whole regular file that a person named.
 
     Parameters
     ----------
@@ -20,22 +21,29 @@ def read_file(path: Path, what: str, *, max_bytes: int) -> bytes:
         What the file should hold, for the error.
     max_bytes
         Larger files are refused before they are read.
+    may_be_pipe
+        Also take a pipe, for example a shell's ``<(command)``.
 
     Raises
     ------
     NotFoundError, ResourceError, RexisError
-        The file is missing, too large, or cannot be read.
+        The file is missing, too large, no regular file (a folder, a device), or cannot be read.
     """
     try:
+        mode = path.stat().st_mode  # before opening: that blocks on a pipe that nobody writes to
+        if not (stat.S_ISREG(mode) or (may_be_pipe and stat.S_ISFIFO(mode))):
+            raise RexisError(f"{what} {path} is not a regular file", hint="check the path")
         with path.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
+            if size > max_bytes:
+                raise ResourceError(f"{what} {path} has {size} bytes, over the limit of {max_bytes}")
             data = stream.read(max_bytes + 1)
     except FileNotFoundError:
         raise NotFoundError(f"no {what} at {path}", hint="check the path") from None
     except OSError as error:
         raise RexisError(f"cannot read {what} {path}: {error.strerror}") from None
-    if len(data) > max_bytes:
-        raise ResourceError(f"{what} {path} has {max(size, len(data))} bytes, over the limit of {max_bytes}")
+    if len(data) > max_bytes:  # a pipe, or a file that grows
+        raise ResourceError(f"{what} {path} has more than {max_bytes} bytes")
     return data
 
 

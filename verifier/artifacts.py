@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from rexis.protocol.digests import Digest, digest_stream
+from rexis.protocol.digests import Digest, digest_stream, sha256
 from rexis.protocol.errors import DigestMismatchError, UnavailableError
+
+_MAX_BYTES = 2 << 30  # protobuf's own limit
 
 
 def artifact_name(digest: Digest) -> str:
@@ -35,14 +39,47 @@ class Artifacts:
         DigestMismatchError
             There is one, with another digest.
         """
+        path = self._path(what, digest, given, option)
+        with _readable(what, path), path.open("rb") as stream:
+            found = digest_stream(stream)
+        _require(what, path, found, digest)
+        return path
+
+    def read(self, what: str, digest: Digest, given: Path | None, option: str) -> bytes:
+        """As :meth:`find`, but the bytes themselves: what is used is what was checked.
+
+        Raises
+        ------
+        UnavailableError, DigestMismatchError
+            As :meth:`find`.
+        """
+        path = self._path(what, digest, given, option)
+        with _readable(what, path):
+            if path.stat().st_size > _MAX_BYTES:
+                raise UnavailableError(f"{what} file {path} has more than {_MAX_BYTES} bytes")
+            data = path.read_bytes()
+        _require(what, path, sha256(data), digest)
+        return data
+
+    def _path(self, what: str, digest: Digest, given: Path | None, option: str) -> Path:
         path = given or (self._folder / artifact_name(digest) if self._folder else None)
         if path is None or not path.is_file():
             where = f"no file {path}" if path else "no folder to look in"
             raise UnavailableError(
                 f"{what} {digest}: {where}", hint=f"give {option} FILE, or fetch the certificate with its files"
             )
-        with path.open("rb") as stream:
-            found = digest_stream(stream)
-        if found != digest:
-            raise DigestMismatchError(f"{what} file {path} has digest {found}, not the pinned {digest}")
         return path
+
+
+def _require(what: str, path: Path, found: Digest, expected: Digest) -> None:
+    if found != expected:
+        raise DigestMismatchError(f"{what} file {path} has digest {found}, not the pinned {expected}")
+
+
+@contextmanager
+def _readable(what: str, path: Path) -> Iterator[None]:
+    """What cannot be read says nothing against a certificate."""
+    try:
+        yield
+    except OSError as error:
+        raise UnavailableError(f"{what} file {path} cannot be read: {error.strerror}") from None

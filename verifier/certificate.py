@@ -20,11 +20,12 @@ The steps, whose numbers stand beside the code that takes them:
  Then, if asked:
 
 12. Re-execution: opened records, run again with the encrypted model, agree within the policy's tolerance.
-13. Circuit rebuilt: compiling the encrypted model again gives the pinned verifying key.
+13. Circuit rebuilt: compiling the encrypted model again gives the pinned settings and verifying key.
 
  And against the chain (skipped with ``--offline``):
 
-14. Deployment: chain id, the log's registry, the certifier's log.
+14. Deployment: log, registry and certifier stand where this version's code puts them (computed, also with
+    ``--offline``); the node is on their chain and has them.
 15. Model: registered with this circuit before the anchor, not revoked by then.
 16. Commitments: written in the blocks and attempts that the certificate says; block hashes are the chain's.
 17. Anchors: written by the request's coordinator, with these roots, after the commitments.
@@ -44,8 +45,9 @@ from rexis.protocol.merkle import check_inclusion
 from rexis.protocol.parsing import Address
 from rexis.protocol.policy import Tier
 from rexis.protocol.signing import require_signer, text_digest
+from rexis.protocol.statement import Kind
 from verifier.artifacts import Artifacts
-from verifier.chain import check_chain
+from verifier.chain import DEPLOYMENT, check_chain, check_deployment
 from verifier.circuit import artefacts_of, check_rebuilt, check_vka, srs_is_development
 from verifier.evidence import TaskContext, walk_evidence
 from verifier.opened import OpenedRecord
@@ -54,8 +56,9 @@ from verifier.report import Status, Step, StepFailed, Verdict
 from verifier.tiers import TIERS
 
 FORM, SEAL, REQUEST, DEVELOPMENT, CIRCUIT, COVER = 1, 2, 3, 4, 5, 6
+_REBUILT = "circuit rebuilt from the encrypted model"
 _MARKERS = {"chain": "chain", "srs": "SRS"}
-ANCHOR, REEXECUTION, REBUILD, CHAIN = 11, 12, 13, 14
+ANCHOR, REEXECUTION, REBUILD = 11, 12, 13
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,8 @@ class VerifyOptions:
         How many opened records to run again, over all tasks.
     rebuild_circuit
         Compile the encrypted model again and compare the verifying key.
-    evidence_log, requester, model_digest
-        Pins. The certificate itself cannot tell an auditor which deployment, requester or model is meant.
+    requester, model_digest
+        Pins. The certificate itself cannot tell an auditor which requester or model is meant.
     allow_development_srs, allow_development_chain
         Accept parameters that prove nothing to a stranger.
     """
@@ -89,7 +92,6 @@ class VerifyOptions:
     artifacts: Path | None = None
     reexecute: int = 0
     rebuild_circuit: bool = False
-    evidence_log: Address | None = None
     requester: Address | None = None
     model_digest: Digest | None = None
     allow_development_srs: bool = False
@@ -176,19 +178,21 @@ class _Verification:
 
         if options.reexecute > 0:
             with verdict.step(REEXECUTION, "re-execution") as notes:
-                model = self._artifacts.find(
+                model = self._artifacts.read(
                     "encrypted model", certificate.request.model_digest, options.model, "--model"
                 )
                 notes.say(check_reexecution(certificate.request, model, opened, options.reexecute))
-        if options.rebuild_circuit and artefacts is not None:
-            with verdict.step(REBUILD, "circuit rebuilt from the encrypted model") as notes:
-                model = self._artifacts.find(
+        if options.rebuild_circuit and artefacts is None:
+            verdict.add(REBUILD, _REBUILT, Status.SKIPPED, "tier commit has no circuit")
+        elif options.rebuild_circuit and artefacts is not None:
+            with verdict.step(REBUILD, _REBUILT) as notes:
+                model = self._artifacts.read(
                     "encrypted model", certificate.request.model_digest, options.model, "--model"
                 )
                 if srs is None:
                     raise UnavailableError("the circuit cannot be rebuilt without the SRS", hint="give --srs FILE")
                 check_rebuilt(artefacts, certificate.request.circuit, model, srs)
-                notes.say("the encrypted model compiles to the pinned verifying key")
+                notes.say("the encrypted model gives the pinned settings and compiles to the pinned verifying key")
         self._check_chain(certificate)
 
     def _check_task(self, certificate: Certificate, task: CertifiedTask, srs: Path | None) -> list[OpenedRecord]:
@@ -222,14 +226,16 @@ class _Verification:
 
     def _check_chain(self, certificate: Certificate) -> None:
         options, verdict = self._options, self._verdict
+        with verdict.step(DEPLOYMENT, "deployment") as notes:
+            notes.say(check_deployment(certificate))
         name = "against the chain"
         if options.offline:
             why = "offline: registry, commitments, block hashes and anchors are as the certificate says"
-            verdict.add(CHAIN, name, Status.SKIPPED, why)
+            verdict.add(DEPLOYMENT, name, Status.SKIPPED, why)
             return
         if options.rpc_url is None:
             hint = "give --rpc URL of a node you trust, or --offline to leave it out"
-            verdict.add(CHAIN, name, Status.UNCHECKED, "no chain node given", hint)
+            verdict.add(DEPLOYMENT, name, Status.UNCHECKED, "no chain node given", hint)
             return
         check_chain(certificate, options.rpc_url, verdict)
 
@@ -238,8 +244,9 @@ def _check_request(certificate: Certificate, options: VerifyOptions) -> str:
     """Step 3."""
     request, domain = certificate.request, certificate.domain
     require_signer(certificate.job_id, certificate.request_signature, request.requester, "request")
+    if request.kind != Kind.EVALUATION:
+        raise EvidenceError("this version checks evaluations only", field="request.kind")
     pins = (
-        ("evidence log", options.evidence_log, domain.verifying_contract),
         ("requester", options.requester, request.requester),
         ("model", options.model_digest, request.model_digest),
     )
@@ -274,6 +281,10 @@ def _check_development(certificate: Certificate, options: VerifyOptions) -> str:
 def _check_cover(certificate: Certificate) -> str:
     """Step 6."""
     request = certificate.request
+    if len(certificate.tasks) != request.shard_count:  # before any list that is as long as the request likes
+        raise EvidenceError(
+            f"{len(certificate.tasks)} tasks, the request asks for {request.shard_count}", field="tasks"
+        )
     wanted = request.shards()
     found = [(task.evidence.statement.record_start, task.evidence.statement.record_count) for task in certificate.tasks]
     if found != wanted:

@@ -1,26 +1,40 @@
-"""Steps 14–18: what the certificate says of the chain, against a node that the auditor chose."""
+"""Steps 14–18: the deployment, then what the certificate says of the chain, against a node that the auditor chose."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from contracts.chain import Chain
+from contracts.artefacts import ContractName
+from contracts.onchain import require_deployment
 from rexis.protocol.certificate import Certificate, CertifiedTask
 from rexis.protocol.circuit import NO_CIRCUIT
 from rexis.protocol.digests import Digest
-from rexis.protocol.errors import ChainError, EvidenceError
+from rexis.protocol.errors import ChainError, EvidenceError, UnavailableError
 from rexis.protocol.policy import Tier
 from verifier.report import Verdict
 
+if TYPE_CHECKING:
+    from contracts.chain import Chain
+
 DEPLOYMENT, MODEL, COMMITMENTS, ANCHORS, CERTIFICATION = 14, 15, 16, 17, 18
+
+
+def check_deployment(certificate: Certificate) -> str:
+    """14, without a node. The addresses are those of this version's contracts: they follow from the contracts' code.
+
+    What stands there ran this very code and nothing else, so nobody can have put anything into it beforehand.
+    """
+    found = require_deployment(certificate.domain, certificate.contracts)
+    return f"EvidenceLog {found.evidence_log}, its registry and its certifier stand where their code puts them"
 
 
 def check_chain(certificate: Certificate, rpc_url: str, verdict: Verdict) -> None:
     """Take the chain steps; raises ``StepFailed`` at the first that fails, stops where the node is out of reach."""
     chain: Chain | None = None
     with verdict.step(DEPLOYMENT, "deployment on chain") as notes:
-        chain = Chain.connect(rpc_url)
-        notes.say(_check_deployment(certificate, chain))
+        chain = _connect(rpc_url)
+        notes.say(_attach(certificate, chain))
     if chain is None or verdict.unchecked:
         return
     steps: list[tuple[int, str, Callable[[Certificate, Chain], str]]] = [
@@ -34,21 +48,26 @@ def check_chain(certificate: Certificate, rpc_url: str, verdict: Verdict) -> Non
             notes.say(check(certificate, chain))
 
 
-def _check_deployment(certificate: Certificate, chain: Chain) -> str:
-    """14. Chain id; code of all four contracts; that they refer to each other, and are those of the certificate."""
+def _connect(rpc_url: str) -> Chain:
+    # Only now: web3's HTTP library opens a socket when it is imported, which an auditor offline did not ask for.
+    try:
+        from contracts.chain import Chain
+    except ModuleNotFoundError as error:
+        raise UnavailableError(
+            f"the Python package {error.name} is missing", hint="pip install 'rexis[verifier]'"
+        ) from None
+    return Chain.connect(rpc_url)
+
+
+def _attach(certificate: Certificate, chain: Chain) -> str:
+    """14, on the node: it is on the certificate's chain, and has the contracts."""
     if chain.chain_id != certificate.domain.chain_id:
         raise ChainError(
             f"the node is on chain {chain.chain_id}, the certificate is for chain {certificate.domain.chain_id}",
             field="domain.chainId",
         )
-    found = chain.discover(certificate.contracts.certifier)
-    for field, here, there in (
-        ("domain.verifyingContract", certificate.domain.verifying_contract, found.evidence_log),
-        ("contracts.modelRegistry", certificate.contracts.model_registry, found.model_registry),
-    ):
-        if here != there:
-            raise ChainError(f"is {here}, the certifier on chain refers to {there}", field=field)
-    return f"chain {chain.chain_id}, EvidenceLog {found.evidence_log}, code of all contracts as built"
+    chain.discover()
+    return f"chain {chain.chain_id} has them"
 
 
 def _check_model(certificate: Certificate, chain: Chain) -> str:
@@ -73,7 +92,7 @@ def _check_model(certificate: Certificate, chain: Chain) -> str:
 
 
 def _check_commitments(certificate: Certificate, chain: Chain) -> str:
-    """16. The log has each commitment, in that block and attempt; block b+1 has the hash that drew the records."""
+    """16. The log has each commitment, in that block, attempt and transaction; block b+1 has the hash that drew."""
     if certificate.request.policy.tier != Tier.SAMPLED:
         return "none: the tier has no challenge"
     for position, task in enumerate(certificate.tasks):
@@ -98,7 +117,11 @@ def _check_commitment(certificate: Certificate, chain: Chain, task: CertifiedTas
             f"block {claimed.block_number + 1} has hash {drawn}, not {claimed.challenge_block_hash}",
             field=f"{where}.challengeBlockHash",
         )
-    _require_transaction(chain, claimed.transaction, claimed.block_number, where)
+    _require_transaction(
+        chain, claimed.transaction, claimed.block_number, where, "EvidenceLog", "Committed",
+        submitter=certificate.request.coordinator, taskId=bytes(statement.task_id), attempt=claimed.attempt,
+        statementDigest=bytes(found.statement_digest),
+    )  # fmt: skip
 
 
 def _check_anchors(certificate: Certificate, chain: Chain) -> str:
@@ -116,7 +139,10 @@ def _check_anchors(certificate: Certificate, chain: Chain) -> str:
                 raise EvidenceError(f"is {here}, on chain it is {there}", field=f"{where}.{name}")
         if task.commitment is not None and task.commitment.block_number >= found.block:
             raise EvidenceError("was anchored before its challenge could be known", field=where)
-        _require_transaction(chain, claimed.transaction, claimed.block_number, where)
+        _require_transaction(
+            chain, claimed.transaction, claimed.block_number, where, "EvidenceLog", "Anchored",
+            anchorId=claimed.anchor_id, submitter=certificate.request.coordinator,
+        )  # fmt: skip
         if task.opening_block_hash is not None:
             drawn = chain.block_hash(found.block + 1)
             if drawn != task.opening_block_hash:
@@ -139,12 +165,24 @@ def _check_certification(certificate: Certificate, chain: Chain) -> str:
                 f"the Certifier accepted {done} of {task.evidence.statement.record_count} records",
                 field=f"tasks.{position}.certified",
             )
-        for transaction in task.certified:
-            _require_transaction(chain, transaction, None, f"tasks.{position}.certified")
+        for index, transaction in enumerate(task.certified, task.evidence.statement.record_start):
+            _require_transaction(
+                chain, transaction, None, f"tasks.{position}.certified", "Certifier", "RecordCertified",
+                statementDigest=bytes(digest), recordIndex=index,
+            )  # fmt: skip
     return f"the Certifier at {certificate.contracts.certifier} accepted every record"
 
 
-def _require_transaction(chain: Chain, digest: Digest, block: int | None, where: str) -> None:
-    found = chain.transaction(digest)
+def _require_transaction(
+    chain: Chain,
+    digest: Digest,
+    block: int | None,
+    where: str,
+    contract: ContractName,
+    event: str,
+    **arguments: int | str | bytes,
+) -> None:
+    """The transaction is the one that did it: it wrote the event, in that block."""
+    found = chain.transaction_with(digest, contract, event, **arguments)
     if block is not None and found.block != block:
         raise EvidenceError(f"transaction is in block {found.block}, not {block}", field=f"{where}.transaction")

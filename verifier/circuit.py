@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 from circuits.artefacts import CircuitArtefacts, CircuitCache
 from circuits.build import prepare_keys
-from circuits.process import EzklProcess
+from circuits.process import EzklProcess, ProcessGoneError
 from circuits.srs import SrsKind, read_srs, srs_kind
 from circuits.verifying import Claim, require_vka
 from circuits.verifying import check_proofs as reasons_against
@@ -19,6 +20,10 @@ from rexis.protocol.digests import Digest
 from rexis.protocol.errors import EvidenceError, UnavailableError
 from rexis.protocol.evidence import RecordProof
 from verifier.opened import OpenedRecord
+
+# Set-up of a stranger's model, which takes what the largest honest circuits take.
+_MEMORY_LIMIT = 64 << 30
+_SECONDS_PER_CALL = 3600.0
 
 
 def artefacts_of(material: CircuitMaterial | None, pinned: Circuit) -> CircuitArtefacts:
@@ -43,7 +48,8 @@ def artefacts_of(material: CircuitMaterial | None, pinned: Circuit) -> CircuitAr
 
 def check_vka(artefacts: CircuitArtefacts, srs: Path) -> None:
     """The VKA, which the contract uses, is the one of the vk, which is used off chain."""
-    require_vka(artefacts, read_srs(srs))
+    with _undecided_if_gone():
+        require_vka(artefacts, read_srs(srs))
 
 
 def check_proofs(
@@ -64,15 +70,27 @@ def check_proofs(
         Claim(proof.proof, [int(value) for value in record.inputs], [int(value) for value in record.outputs])
         for proof, record in zip(proofs, records, strict=True)
     ]
-    for record, reason in zip(records, reasons_against(artefacts, claims, read_srs(srs)), strict=True):
+    with _undecided_if_gone():
+        reasons = reasons_against(artefacts, claims, read_srs(srs))
+    for record, reason in zip(records, reasons, strict=True):
         if reason is not None:
             raise EvidenceError(f"the proof of record {record.index} does not hold: {reason}", field="evidence.proofs")
 
 
-def check_rebuilt(artefacts: CircuitArtefacts, pinned: Circuit, model: Path, srs: Path) -> None:
-    """Compile the encrypted model again: it must give the pinned verifying key."""
-    with EzklProcess() as ezkl, tempfile.TemporaryDirectory(prefix="rexis-rebuild-") as folder:
-        prepare_keys(model.read_bytes(), artefacts.settings, pinned, read_srs(srs), CircuitCache(Path(folder)), ezkl)
+def check_rebuilt(artefacts: CircuitArtefacts, pinned: Circuit, model: bytes, srs: Path) -> None:
+    """Compile the encrypted model again: it must give the pinned settings and verifying key."""
+    ezkl = EzklProcess(memory_limit=_MEMORY_LIMIT, timeout=_SECONDS_PER_CALL)
+    with _undecided_if_gone(), ezkl, tempfile.TemporaryDirectory(prefix="rexis-rebuild-") as folder:
+        prepare_keys(model, artefacts.settings, pinned, read_srs(srs), CircuitCache(Path(folder)), ezkl)
+
+
+@contextmanager
+def _undecided_if_gone() -> Iterator[None]:
+    """A process that crashed or took too long has found nothing against the certificate, and nothing for it."""
+    try:
+        yield
+    except ProcessGoneError as error:
+        raise UnavailableError(error.message, hint=error.hint) from None
 
 
 def proofs_can_be_checked() -> bool:

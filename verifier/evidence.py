@@ -30,6 +30,7 @@ from verifier.report import StepFailed, Verdict
 from verifier.tiers import TIERS
 
 STATEMENT, SELECTION, OPENINGS, PROOFS = 7, 8, 9, 10
+_FEW = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,10 @@ def check_roots(evidence: Evidence, request: JobRequest, dataset: Dataset, outpu
 
 def _check_selection(evidence: Evidence, context: TaskContext, digest: Digest) -> list[int]:
     tier = TIERS[evidence.statement.tier]
+    number = tier.required_count(evidence.statement, context.request.policy, context.block_hash)
+    if number > _FEW and len(evidence.openings) != number:
+        # Without a look at which: what it takes to draw many is bounded by the size of the document.
+        raise EvidenceError(f"{len(evidence.openings)} are there, {number} are asked for", field="evidence.openings")
     required = tier.required_indices(evidence.statement, context.request.policy, digest, context.block_hash)
     _require_indices("openings", [item.index for item in evidence.openings], required)
     _require_indices("proofs", [item.index for item in evidence.proofs], required if tier.PROVES else [])

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from rexis.protocol.errors import EvidenceError, RexisError, UnavailableError
+from rexis.protocol.errors import EvidenceError, ResourceError, RexisError, UnavailableError
+
+_MAX_DETAIL = 2000
 
 
 class Status(StrEnum):
@@ -53,7 +55,7 @@ class Verdict:
 
     def add(self, number: int, name: str, status: Status, detail: str, hint: str | None = None) -> None:
         """Record a step."""
-        step = Step(number, name, status, detail, hint)
+        step = Step(number, name, status, _printable(detail), None if hint is None else _printable(hint))
         self.steps.append(step)
         if self.on_step is not None:
             self.on_step(step)
@@ -63,12 +65,13 @@ class Verdict:
         """Run one check: it passes unless it raises a :class:`RexisError`, which becomes the step's reason.
 
         A failure stops the verification (later steps would build on what is not true). A missing part
-        (:class:`UnavailableError`) makes the step ``unchecked``, and verification goes on.
+        (:class:`UnavailableError`), or no room for the check (:class:`ResourceError`), makes the step ``unchecked``,
+        and verification goes on.
         """
         notes = Notes()
         try:
             yield notes
-        except UnavailableError as error:
+        except (UnavailableError, ResourceError) as error:
             self.add(number, name, Status.UNCHECKED, error.message, error.hint)
         except RexisError as error:
             where = f"{error.field}: " if error.field else ""
@@ -100,6 +103,12 @@ class Verdict:
     def unchecked(self) -> list[Step]:
         """Steps that could not be taken."""
         return [step for step in self.steps if step.status == Status.UNCHECKED]
+
+
+def _printable(text: str) -> str:
+    """A stranger's text on one line: nothing in it may look like another step, or steer a terminal."""
+    shown = text if len(text) <= _MAX_DETAIL else text[:_MAX_DETAIL] + "…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown)
 
 
 class Outcome(StrEnum):

@@ -212,6 +212,24 @@ contract CertifierTest is CertifierBase {
         _expect(abi.encodeWithSelector(Certifier.AlreadyCertified.selector, log.digestOf(c.statement), 1), c);
     }
 
+    /// A stranger copies the call out of the queue of pending transactions. Whoever was slower finds the record certified,
+    /// with the event that names it, and the statement becomes complete all the same.
+    function test_certifyRecord_isTheSameWhoeverSentIt() public {
+        _allProvable = true;
+        Call memory c = honest(1);
+        vm.prank(address(0xF207));
+        certify(c);
+        bytes32 digest = log.digestOf(c.statement);
+        _expect(abi.encodeWithSelector(Certifier.AlreadyCertified.selector, digest, 1), c);
+        vm.assertTrue(certifier.isRecordCertified(digest, 0), "by the stranger");
+        for (uint64 index = 2; index <= 3; ++index) {
+            Call memory next = prepared(index);
+            (next.signature, next.anchor) = (c.signature, c.anchor);
+            certify(next);
+        }
+        vm.assertTrue(certifier.isCertified(digest), "complete");
+    }
+
     function test_certifyRecord_revertsIfRecordIsOutOfRange() public {
         Call memory c = honest(1);
         uint64[3] memory outside = [START - 1, START + COUNT, type(uint64).max];

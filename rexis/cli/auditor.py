@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from verifier.report import Step
 
 VALID, INVALID, UNDECIDED = 0, 1, 2
+_RESULTS = {VALID: "valid", INVALID: "not valid", UNDECIDED: "undecided"}
 _MARKS = {"ok": "✓", "failed": "✗", "unchecked": "?", "skipped": "–"}
 
 
@@ -41,9 +44,6 @@ def verify(
     rebuild_circuit: Annotated[
         bool, typer.Option("--rebuild-circuit", help="Compile the encrypted model again and compare the key.")
     ] = False,
-    evidence_log: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="The EvidenceLog that you expect.")
-    ] = None,
     requester: Annotated[str | None, typer.Option(metavar="ADDRESS", help="The requester that you expect.")] = None,
     model_digest: Annotated[
         str | None, typer.Option(metavar="DIGEST", help="The encrypted model that you expect.")
@@ -60,52 +60,84 @@ def verify(
 
     Exit code 0: valid. 1: not valid, and the failed step says why. 2: could not be decided, something is missing.
     """
-    with needs("verifier"):
-        from verifier.certificate import VerifyOptions, verify_certificate
-        from verifier.report import Status
+    pinned_requester = address(requester, "--requester") if requester else None
+    pinned_model = digest(model_digest, "--model-digest") if model_digest else None
+    steps: list[Step] = []
 
-    options = VerifyOptions(
-        rpc_url=None if offline else rpc,
-        offline=offline,
-        srs=srs,
-        model=model,
-        artifacts=artifacts or certificate.parent,
-        reexecute=reexecute,
-        rebuild_circuit=rebuild_circuit,
-        evidence_log=address(evidence_log, "--evidence-log") if evidence_log else None,
-        requester=address(requester, "--requester") if requester else None,
-        model_digest=digest(model_digest, "--model-digest") if model_digest else None,
-        allow_development_srs=allow_development_srs,
-        allow_development_chain=allow_development_chain,
-    )
-    data = _read(certificate)
-    with needs("verifier"):
-        verdict = verify_certificate(data, options, on_step=None if as_json else _show)
-    if verdict.failed is not None:
-        code, result = INVALID, "not valid"
-    elif verdict.unchecked:
-        code, result = UNDECIDED, "undecided"
-    else:
-        code, result = VALID, "valid"
-    if as_json:
-        steps = [asdict(step) for step in verdict.steps]
-        emit({"result": result, "exitCode": code, "steps": steps, "shows": verdict.shows if code == VALID else []})
-    else:
-        skipped = [step.name for step in verdict.steps if step.status == Status.SKIPPED]
-        _conclude(result, [step.name for step in verdict.unchecked], skipped, verdict.shows if code == VALID else [])
+    def on_step(step: Step) -> None:
+        steps.append(step)
+        if not as_json:
+            _show(step)
+
+    def check() -> tuple[int, list[str]]:
+        from rexis.files import read_file
+        from rexis.protocol.certificate import MAX_CERTIFICATE_BYTES
+
+        with needs("verifier"):
+            from verifier.certificate import VerifyOptions, verify_certificate
+
+            options = VerifyOptions(
+                rpc_url=None if offline else rpc,
+                offline=offline,
+                srs=srs,
+                model=model,
+                artifacts=artifacts or certificate.parent,
+                reexecute=reexecute,
+                rebuild_circuit=rebuild_circuit,
+                allow_development_srs=allow_development_srs,
+                allow_development_chain=allow_development_chain,
+                requester=pinned_requester,
+                model_digest=pinned_model,
+            )
+            data = read_file(certificate, "certificate", max_bytes=MAX_CERTIFICATE_BYTES)
+            verdict = verify_certificate(data, options, on_step)
+        if verdict.failed is not None:
+            return INVALID, []
+        return (UNDECIDED, []) if verdict.unchecked else (VALID, verdict.shows)
+
+    code, shows = UNDECIDED, list[str]()
+    fault: RexisError | None = None
+    try:
+        code, shows = check()
+    except BrokenPipeError:
+        raise typer.Exit(_unheard()) from None
+    except RexisError as error:
+        fault = error
+    except Exception as error:  # a fault of ours or of this machine says nothing against the certificate
+        if os.environ.get("REXIS_DEBUG"):
+            raise
+        fault = RexisError(
+            f"internal fault: {type(error).__name__}", hint="REXIS_DEBUG=1 shows where; please report it"
+        )
+    if fault is not None:
+        complain(fault)
+    try:
+        _report(code, steps, shows, fault, as_json=as_json)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = _unheard()
     raise typer.Exit(code)
 
 
-def _read(path: Path) -> bytes:
-    """The certificate's bytes; a file that cannot be read leaves everything undecided."""
-    from rexis.files import read_file
-    from rexis.protocol.certificate import MAX_CERTIFICATE_BYTES
+def _unheard() -> int:
+    """Whoever read the report has gone."""
+    sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  # the interpreter flushes it once more at exit
+    return UNDECIDED
 
-    try:
-        return read_file(path, "certificate", max_bytes=MAX_CERTIFICATE_BYTES)
-    except RexisError as error:
-        complain(error)
-        raise typer.Exit(UNDECIDED) from None
+
+def _report(code: int, steps: list[Step], shows: list[str], fault: RexisError | None, *, as_json: bool) -> None:
+    if as_json:
+        emit(
+            {
+                "result": _RESULTS[code],
+                "exitCode": code,
+                "steps": [asdict(step) for step in steps],
+                "shows": shows,
+                "error": fault.message if fault else None,
+            }
+        )
+    else:
+        _conclude(_RESULTS[code], steps, shows)
 
 
 def _show(step: Step) -> None:
@@ -114,10 +146,13 @@ def _show(step: Step) -> None:
         say(f"      hint: {step.hint}")
 
 
-def _conclude(result: str, unchecked: list[str], skipped: list[str], shows: list[str]) -> None:
+def _conclude(result: str, steps: list[Step], shows: list[str]) -> None:
     say("")
     for sentence in shows:
         say(f"shows: {sentence}")
-    left_out = f" (left out: {', '.join(skipped)})" if skipped else ""
-    missing = f": {', '.join(unchecked)} could not be checked" if unchecked else ""
+    unchecked, skipped = (
+        ", ".join(step.name for step in steps if step.status.value == status) for status in ("unchecked", "skipped")
+    )
+    left_out = f" (left out: {skipped})" if skipped else ""
+    missing = f": {unchecked} could not be checked" if unchecked else ""
     say(f"{result.upper()}{missing}{left_out}")

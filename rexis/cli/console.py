@@ -14,9 +14,15 @@ from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, Te
 from rexis.protocol.errors import RexisError
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave the exit code to the command; rich would end with 1, which `verify` means as "not valid"."""
+        raise BrokenPipeError
+
+
 def stdout() -> Console:
     """The console for results; no markup, so that names from elsewhere stay names."""
-    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return _Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def stderr() -> Console:

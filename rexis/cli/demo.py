@@ -8,15 +8,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import typer
 
 from rexis.cli.console import say
 from rexis.cli.options import needs
 from rexis.cli.stack import Stack, fresh_folder, stop
-from rexis.protocol.certificate import Certificate
 from rexis.protocol.challenge import survival_probability
 from rexis.protocol.digests import sha256
 from rexis.protocol.errors import RexisError
@@ -146,11 +144,9 @@ class Demo:
 
     def audit(self, certificate: Path, *options: str) -> int:
         """Verify a certificate as an auditor does; returns the exit code."""
-        document = Certificate.parse(certificate.read_bytes())
         done = self.command(
-            "verify", str(certificate), "--rpc", self.stack.chain_url, "--evidence-log",
-            document.domain.verifying_contract, "--allow-development-srs", "--allow-development-chain", *options,
-            check=False,
+            "verify", str(certificate), "--rpc", self.stack.chain_url,
+            "--allow-development-srs", "--allow-development-chain", *options, check=False,
         )  # fmt: skip
         self.show_output(done)
         self.show(f"  exit code {done.returncode}")
@@ -296,11 +292,7 @@ def score(decrypted: NDArray[np.float32]) -> Scores:
     )
 
 
-def demo(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for wallets, keys, logs and certificates.")] = Path(
-        "demo-out"
-    ),
-) -> None:
+def demo(out: Path) -> None:
     """Run the main job end to end on this machine, then show a cheat caught and a forgery refused."""
     with Stack(fresh_folder(out)) as stack:
         run = Demo(stack)

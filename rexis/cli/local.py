@@ -1,4 +1,4 @@
-"""``rexis demo``, ``up`` and ``down``, declared here so that ``rexis --help`` does not load what they need."""
+"""``rexis demo``, ``up`` and ``down``: their options, apart so that ``rexis --help`` does not load what they need."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def up(
     """Start a development stack with a registered model, and leave it running."""
     from rexis.cli.stack import up
 
-    up(out, foreground)
+    up(out, foreground=foreground)
 
 
 def down(out: Annotated[Path, _OUT] = Path("stack-out")) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from rexis.cli import auditor, local, operator, owner, requester, wallets, zoo
+from rexis.cli import auditor, ee, keys, local, operator, owner, requester, wallets, zoo
 from rexis.cli.console import complain
 from rexis.protocol.errors import RexisError
 
@@ -48,7 +48,9 @@ _TRY = "Try it on one machine"
 app.add_typer(wallets.app, name="wallet", rich_help_panel="Everybody")
 app.command(rich_help_panel="Everybody")(operator.info)
 
-app.command(rich_help_panel=_OWNER)(owner.keygen)
+app.command("keygen", rich_help_panel=_OWNER)(ee.encrypt)
+app.add_typer(ee.app, name="ee", rich_help_panel=_OWNER)
+app.add_typer(keys.app, name="key", rich_help_panel=_OWNER)
 app.command(rich_help_panel=_OWNER)(owner.register)
 app.command(rich_help_panel=_OWNER)(owner.revoke)
 app.add_typer(zoo.app, name="zoo", rich_help_panel=_OWNER)

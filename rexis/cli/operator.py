@@ -59,17 +59,23 @@ def deploy(
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
-    """Deploy the contracts, and write where they stand to a new file."""
+    """Deploy the contracts, if they are not there yet, and write where they stand to a new file.
+
+    Their addresses follow from their code, so that they are the same on every chain and for everybody. Whoever comes
+    first pays; nobody owns them.
+    """
     from rexis.files import require_absent, write_file
 
     require_absent(out)
     chain = open_chain(rpc, None, open_wallet(wallet, passphrase_file))
-    with working("deploying four contracts"):
+    missing = chain.missing()
+    with working(f"deploying {len(missing)} contracts" if missing else "looking the contracts up"):
         deployment = chain.deploy_all()
     write_file(out, deployment.to_json())
     if as_json:
         emit(deployment.to_object())
         return
+    say(f"deployed       {', '.join(missing) if missing else 'nothing: all contracts were there already'}")
     say(f"chain          {deployment.chain_id}")
     say(f"model registry {deployment.model_registry}")
     say(f"evidence log   {deployment.evidence_log}")
@@ -83,8 +89,21 @@ def run_worker(
     wallet: Wallet,
     rpc: Annotated[
         str | None,
-        typer.Option("--rpc", envvar="REXIS_RPC", metavar="URL", help="A chain node. Default: the coordinator's."),
+        typer.Option(
+            "--rpc", envvar="REXIS_RPC", metavar="URL", help="A chain node that you trust, to check models on."
+        ),
     ] = None,
+    trust_coordinator_rpc: Annotated[
+        bool,
+        typer.Option(
+            "--trust-coordinator-rpc",
+            help="Instead of --rpc: the coordinator's node, which can show any model and challenge.",
+        ),
+    ] = False,
+    unchecked_chain: Annotated[
+        bool,
+        typer.Option("--unchecked-chain", help="Instead of --rpc: do not check models and challenges on chain."),
+    ] = False,
     deployment: Annotated[
         Path | None,
         typer.Option(
@@ -113,6 +132,11 @@ def run_worker(
 
     from platformdirs import user_cache_path
 
+    if [rpc is not None, trust_coordinator_rpc, unchecked_chain].count(True) != 1:
+        raise typer.BadParameter(
+            "give one of --rpc URL, --trust-coordinator-rpc, --unchecked-chain (REXIS_RPC counts as --rpc)",
+            param_hint="--rpc",
+        )
     with needs("worker"):
         from provers.worker import WorkerOptions, run_worker
 
@@ -129,6 +153,8 @@ def run_worker(
             account=open_wallet(wallet, passphrase_file),
             name=name or socket.gethostname(),
             cache=cache or user_cache_path("rexis") / "worker",
+            trust_coordinator_rpc=trust_coordinator_rpc,
+            unchecked_chain=unchecked_chain,
             finish=finish,
             dishonest=dishonest,
             **{option: value for option, value in found.items() if value is not None},

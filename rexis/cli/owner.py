@@ -1,4 +1,4 @@
-"""Commands of the model owner: make an EE key, register and revoke a model."""
+"""Commands of the model owner: register and revoke a model. Encrypting one: see ``ee``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from rexis.cli.options import (
     Coordinator,
     DeploymentFile,
     Json,
-    KeyFile,
     PassphraseFile,
     Rpc,
     Wallet,
@@ -21,11 +20,12 @@ from rexis.cli.options import (
     open_chain,
     open_wallet,
 )
-from rexis.protocol.errors import ConflictError, NotFoundError, RexisError
+from rexis.protocol.errors import ConflictError, DigestMismatchError, NotFoundError
 
 if TYPE_CHECKING:
     from circuits.build import ProvingCircuit
     from circuits.profile import CircuitProfile
+    from circuits.srs import Srs
     from contracts.chain import Chain, Transaction
     from rexis.protocol.circuit import Circuit
     from rexis.protocol.digests import Digest
@@ -33,49 +33,6 @@ if TYPE_CHECKING:
 DEVELOPMENT = "development"
 _MAX_PROFILE_BYTES = 64 << 10
 _MAX_MODEL_BYTES = 2 << 30  # a protobuf message cannot be larger
-
-
-def keygen(
-    model: Annotated[Path, typer.Option(metavar="FILE", help="The plain model (ONNX).")],
-    key: KeyFile,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The encrypted model to write (ONNX).")],
-    epoch: Annotated[int, typer.Option(min=1, help="Key epoch.")] = 1,
-    passphrase_file: PassphraseFile = None,
-    as_json: Json = False,
-) -> None:
-    """Draw a fresh EE key, write it to a new file, and encrypt a model with it.
-
-    The key file is itself encrypted with a passphrase. Whoever has both reads your records and your model.
-    """
-    from rexis.cli.passphrase import read_passphrase
-    from rexis.files import read_file, require_absent, write_file
-
-    with needs("ee"):
-        from rexis.ee.compiler import encrypt_model
-    from rexis.ee import save_key
-
-    require_absent(key, out)
-    encrypted = encrypt_model(read_file(model, "model", max_bytes=_MAX_MODEL_BYTES), epoch=epoch)
-    save_key(key, encrypted.key, read_passphrase(f"new EE key {key}", passphrase_file, new=True))
-    try:
-        write_file(out, encrypted.model)
-    except RexisError:
-        key.unlink()  # a key without its model is of no use
-        raise
-    if as_json:
-        emit(
-            {
-                "key": str(key),
-                "keyId": encrypted.key.key_id,
-                "model": str(out),
-                "modelDigest": str(encrypted.digest),
-                "keyEpoch": epoch,
-            }
-        )
-    else:
-        say(f"EE key          {key} (epoch {epoch}, id {encrypted.key.key_id})")
-        say(f"encrypted model {out}")
-        say(f"model digest    {encrypted.digest}")
 
 
 def register(
@@ -95,8 +52,9 @@ def register(
     srs: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE|development",
-            help="The SRS: a file of the perpetual powers of tau, or `development`, which nobody else should believe.",
+            metavar="FILE|development[:FILE]",
+            help="The SRS: a file of the perpetual powers of tau, checked by its pinned SHA-256; or "
+            "`development`, made here, or a shared `development:FILE`, which nobody else should believe.",
         ),
     ] = None,
     cache: Annotated[
@@ -179,17 +137,38 @@ def _build(onnx: bytes, profile: str, srs: str, cache: Path) -> ProvingCircuit:
         from circuits.artefacts import CircuitCache
         from circuits.build import build_circuit
         from circuits.process import EzklProcess
-        from circuits.srs import ensure_development_srs, read_srs
+        from circuits.srs import SrsKind
+        from circuits.verifying import require_vka
 
     chosen = _profile(profile)
-    if srs == DEVELOPMENT:
-        with working(f"development SRS for 2^{chosen.logrows} rows"):
-            found = ensure_development_srs(chosen.logrows, cache / "srs")
+    found = _srs(srs, chosen.logrows, cache / "srs")
+    note(f"SRS: {found.kind.value}, {found.digest}")
+    if found.kind == SrsKind.DEVELOPMENT:
         note("warning: a development SRS. Its maker could prove anything, so auditors refuse it by default.")
-    else:
-        found = read_srs(Path(srs))
     with working("building the circuit and its keys"), EzklProcess() as ezkl:
-        return build_circuit(onnx, chosen, found, CircuitCache(cache / "circuits"), ezkl)
+        built = build_circuit(onnx, chosen, found, CircuitCache(cache / "circuits"), ezkl)
+    with working("checking that the VKA follows from the verifying key"):
+        require_vka(built.artefacts, found)  # what is registered on chain stays there
+    return built
+
+
+def _srs(srs: str, logrows: int, cache: Path) -> Srs:
+    """The SRS that ``--srs`` names. A file is a ceremony's, by its digest, unless it says development itself."""
+    from circuits.srs import ensure_development_srs, read_perpetual_srs, read_srs
+
+    if srs == DEVELOPMENT:
+        with working(f"development SRS for 2^{logrows} rows"):
+            return ensure_development_srs(logrows, cache)
+    if srs.startswith(f"{DEVELOPMENT}:"):
+        return read_srs(Path(srs.removeprefix(f"{DEVELOPMENT}:")))
+    try:
+        return read_perpetual_srs(Path(srs), logrows)
+    except DigestMismatchError:
+        raise DigestMismatchError(
+            f"{srs} is not the perpetual powers of tau's SRS for 2^{logrows} rows",
+            field="srs",
+            hint=f"fetch that one again; --srs {DEVELOPMENT}:FILE takes a development SRS that somebody shared",
+        ) from None
 
 
 def _profile(name_or_file: str) -> CircuitProfile:
@@ -217,7 +196,7 @@ def _register_on_chain(chain: Chain, model_digest: Digest, epoch: int, circuit: 
     if found.circuit_hash != circuit.hash_struct():
         raise ConflictError(
             f"epoch {epoch} of model {model_digest} is registered with another circuit",
-            hint="give the profile and the SRS file of the first time, or encrypt the model again with a fresh key",
+            hint="give the profile and the SRS of the first time, or encrypt the model again with a fresh key",
         )
     if found.revoked_at is not None:
         raise ConflictError(

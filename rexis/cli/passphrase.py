@@ -49,7 +49,7 @@ def read_passphrase(what: str, file: Path | None, *, new: bool = False) -> str:
 def _from_file(file: Path) -> str:
     if file.exists() and stat.S_ISREG(file.stat().st_mode):  # a pipe has no mode that says anything
         require_private(file, "passphrase file")
-    raw = read_file(file, "passphrase file", max_bytes=_MAX_BYTES)
+    raw = read_file(file, "passphrase file", max_bytes=_MAX_BYTES, may_be_pipe=True)
     try:
         line = raw.decode("utf-8").split("\n", 1)[0].removesuffix("\r")
     except UnicodeDecodeError:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.lib.format as npy_format
 from numpy.typing import NDArray
 
 from rexis.files import read_file, write_file
@@ -22,6 +24,8 @@ _MAX_BYTES = 4 << 30
 _MAX_MANIFEST_BYTES = 16 << 20
 # Standardised values lie within a few units of 0; raw laboratory values rarely do.
 _SUSPICIOUS = 100.0
+# Version 3 is for structured types with names beyond Latin-1.
+_NPY_HEADERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -102,17 +106,24 @@ def write_predictions(path: Path, outputs: Floats, first: int, class_names: tupl
 
 
 def _read_npy(data: bytes, path: Path) -> NDArray[Any]:
+    """The array, once its header is known to fit the file: NumPy allocates what a header says."""
+    stream = io.BytesIO(data)
     try:
-        values: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError):
-        hint = "is it truncated, or does it hold objects?"
+        shape, by_columns, dtype = _NPY_HEADERS[npy_format.read_magic(stream)](stream)
+    except Exception:  # NumPy evaluates a header as Python text, which can fail in any way
+        hint = "is it truncated, or something else?"
         raise TensorError(f"{path} is not a NumPy array file", hint=hint) from None
-    if not isinstance(values, np.ndarray) or values.dtype not in (np.float32, np.float64):
-        kind = getattr(values, "dtype", "unknown")
-        raise TensorError(f"dtype is {kind}, expected float32 or float64", field="records")
-    if values.ndim != 2 or 0 in values.shape:
-        raise TensorError(f"shape is {list(values.shape)}, expected [records, features]", field="records")
-    return values
+    if dtype not in (np.float32, np.float64):
+        raise TensorError(f"dtype is {dtype}, expected float32 or float64", field="records")
+    if len(shape) != 2 or min(shape) < 1:
+        raise TensorError(f"shape is {list(shape)}, expected [records, features]", field="records")
+    named, held = math.prod(shape) * dtype.itemsize, len(data) - stream.tell()
+    if named != held:
+        raise TensorError(
+            f"{path} holds {held} bytes of values, its header names {named}", field="records", hint="is it truncated?"
+        )
+    values: NDArray[Any] = np.frombuffer(data, dtype, offset=stream.tell())
+    return values.reshape(shape, order="F" if by_columns else "C")
 
 
 def _read_csv(data: bytes, path: Path, wanted: tuple[str, ...] | None) -> tuple[tuple[str, ...], NDArray[np.float64]]:
@@ -161,7 +172,7 @@ def _number(row: list[str], place: int, header: list[str], index: int, line: int
     if len(row) != len(header):
         raise TensorError(f"{where} has {len(row)} values, the header names {len(header)}")
     try:
-        return float(row[place])
+        return _parsed(row[place])
     except ValueError:
         what = "is empty" if not row[place].strip() else "is not a number"
         raise TensorError(f"{where}, column {header[place]!r}: {what}", hint="remove or impute such values") from None
@@ -183,7 +194,14 @@ def _numbered(width: int) -> tuple[str, ...]:
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        _parsed(text)
     except ValueError:
         return False
     return True
+
+
+def _parsed(text: str) -> float:
+    """A decimal number. Python's other spellings are none: ``1_000`` may be a slip as well as a thousand."""
+    if "_" in text or not text.isascii():
+        raise ValueError
+    return float(text)

@@ -43,8 +43,13 @@ class TierName(StrEnum):
 
 # Proving dominates: a task should be minutes of work for one worker, not hours.
 _SHARD_SIZE = {TierName.COMMIT: 4096, TierName.SAMPLED: 256, TierName.ZK: 32}
-# Float32 re-execution differs by rounding; a circuit computes in fixed point, with errors of a few thousandths.
-_ABS_TOLERANCE = {TierName.COMMIT: 1e-3, TierName.SAMPLED: 5e-2, TierName.ZK: 5e-2}
+# Float32 re-execution differs by rounding. A circuit computes in fixed point, and how far its encrypted outputs are
+# from the float model's depends on the EE key: over 40 keys and all held-out records of the breast cancer model, the
+# largest difference of a key had a median of 0.032 and a maximum of 0.070 (`python -m bench.warm_proof --keys 40`).
+# A quarter is 3.5 times that maximum, so that no honest certificate fails, and small against outputs whose two classes
+# are six apart in the median record.
+_CIRCUIT_TOLERANCE = 0.25
+ABS_TOLERANCE = {TierName.COMMIT: 1e-3, TierName.SAMPLED: _CIRCUIT_TOLERANCE, TierName.ZK: _CIRCUIT_TOLERANCE}
 
 Manifest = Annotated[
     Path | None,
@@ -108,7 +113,7 @@ def submit(
     count: Annotated[int | None, typer.Option(min=1, help="How many records. Default: all from --start.")] = None,
     max_attempts: Annotated[int, typer.Option(min=1, max=100, help="Commitments allowed per task.")] = 3,
     abs_tolerance: Annotated[
-        float | None, typer.Option(min=0, help="Re-execution may differ by this. Default: 0.001 commit, 0.05 else.")
+        float | None, typer.Option(min=0, help="Re-execution may differ by this. Default: 0.001 commit, 0.25 else.")
     ] = None,
     rel_tolerance: Annotated[float, typer.Option(min=0, help="And by this part of the value.")] = 1e-3,
     certify_on_chain: Annotated[
@@ -133,8 +138,9 @@ def submit(
     """Upload a dataset, sign a job and submit it. Prints the job's id.
 
     What is signed names the chain, the model and its circuit. Without --deployment and --rpc they are as the
-    coordinator says, and only `rexis verify` will show if it lied.
+    coordinator says, and only `rexis verify` will show if it lied. The contracts are always this version's.
     """
+    from contracts.onchain import require_deployment
     from rexis.client import job_request
     from rexis.files import read_file
     from rexis.protocol.tensors import Dataset
@@ -146,6 +152,8 @@ def submit(
     domain = read_deployment(deployment).domain if deployment else None
     with connect(coordinator, wallet, passphrase_file, domain) as client:
         _require_tier(client, policy)
+        info = client.info()
+        require_deployment(info.domain, info.contracts)
         registered = client.model(model_digest, epoch)
         if deployment is not None and rpc is not None:
             _require_on_chain(registered, rpc, deployment)
@@ -153,7 +161,7 @@ def submit(
             dataset_digest = client.upload_blob(blob, progress=progress)
         client.register_dataset(dataset_digest)
         request = job_request(
-            client.info(),
+            info,
             registered,
             records,
             dataset_digest,
@@ -314,7 +322,7 @@ def _policy(
     from rexis.protocol.policy import Policy, Rung, Tier
 
     default_sample = 8 if tier == TierName.SAMPLED else 0
-    tolerance = _ABS_TOLERANCE[tier] if abs_tolerance is None else abs_tolerance
+    tolerance = ABS_TOLERANCE[tier] if abs_tolerance is None else abs_tolerance
     return Policy.from_object(
         {
             "tier": Tier[tier.name],

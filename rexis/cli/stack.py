@@ -11,17 +11,16 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Self
 
 import httpx
-import typer
 
 from rexis.cli.console import note, say
 from rexis.files import write_file
+from rexis.interpreter import python, python_environment
 from rexis.protocol.errors import ConflictError, RexisError, UnavailableError
 from rexis.protocol.parsing import Address
 
@@ -154,7 +153,11 @@ class Stack:
     def environment(self) -> dict[str, str]:
         """Environment of this stack's commands: nothing of the caller's own rexis settings."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("REXIS_")}
-        return {**inherited, "REXIS_PASSPHRASE": self.passphrase_file.read_text().strip(), "COLUMNS": "160"}
+        return {
+            **python_environment(inherited),
+            "REXIS_PASSPHRASE": self.passphrase_file.read_text().strip(),
+            "COLUMNS": "160",
+        }
 
     def _start_coordinator(self) -> None:
         port = _free_port()
@@ -166,7 +169,7 @@ class Stack:
             "REXIS_DEPLOYMENT": str(self.deployment),
             "REXIS_WALLET": str(self.wallet("coordinator")),
         }
-        process = self.spawn("coordinator", [sys.executable, "-m", "coordinator"], settings)
+        process = self.spawn("coordinator", python("-m", "coordinator"), settings)
         self._url = f"http://127.0.0.1:{port}"
         wait_for(f"{self._url}/healthz", process, self.folder / "logs" / "coordinator.log")
 
@@ -177,7 +180,7 @@ class Stack:
 
 
 # `python -m` and not the console script, so that a stack also starts from a checkout's interpreter.
-_REXIS = [sys.executable, "-c", "from rexis.cli.main import run; run()"]
+_REXIS = python("-c", "from rexis.cli.main import run; run()")
 
 
 def stop(process: subprocess.Popen[bytes], *, kill: bool = False) -> int:
@@ -214,14 +217,9 @@ def _free_port() -> int:
 
 # --- `rexis up` and `rexis down` -------------------------------------------------------------------------------
 
-_OUT = typer.Option(metavar="DIR", help="Folder of the stack.")
 
-
-def up(
-    out: Annotated[Path, _OUT] = Path("stack-out"),
-    foreground: Annotated[bool, typer.Option("--foreground", help="Stay, and stop everything on Ctrl-C.")] = False,
-) -> None:
-    """Start a development stack with a registered model, and leave it running."""
+def up(out: Path, *, foreground: bool) -> None:
+    """Start a development stack with a registered model, and leave it running; `foreground`: stay with it."""
     if foreground:
         _supervise(out)
         return
@@ -232,6 +230,7 @@ def up(
         supervisor = subprocess.Popen(
             [*_REXIS, "up", "--foreground", "--out", str(out)],
             stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True,
+            env=python_environment(),
         )  # fmt: skip
     note(f"starting; progress is in {log} …")
     while supervisor.poll() is None and not (out / _READY).exists():
@@ -241,8 +240,8 @@ def up(
     say((out / _READY).read_text().rstrip())
 
 
-def down(out: Annotated[Path, _OUT] = Path("stack-out")) -> None:
-    """Stop the stack that `rexis up` started; its files stay."""
+def down(out: Path) -> None:
+    """Stop the stack that :func:`up` started; its files stay."""
     pid = _running(out)
     if pid is None:
         note(f"no stack is running in {out}")

@@ -149,10 +149,11 @@ def _encrypted(
         for name in node.outputs:
             folding.note_magnitude(name, rule.magnitude(node, folding))
         rule.fold(node, folding)
-    for name in graph.roots():
-        if name not in folding.folded:
-            folding.folded[name] = _rounded(folding.encrypt(graph.stored(name), plan.layout(name)), name)
-    encrypted = graph.exchanged(folding.folded)
+    layouts = {name: plan.layout(name) for name in graph.roots()}
+    for name, layout in layouts.items():
+        value = folding.folded.pop(name, None)
+        graph.exchange(name, _rounded(folding.encrypt(graph.stored(name), layout), name) if value is None else value)
+    encrypted = graph.encoded()
     key = EEKey(
         key_id=SecretStream(root, "key id").take(16).hex(),
         epoch=epoch,
@@ -161,7 +162,7 @@ def _encrypted(
         input=_tensor_key(folding, graph.input),
         output=_tensor_key(folding, graph.output),
         keyring=keyring,
-        layouts={name: plan.layout(name) for name in graph.roots()},
+        layouts=layouts,
         data_secret=SecretStream(root, "data secret").take(DATA_SECRET_BYTES),
     )
     return EncryptedModel(encrypted, key, plan, tuple(allow_clear))

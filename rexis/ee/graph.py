@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rexis.ee.shapes import OF_SHAPES, Shape, infer
+from rexis.ee.shapes import OF_SHAPES, Shape, hollow, infer
 from rexis.ee.stream import Floats
 from rexis.protocol.errors import EncryptionError, MalformedError, UnavailableError
 
@@ -152,7 +152,10 @@ class Graph:
 
     def stored(self, root: str) -> Floats:
         """A stored constant, float64."""
-        found: Floats = numpy_helper.to_array(self._tensors[root]).astype(np.float64)
+        try:
+            found: Floats = numpy_helper.to_array(self._tensors[root]).astype(np.float64)
+        except ValueError:
+            raise MalformedError(f"constant {root!r} has another size than its shape says", field=root) from None
         return found
 
     def seen(self, name: str) -> Floats:
@@ -186,21 +189,23 @@ class Graph:
             node.inputs.count(view) for view in views for node in self.consumers(view) if node.output not in self._views
         )
 
-    def exchanged(self, values: Mapping[str, NDArray[np.float32]]) -> bytes:
-        """The same model with other constants, without doc strings and metadata, as bytes.
+    def exchange(self, root: str, value: NDArray[np.float32]) -> None:
+        """Put another value in the place of a stored constant, of the same shape and dtype.
 
-        Nodes, their order, all names, shapes and dtypes stay. The result has passed ``onnx.checker``.
+        In place, one by one, so that a large model is in memory once. The plain value is gone.
         """
-        model = onnx.ModelProto()
-        model.CopyFrom(self._model)
-        for name, tensor in _stored_tensors(model.graph).items():
-            if name in values:
-                tensor.CopyFrom(numpy_helper.from_array(values[name], tensor.name))
-        _strip(model)
-        model.graph.name = "encrypted"
-        onnx.checker.check_model(model, full_check=True)
-        encoded: bytes = model.SerializeToString(deterministic=True)
-        return encoded
+        tensor = self._tensors[root]
+        if tuple(tensor.dims) != value.shape or value.dtype != np.float32:
+            raise EncryptionError(f"constant {root!r} would change its shape or dtype", field=root)
+        tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+
+    def encoded(self) -> bytes:
+        """The model as bytes, without doc strings and metadata. Nodes, their order, names, shapes and dtypes stay."""
+        _strip(self._model)
+        self._model.graph.name = "encrypted"
+        onnx.checker.check_model(hollow(self._model), full_check=True)
+        data: bytes = self._model.SerializeToString(deterministic=True)
+        return data
 
     def _is_computing(self, node: Node) -> bool:
         """Whether a node handles values or float constants. Notes what its outputs are."""
@@ -253,14 +258,21 @@ def written(shape: Shape | None) -> str:
     return "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"
 
 
-def _parsed(model: onnx.ModelProto | bytes) -> onnx.ModelProto:
-    if isinstance(model, bytes):
+def _parsed(given: onnx.ModelProto | bytes) -> onnx.ModelProto:
+    """A checked model that is the caller's no longer."""
+    if isinstance(given, bytes):
         try:
-            model = onnx.load_model_from_string(model)
+            model = onnx.load_model_from_string(given)
         except Exception as error:  # protobuf's DecodeError, which onnx does not re-export
             raise MalformedError("these bytes are not an ONNX model", field="model") from error
+    else:
+        model = onnx.ModelProto()
+        model.CopyFrom(given)
+    for tensor in model.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise EncryptionError(f"constant {tensor.name!r} lies in another file", hint="save the model as one file")
     try:
-        onnx.checker.check_model(model)
+        onnx.checker.check_model(hollow(model))
     except onnx.checker.ValidationError as error:
         raise MalformedError(f"not a valid ONNX model: {error}", field="model") from error
     for opset in model.opset_import:
@@ -309,6 +321,10 @@ def _node(node: onnx.NodeProto, index: int) -> Node:
 def _strip(message: Any) -> None:
     """Drop free text wherever it stands, for it may name people or places; and fields that onnx does not know."""
     message.DiscardUnknownFields()
+    if isinstance(message, onnx.TensorProto):  # its fields are data, and large
+        message.ClearField("doc_string")
+        message.ClearField("metadata_props")
+        return
     for described, value in message.ListFields():
         if described.name in _FREE_TEXT:
             message.ClearField(described.name)

@@ -54,10 +54,10 @@ def load_key(path: Path, passphrase: str) -> EEKey:
     KeyFileError
         The file is missing, readable by others, not a key file, damaged, or the passphrase is wrong.
     """
-    sealed = _read_private(path)
+    sealed = read_private(path)
     if not sealed.startswith(_AGE_HEADER):
         raise KeyFileError(f"{path} is not a rexis key file", hint="it does not start with an age header")
-    _require_bounded_work(sealed, path)
+    require_bounded_work(sealed, path)
     try:
         return read_key(age.decrypt(sealed, passphrase))
     except DecryptError:
@@ -76,7 +76,7 @@ def load_key(path: Path, passphrase: str) -> EEKey:
         raise KeyFileError(f"{path} holds an invalid key: {error.message}") from None
 
 
-def _require_bounded_work(sealed: bytes, path: Path) -> None:
+def require_bounded_work(sealed: bytes, path: Path) -> None:
     """Refuse a header that would cost hours or gigabytes before the passphrase is even tried."""
     for line in sealed[:1024].splitlines()[1:]:
         words = line.split(b" ")
@@ -89,7 +89,8 @@ def _require_bounded_work(sealed: bytes, path: Path) -> None:
             return
 
 
-def _read_private(path: Path) -> bytes:
+def read_private(path: Path) -> bytes:
+    """The bytes of a secret file; refuses one that others can reach, or that is no file."""
     try:
         # O_NONBLOCK so that opening a FIFO cannot hang; regular files ignore it.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))

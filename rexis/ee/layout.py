@@ -148,7 +148,9 @@ def _act(
     turned = np.transpose(values, [*index, *rest, *members])
     families = math.prod(values.shape[place] for place in index)
     rows = turned.reshape(families, -1, math.prod(values.shape[place] for place in members))
-    done = np.stack([_call(key, action, rows[i], invert=invert) for i, key in enumerate(keys)])
+    done = np.empty(rows.shape)
+    for place, key in enumerate(keys):
+        done[place] = _call(key, action, rows[place], invert=invert)
     return np.transpose(done.reshape(turned.shape), np.argsort([*index, *rest, *members]))
 
 

@@ -15,6 +15,7 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from rexis.ee.graph import Graph, Node
 from rexis.ee.groups import FREE, NONE, AxisKey, Power, draw
@@ -47,6 +48,14 @@ class ClearAxis:
     size: int
     reason: str
     inherent: bool
+
+
+class Grouping(NamedTuple):
+    """Variables whose key is drawn at once: see :class:`rexis.ee.layout.Element`."""
+
+    members: tuple[int, ...]
+    actions: tuple[int, ...]
+    places: tuple[int, ...]
 
 
 class Plan:
@@ -391,24 +400,26 @@ class Plan:
             if axis != self.batch
         ]
 
-    def keyring(self, seed: bytes) -> Keyring:
-        """Keys for all variables, drawn from `seed`."""
+    def groupings(self) -> list[Grouping]:
+        """How variables get their keys: jointly, one by one, or one for each place of others."""
         branches = self._branches()
         jointly = self._bundles(branches)
-        families = self._families(branches, {member for bundle in jointly for member in bundle[0]})
+        families = self._families(branches, {member for grouping in jointly for member in grouping.members})
+        done = {member for grouping in jointly for member in grouping.members}
+        single = [Grouping((v,), (SELF,), families.get(v, ())) for v in sorted(branches) if v not in done]
+        return [*jointly, *single]
+
+    def extent(self, variables: Iterable[int]) -> int:
+        """Product of the sizes of variables."""
+        return math.prod(self._sizes[variable] or 1 for variable in variables)
+
+    def keyring(self, seed: bytes) -> Keyring:
+        """Keys for all variables, drawn from `seed`."""
         elements = []
-        for members, actions in jointly:
-            size = math.prod(self._sizes[member] or 1 for member in members)
-            elements.append(Element(members, actions, (), (self._draw(members[0], size, seed, 0),)))
-        done = {member for element in elements for member in element.members}
-        for variable in sorted(branches):
-            if variable in done:
-                continue
-            index = families.get(variable, ())
-            count = math.prod(self._sizes[each] or 1 for each in index)
-            size = self._sizes[variable] or 1
-            keys = tuple(self._draw(variable, size, seed, which) for which in range(count))
-            elements.append(Element((variable,), (SELF,), index, keys))
+        for members, actions, index in self.groupings():
+            size, count = self.extent(members), self.extent(index)
+            keys = tuple(self._draw(members[0], size, seed, which) for which in range(count))
+            elements.append(Element(members, actions, index, keys))
         sums = {variable: tuple(self.resolve(axis) for axis in parts) for variable, parts in self._sums.items()}
         return Keyring(dict(enumerate(self._sizes)), sums, tuple(elements))
 
@@ -437,7 +448,7 @@ class Plan:
                 return found
         return [tuple(factors)]
 
-    def _bundles(self, branches: _Branches) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    def _bundles(self, branches: _Branches) -> list[Grouping]:
         """Variables that may be mixed together: nothing tells them apart, and they stand together everywhere."""
         touches: dict[int, list[int]] = {}
         for number, axes in enumerate(self._touched):
@@ -460,7 +471,7 @@ class Plan:
             size = math.prod(self._sizes[member] or 1 for member in members)
             if len(members) > 1 and size <= _MAX_JOINT:
                 actions = tuple(first[member] * first[members[0]] for member in members)
-                found.append((tuple(members), actions))
+                found.append(Grouping(tuple(members), actions, ()))
         return found
 
     def _families(self, branches: _Branches, bundled: set[int]) -> dict[int, tuple[int, ...]]:

@@ -27,6 +27,8 @@ OF_SHAPES = ("Shape", "Size")
 _BATCHES = (5, 7)
 _MAX_EVALUATED = 1 << 18
 _MAX_ROUNDS = 8
+_LARGE = 4096  # elements
+_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 
 _Arrays = dict[str, NDArray[Any]]
 
@@ -56,12 +58,29 @@ def infer(model: onnx.ModelProto) -> tuple[dict[str, int], dict[str, Shape], _Ar
     return types, shapes, known
 
 
+def hollow(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without its large constants: they become inputs of the same type, and shapes follow all the same."""
+    made = onnx.ModelProto(ir_version=model.ir_version, domain=model.domain, model_version=model.model_version)
+    made.opset_import.extend(model.opset_import)
+    graph = made.graph
+    graph.name = model.graph.name
+    graph.node.extend(model.graph.node)
+    graph.input.extend(model.graph.input)
+    graph.output.extend(model.graph.output)
+    listed = {value.name for value in model.graph.input}
+    for tensor in model.graph.initializer:
+        if prod(tensor.dims) <= _LARGE or tensor.data_type not in _FLOATS:
+            graph.initializer.append(tensor)
+        elif tensor.name not in listed:
+            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return made
+
+
 def _with_batch(model: onnx.ModelProto, batch: int, types: dict[str, int]) -> tuple[dict[str, Shape], _Arrays]:
     """Shapes and structural values for one size of an open batch axis: in turns, until neither finds more."""
-    sized = onnx.ModelProto()
-    sized.CopyFrom(model)
+    sized = hollow(model)
     graph = sized.graph
-    stored = {tensor.name for tensor in graph.initializer}
+    stored = {tensor.name for tensor in model.graph.initializer}
     for value in graph.input:
         dims = value.type.tensor_type.shape.dim
         if value.name not in stored and dims and not dims[0].HasField("dim_value"):
@@ -70,9 +89,7 @@ def _with_batch(model: onnx.ModelProto, batch: int, types: dict[str, int]) -> tu
     for value in graph.output:
         value.type.tensor_type.ClearField("shape")
     known = {
-        tensor.name: numpy_helper.to_array(tensor)
-        for tensor in graph.initializer
-        if tensor.data_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+        tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.data_type not in _FLOATS
     }
     shapes: dict[str, Shape] = {}
     for _ in range(_MAX_ROUNDS):

@@ -6,11 +6,11 @@ Reading one checks its form only. What it claims is checked by ``verifier``.
 from __future__ import annotations
 
 from base64 import b64encode
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import Base64Bytes, Field, PlainSerializer, field_validator
+from pydantic import Base64Bytes, FailFast, Field, PlainSerializer, field_validator
 
-from rexis.protocol.circuit import Circuit
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.errors import MalformedError
 from rexis.protocol.evidence import Evidence
@@ -24,18 +24,21 @@ from rexis.protocol.parsing import (
     UInt64,
     canonical_json,
 )
+from rexis.protocol.policy import MAX_SHARD
 from rexis.protocol.statement import JobRequest
 from rexis.protocol.typed_data import Domain
 
 FORMAT = "rexis-certificate-v1"
 MAX_CERTIFICATE_BYTES = 256 << 20
+MAX_TASKS = 1 << 17  # one is about 2 kB
+MAX_VKA_WORDS = 1 << 14
 DEVELOPMENT_CHAINS = frozenset({1337, 31337})  # geth --dev, anvil/hardhat
 
 _SEAL_TEXT = "rexis certificate seal v1\n"
 
 
 class CircuitMaterial(Strict):
-    """The public artefacts whose digests :class:`Circuit` pins.
+    """The public artefacts whose digests :class:`~rexis.protocol.circuit.Circuit` pins.
 
     Attributes
     ----------
@@ -49,7 +52,7 @@ class CircuitMaterial(Strict):
 
     settings: Annotated[str, Field(max_length=1 << 20)]
     vk: Annotated[Base64Bytes, PlainSerializer(lambda raw: _base64(raw))]
-    vka: list[DigestField]
+    vka: Annotated[list[DigestField], Field(max_length=MAX_VKA_WORDS), FailFast()]
 
 
 class Commitment(Strict):
@@ -90,7 +93,7 @@ class Anchor(Strict):
     root: DigestField
     size: Annotated[UInt64, Field(ge=1)]
     leaf_index: UInt64
-    path: Annotated[list[DigestField], Field(max_length=MAX_PATH)]
+    path: Annotated[list[DigestField], Field(max_length=MAX_PATH), FailFast()]
     block_number: UInt64
     transaction: DigestField
 
@@ -112,7 +115,7 @@ class CertifiedTask(Strict):
     commitment: Commitment | None
     opening_block_hash: DigestField | None
     anchor: Anchor
-    certified: list[DigestField]
+    certified: Annotated[list[DigestField], Field(max_length=MAX_SHARD), FailFast()]
 
 
 class Contracts(Strict):
@@ -134,10 +137,16 @@ class Certificate(Strict):
     request: JobRequest
     request_signature: HexBytes
     circuit: CircuitMaterial | None
-    tasks: Annotated[list[CertifiedTask], Field(min_length=1)]
-    development: list[Development]
-    issued_at: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+    tasks: Annotated[list[CertifiedTask], Field(min_length=1, max_length=MAX_TASKS), FailFast()]
+    development: Annotated[list[Development], Field(max_length=2), FailFast()]
+    issued_at: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")]
     seal: HexBytes
+
+    @field_validator("issued_at")
+    @classmethod
+    def _is_a_time(cls, value: str) -> str:
+        datetime.strptime(value, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)  # a ValueError is what pydantic wants
+        return value
 
     @field_validator("development")
     @classmethod
@@ -166,11 +175,6 @@ class Certificate(Strict):
     def job_id(self) -> Digest:
         """EIP-712 digest of the request."""
         return self.request.job_id(self.domain)
-
-    @property
-    def pinned_circuit(self) -> Circuit:
-        """The circuit that the requester signed."""
-        return self.request.circuit
 
 
 def seal_text(document: dict[str, object]) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import FailFast, Field
 
 from rexis.protocol.parsing import DigestField, HexBytes, Strict, UInt64
+from rexis.protocol.policy import MAX_SHARD
 from rexis.protocol.records import Opening
 from rexis.protocol.statement import Statement
 
@@ -66,6 +67,6 @@ class Evidence(Strict):
     statement: Statement
     signature: HexBytes
     outputs_digest: DigestField
-    openings: list[Opening]
-    proofs: list[RecordProof]
+    openings: Annotated[list[Opening], Field(max_length=MAX_SHARD), FailFast()]
+    proofs: Annotated[list[RecordProof], Field(max_length=MAX_SHARD), FailFast()]
     measured: Measured

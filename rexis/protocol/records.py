@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import FailFast, Field
 
 from rexis.protocol.circuit import Circuit
 from rexis.protocol.digests import Digest, sha256
@@ -169,9 +169,9 @@ class Opening(Strict):
     index: UInt64
     salt: DigestField
     input: HexBytes
-    input_path: Annotated[list[DigestField], Field(max_length=MAX_PATH)]
+    input_path: Annotated[list[DigestField], Field(max_length=MAX_PATH), FailFast()]
     output: HexBytes
-    output_path: Annotated[list[DigestField], Field(max_length=MAX_PATH)]
+    output_path: Annotated[list[DigestField], Field(max_length=MAX_PATH), FailFast()]
 
 
 class TaskTrees:

@@ -79,6 +79,11 @@ class JobRequest(Struct):
         """EIP-712 digest of this request."""
         return domain.digest(self)
 
+    @property
+    def shard_count(self) -> int:
+        """How many tasks there are."""
+        return -(-self.record_count // self.policy.shard_size)
+
     def shards(self) -> list[tuple[int, int]]:
         """The (start, count) of each task: contiguous, in order, covering the job exactly."""
         end = self.record_start + self.record_count

@@ -15,6 +15,10 @@ class TierRule(Protocol):
 
     PROVES: bool
 
+    def required_count(self, statement: Statement, policy: Policy, block_hash: Digest | None) -> int:
+        """How many records that are; costs nothing."""
+        ...
+
     def required_indices(
         self, statement: Statement, policy: Policy, statement_digest: Digest, block_hash: Digest | None
     ) -> list[int]:

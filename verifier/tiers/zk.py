@@ -9,6 +9,11 @@ from rexis.protocol.statement import Statement
 PROVES = True
 
 
+def required_count(statement: Statement, policy: Policy, block_hash: Digest | None) -> int:
+    """How many :func:`required_indices` gives."""
+    return statement.record_count
+
+
 def required_indices(
     statement: Statement, policy: Policy, statement_digest: Digest, block_hash: Digest | None
 ) -> list[int]:

@@ -1,6 +1,5 @@
 """A tiny circuit from ONNX to a checked proof, and every way to cheat with it that we know."""
 
-import asyncio
 import dataclasses
 import json
 import os
@@ -20,6 +19,7 @@ from circuits.evm import reusable_verifier_source
 from circuits.process import EzklProcess
 from circuits.profile import PROFILES
 from circuits.proving import Proof, Prover
+from circuits.settings import canonical
 from circuits.srs import Srs, ensure_development_srs
 from circuits.tuning import tune
 from circuits.verifying import MAX_PROOF_BYTES, Claim, check_proofs, require_vka, verify_proofs
@@ -56,7 +56,7 @@ def test_proof_shows_the_outputs_of_the_witness(prover: Prover, proof: Proof) ->
 
 
 def test_good_proofs_hold_together(circuit: ProvingCircuit, prover: Prover, proof: Proof) -> None:
-    second = asyncio.run(prover.aprove(quantise(RECORDS[1], TINY.input_scale)))
+    second = prover.prove(quantise(RECORDS[1], TINY.input_scale))
     claims = [Claim(made.data, made.inputs, made.outputs) for made in (proof, second)]
     verify_proofs(circuit.artefacts, claims, circuit.srs)
 
@@ -151,7 +151,20 @@ def test_settings_and_keys_are_the_same_in_another_process(circuit: ProvingCircu
 def test_settings_of_a_real_model_never_vary() -> None:
     """The tiny circuit is too small for ezkl's threads to race; this one varied in a fifth of the runs."""
     model = (zoo.ONNX_DIR / "breast_cancer.onnx").read_bytes()
-    assert len({make_settings(model, PROFILES["breast_cancer"]).digest for _ in range(20)}) == 1
+    with EzklProcess() as any_process:
+        assert len({make_settings(model, PROFILES["breast_cancer"], any_process).digest for _ in range(20)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("model_output_scales", [6]), ("model_input_scales", [8]), ("num_rows", 1)]
+)
+def test_settings_that_are_not_the_models_are_refused_also_where_the_vk_is_the_same(
+    circuit: ProvingCircuit, srs: Srs, work: Path, ezkl: EzklProcess, name: str, value: object
+) -> None:
+    lying = canonical({**json.loads(circuit.artefacts.settings), name: value})
+    pinned = dataclasses.replace(circuit.artefacts, settings=lying).description
+    with pytest.raises(DigestMismatchError, match=name):
+        prepare_keys(mlp(0), lying, pinned, srs, CircuitCache(work / "lying"), ezkl)
 
 
 def test_model_with_one_other_weight_does_not_give_the_registered_circuit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,6 +11,10 @@ from typing import Any
 
 import pytest
 
+from circuits.build import ProvingCircuit, build_circuit
+from circuits.profile import profile_for
+from circuits.srs import ensure_development_srs
+from contracts.chain import Chain
 from contracts.devchain import DevChain
 from models import zoo
 from rexis.cli.main import main
@@ -97,10 +102,19 @@ def world(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
         chain.stop()
 
 
+def test_deploying_again_says_that_nothing_was_to_be_done(world: World) -> None:
+    again = world.folder / "again.json"
+    code, out, err = world("deploy", "--rpc", world.chain.url, "--wallet", world.wallet("owner"), "--out", again)
+    assert code == 0, err
+    assert "nothing: all contracts were there already" in out
+    assert again.read_bytes() == (world.folder / "deployment.json").read_bytes()
+
+
 def test_a_model_from_registration_to_revocation(world: World) -> None:
     circuit = ("--profile", "breast_cancer", "--srs", "development")
     code, out, err = world.register(*circuit)
     assert code == 0, err
+    assert "SRS: development, 0x" in err
     assert "auditors refuse it" in err
     first = json.loads(out)
     assert first["transaction"] is not None
@@ -126,11 +140,50 @@ def test_a_model_from_registration_to_revocation(world: World) -> None:
     assert (code, "was revoked in block" in err) == (1, True)
 
 
+def test_a_vka_of_another_vk_is_not_registered(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(*arguments: Any) -> ProvingCircuit:
+        built = build_circuit(*arguments)
+        first, second, *rest = built.artefacts.vka
+        swapped = dataclasses.replace(built.artefacts, vka=(second, first, *rest))
+        return dataclasses.replace(built, artefacts=swapped)
+
+    monkeypatch.setattr("circuits.build.build_circuit", build)
+    code, _, err = world.register("--profile", "breast_cancer", "--srs", "development")
+    assert (code, "the vk has VKA digest" in err) == (1, True)
+    assert world.server.blobs == {}
+    code, out, err = world.register()  # the epoch is still free
+    assert code == 0, err
+    assert json.loads(out)["transaction"] is not None
+
+
 def test_commit_only(world: World) -> None:
     code, out, err = world.register()
     assert code == 0, err
     assert json.loads(out)["circuit"]["visibility"] == "none"
     assert len(world.server.blobs) == 1
+
+
+def test_a_shared_development_srs_has_to_be_called_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = ensure_development_srs(profile_for("breast_cancer").logrows, world.folder / "shared")
+    profile = ("--profile", "breast_cancer")
+    code, _, err = world.register(*profile, "--srs", shared.path)
+    assert (code, "is not the perpetual powers of tau's SRS for 2^13 rows" in err) == (1, True)
+    assert "--srs development:FILE" in err
+    assert world.server.blobs == {}
+
+    said: list[str] = []  # what stood on the terminal when the transaction was sent
+    register = Chain.register
+
+    def note_first(self: Chain, *arguments: Any) -> Any:
+        said.append(world.capsys.readouterr().err)
+        return register(self, *arguments)
+
+    monkeypatch.setattr(Chain, "register", note_first)
+    code, out, err = world.register(*profile, "--srs", f"development:{shared.path}")
+    assert code == 0, err
+    assert f"SRS: development, {shared.digest}" in said[0]
+    assert "auditors refuse it" in said[0]
+    assert json.loads(out)["circuit"]["srsDigest"] == str(shared.digest)
 
 
 def test_refusals(world: World) -> None:

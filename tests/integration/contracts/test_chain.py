@@ -14,13 +14,14 @@ from urllib.parse import urlsplit
 import pytest
 from eth_account.signers.local import LocalAccount
 
+from contracts.addresses import DEPLOYER, in_order
 from contracts.chain import AnchorProof, Chain, Deployment, RevertError
-from contracts.devchain import DevChain
+from contracts.devchain import DevChain, devchain
 from rexis.protocol.circuit import NO_CIRCUIT, Circuit, Visibility
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.errors import ChainError, MerkleError, NotFoundError, UnavailableError
 from rexis.protocol.merkle import MerkleTree
-from rexis.protocol.signing import new_account
+from rexis.protocol.signing import address_of, new_account
 
 
 def _fresh() -> Digest:
@@ -45,8 +46,47 @@ def _circuit() -> Circuit:
 
 
 def test_discover_finds_the_whole_deployment(dev: DevChain, deployment: Deployment) -> None:
-    found = Chain.connect(dev.url).discover(deployment.certifier)
-    assert found.model_copy(update={"block": deployment.block}) == deployment
+    chain = Chain.connect(dev.url)
+    assert chain.missing() == []
+    assert chain.discover() == deployment == Deployment.on(31337)
+    at = chain._contracts
+    assert at["EvidenceLog"].functions.registry().call() == deployment.model_registry
+    certifier = at["Certifier"].functions
+    assert certifier.registry().call() == deployment.model_registry
+    assert certifier.log().call() == deployment.evidence_log
+    assert certifier.halo2().call() == deployment.halo2_verifier
+
+
+def test_deploying_again_finds_what_is_there(
+    dev: DevChain, deployment: Deployment, funded: Callable[[], LocalAccount]
+) -> None:
+    account = funded()
+    chain = Chain.connect(dev.url, account=account)
+    before = chain.balance(chain.address)
+    assert chain.deploy_all() == deployment
+    assert chain.balance(chain.address) == before
+
+
+def test_a_chain_without_contracts() -> None:
+    with devchain(block_time_s=0.2) as bare:
+        account = new_account()
+        bare.fund(address_of(account))
+        chain = Chain.connect(bare.url, account=account)
+        assert chain.missing() == in_order()
+        with pytest.raises(ChainError, match="no ModelRegistry at"):
+            chain.discover()
+        bare._request("anvil_setCode", [DEPLOYER, "0x"])
+        with pytest.raises(UnavailableError, match="no deployer"):
+            chain.deploy_all()
+
+
+def test_two_deploy_at_once() -> None:
+    with devchain(block_time_s=0.2) as bare, ThreadPoolExecutor(2) as pool:
+        accounts = [new_account() for _ in range(2)]
+        for account in accounts:
+            bare.fund(address_of(account))
+        found = list(pool.map(lambda account: Chain.connect(bare.url, account=account).deploy_all(), accounts))
+    assert found == [Deployment.on(31337)] * 2
 
 
 def test_attach_refuses_another_chain_id(dev: DevChain, deployment: Deployment) -> None:
@@ -54,24 +94,10 @@ def test_attach_refuses_another_chain_id(dev: DevChain, deployment: Deployment) 
         Chain.connect(dev.url).attach(deployment.model_copy(update={"chain_id": 1}))
 
 
-def test_attach_refuses_an_address_without_code(dev: DevChain, deployment: Deployment) -> None:
-    nowhere = deployment.model_copy(update={"evidence_log": Chain.connect(dev.url, account=new_account()).address})
-    with pytest.raises(ChainError, match="no contract"):
-        Chain.connect(dev.url).attach(nowhere)
-
-
-def test_attach_refuses_code_that_is_not_ours(dev: DevChain, deployment: Deployment) -> None:
+def test_attach_refuses_other_contracts(dev: DevChain, deployment: Deployment) -> None:
     swapped = deployment.model_copy(update={"evidence_log": deployment.model_registry})
-    with pytest.raises(ChainError, match="is not this version's EvidenceLog"):
+    with pytest.raises(ChainError, match="not this version's"):
         Chain.connect(dev.url).attach(swapped)
-
-
-def test_attach_refuses_contracts_of_two_deployments(
-    dev: DevChain, deployment: Deployment, funded: Callable[[], LocalAccount]
-) -> None:
-    other = Chain.connect(dev.url, account=funded()).deploy_all()
-    with pytest.raises(ChainError, match="log's registry"):
-        Chain.connect(dev.url).attach(deployment.model_copy(update={"model_registry": other.model_registry}))
 
 
 def test_reads_need_a_deployment(dev: DevChain) -> None:

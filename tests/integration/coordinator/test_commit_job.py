@@ -27,7 +27,6 @@ def require_valid(rig: Rig, document: bytes) -> Certificate:
     """The independent verifier accepts it, against the chain."""
     options = VerifyOptions(
         rpc_url=rig.dev.url,
-        evidence_log=rig.deployment.evidence_log,
         requester=address_of(rig.requester),
         model_digest=rig.model_digest,
         allow_development_chain=True,

@@ -7,14 +7,19 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from circuits.build import ProvingCircuit
 from circuits.process import EzklProcess
+from provers.circuit import Circuits
 from provers.display import PlainDisplay
 from provers.keeper import LeaseKeeper, Stop, StopRequested
+from provers.task import CircuitFiles
 from rexis.api import Lease, Stage
+from rexis.locks import locked
 from rexis.protocol.errors import CircuitError
 from rexis.protocol.signing import new_account
 from tests.unit.provers.fakes import FakeCoordinator
@@ -60,6 +65,20 @@ def test_a_stop_ends_a_long_proof_at_once(folder: Path) -> None:
                 ezkl.call("srs", out=str(folder / "big.srs"), logrows=20)  # takes minutes
             keeper.check()
     assert time.monotonic() - begun < 20
+
+
+def test_a_stop_ends_the_wait_for_another_workers_keys(folder: Path, circuit: ProvingCircuit) -> None:
+    """Another worker holds the lock for as long as its set-up takes: minutes for a large circuit."""
+    lease, stop = Lease.from_json((folder / "lease.json").read_bytes()), Stop()
+    blobs, keys = folder / "blobs", folder / "keys"
+    keys.mkdir()
+    lock = keys / f".{circuit.folder.name}.lock"  # the same model, settings and SRS have the same name everywhere
+    circuits = Circuits(keys, None)
+    with pytest.raises(StopRequested), keeper_of(lease, stop) as keeper, locked(lock), closing(circuits):
+        threading.Timer(0.5, lambda: setattr(stop, "requested", True)).start()
+        files = CircuitFiles(blobs / "model", blobs / "settings", blobs / "srs")
+        circuits.open(lease.request.circuit, files, keeper.check)
+    assert [path.name for path in keys.iterdir()] == [lock.name]
 
 
 def keeper_of(lease: Lease, stop: Stop) -> LeaseKeeper:

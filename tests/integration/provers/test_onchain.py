@@ -67,9 +67,10 @@ def request_for(model: bytes, lease: Lease, **changes: Any) -> JobRequest:
     return lease.request.model_copy(update={"model_digest": sha256(model), **changes})
 
 
-def test_a_coordinator_that_names_another_registry_is_left(node: DevChain, owner: Chain) -> None:
-    info = info_of(owner.deployment, model_registry=ZERO_ADDRESS)
-    with pytest.raises(ChainError, match="the coordinator names others"):
+@pytest.mark.parametrize("contract", ["model_registry", "certifier"])
+def test_a_coordinator_that_names_another_contract_is_left(node: DevChain, owner: Chain, contract: str) -> None:
+    info = info_of(owner.deployment, **{contract: ZERO_ADDRESS})
+    with pytest.raises(ChainError, match="this version's contract stands at"):
         OnChain.connect(node.url, info)
 
 

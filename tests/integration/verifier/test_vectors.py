@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,6 @@ class Vector:
     def options(self, rpc_url: str) -> VerifyOptions:
         given = dict(self.expected["options"])
         for name, read in (
-            ("evidence_log", Address.parse),
             ("requester", Address.parse),
             ("model_digest", Digest.parse),
         ):
@@ -109,6 +108,20 @@ def test_verifier(vector: Vector, chain_of_vectors: DevChain) -> None:
         assert vector.expected["match"] in failed.detail
 
 
+DEPLOYMENTS = [v for v in ALL if v.expected["step"] == 14 and "the node" not in v.expected["match"]]
+
+
+@pytest.mark.parametrize("offline", [True, False], ids=("offline", "online"))
+@pytest.mark.parametrize("vector", DEPLOYMENTS, ids=_name)
+def test_contracts_of_the_attackers_show_without_a_node(
+    vector: Vector, chain_of_vectors: DevChain, offline: bool
+) -> None:
+    options = replace(vector.options(chain_of_vectors.url), offline=offline, rpc_url=None)
+    failed = verify_certificate(vector.data, options).failed
+    assert failed is not None
+    assert failed.number == 14
+
+
 @pytest.mark.parametrize("vector", ON_COMMAND_LINE, ids=_name)
 def test_command_line(vector: Vector, chain_of_vectors: DevChain, capsys: pytest.CaptureFixture[str]) -> None:
     code = main(vector.arguments(chain_of_vectors.url))
@@ -135,7 +148,7 @@ def _certify(vector: Vector, dev: DevChain) -> str | None:
     account = new_account()
     dev.fund(address_of(account))
     chain = Chain.connect(dev.url, account=account)
-    chain.discover(certificate.contracts.certifier)
+    chain.discover()
     for task in certificate.tasks:
         place = AnchorProof(task.anchor.anchor_id, task.anchor.leaf_index, task.anchor.path)
         for opening, proof in zip(task.evidence.openings, task.evidence.proofs, strict=True):

@@ -2,12 +2,13 @@
 
 import multiprocessing
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from circuits.artefacts import CircuitCache, read_vka
-from rexis.protocol.digests import sha256
+from circuits.artefacts import MANIFEST, CircuitCache, read_vka
+from rexis.protocol.digests import digest_stream, sha256
 from rexis.protocol.errors import MalformedError
 
 KEY = sha256(b"some circuit")
@@ -60,7 +61,47 @@ def test_what_a_killed_build_left_is_not_taken_for_complete(tmp_path: Path) -> N
     part.mkdir(parents=True)
     (part / "vk").write_bytes(b"half")
     folder = cache.entry(KEY, slow_build)
-    assert [path.name for path in folder.iterdir()] == ["pk"]
+    assert sorted(path.name for path in folder.iterdir()) == [MANIFEST, "pk"]
+
+
+def truncate(folder: Path) -> None:
+    (folder / "pk").write_bytes(b"comp")
+
+
+def flip(folder: Path) -> None:
+    """Another content of the same size, as a bad disk gives it."""
+    (folder / "pk").write_bytes(b"completf")
+
+
+DAMAGES: list[Callable[[Path], object]] = [
+    truncate,
+    flip,
+    lambda folder: (folder / "pk").unlink(),
+    lambda folder: (folder / "stray").write_bytes(b""),
+    lambda folder: (folder / MANIFEST).unlink(),
+    lambda folder: (folder / MANIFEST).write_bytes(b"[]"),
+    lambda folder: (folder / MANIFEST).write_bytes(b"\xff"),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("restarted", [False, True])
+def test_damaged_entry_is_built_again(tmp_path: Path, damage: Callable[[Path], object], restarted: bool) -> None:
+    cache = CircuitCache(tmp_path / "cache")
+    damage(cache.entry(KEY, slow_build))
+    folder = (CircuitCache(tmp_path / "cache") if restarted else cache).entry(KEY, slow_build)
+    assert (folder / "pk").read_bytes() == b"complete"
+    assert (tmp_path / "builds").read_text() == "xx"
+
+
+def test_large_files_are_read_once_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    CircuitCache(tmp_path / "cache").entry(KEY, slow_build)
+    read: list[object] = []
+    monkeypatch.setattr("circuits.artefacts.digest_stream", lambda stream: read.append(stream) or digest_stream(stream))
+    cache = CircuitCache(tmp_path / "cache")
+    for _ in range(3):
+        cache.entry(KEY, slow_build)
+    assert len(read) == 1
 
 
 def test_vka_words() -> None:

@@ -1,9 +1,13 @@
-"""The memory estimate covers what was measured, and refuses in time."""
+"""The memory estimate is close above what was measured, and refuses in time."""
+
+from pathlib import Path
 
 import pytest
 
-from circuits import memory
+from circuits import memory, verifying
 from circuits.settings import CircuitSettings, canonical
+from circuits.srs import Srs
+from rexis.protocol.digests import ZERO_DIGEST
 from rexis.protocol.errors import ResourceError
 from tests.unit.circuits.settings_document import document
 
@@ -20,16 +24,97 @@ def test_columns_are_folded_when_rows_run_out() -> None:
     assert memory.advice_columns(settings(14645, 13)) == 6
 
 
-def test_estimate_covers_the_measured_peaks() -> None:
-    assert memory.setup_bytes(settings(14645, 13)) > 122 << 20  # breast cancer MLP: resident while proving
-    assert memory.setup_bytes(settings(40_000, 15)) > 354 << 20  # the same advice columns at 2^15 rows
+MEASURED = [
+    # rows, logrows, advice columns, pk bytes and MiB resident while proving, with ezkl 23.0.5
+    pytest.param(14_645, 13, 6, 36 * 10**6, 122, id="breast cancer model"),
+    pytest.param(28_000, 13, 12, 57 * 10**6, 184, id="twice the columns"),
+    pytest.param(40_000, 15, 6, 138 * 10**6, 354, id="four times the rows"),
+]
+
+
+@pytest.mark.parametrize(("rows", "logrows", "advice", "pk", "peak"), MEASURED)
+def test_estimate_covers_the_measured_peaks_and_not_much_more(
+    rows: int, logrows: int, advice: int, pk: int, peak: int
+) -> None:
+    found = settings(rows, logrows)
+    assert memory.advice_columns(found) == advice
+    assert memory.setup_bytes(found) == (150 << 20) + 3 * 32 * ((60 + 14 * advice) << logrows)
+    assert (150 << 20) + 2.5 * pk < memory.setup_bytes(found) < (150 << 20) + 3.5 * pk
+    assert peak << 20 < memory.setup_bytes(found) < 2.2 * (peak << 20)
 
 
 def test_set_up_that_does_not_fit_is_refused_with_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "available_bytes", lambda: 64 << 20)
-    with pytest.raises(ResourceError, match="64 MiB are free"):
-        memory.require_memory(settings(14645, 13))
+    needed = memory.setup_bytes(settings(14_645, 13))
+    monkeypatch.setattr(memory, "available_bytes", lambda: needed)
+    memory.require_memory(settings(14_645, 13))
+    monkeypatch.setattr(memory, "available_bytes", lambda: needed - 1)
+    with pytest.raises(ResourceError, match=r"takes about 258 MiB, 257 MiB are free") as refused:
+        memory.require_memory(settings(14_645, 13))
+    assert refused.value.hint == "logrows 13, 6 advice columns: try a smaller profile"
+
+
+class TestMachine:
+    """Free memory, from files that stand for the kernel's."""
+
+    @pytest.fixture
+    def group(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A machine with 8 GiB available, in a control group of 4 GiB of which 3 are in use, 2 of them page cache."""
+        meminfo = tmp_path / "meminfo"
+        meminfo.write_text(f"MemTotal:       {16 << 20} kB\nMemAvailable:   {8 << 20} kB\nHugePages_Total:  0\n")
+        (tmp_path / "memory.max").write_text(f"{4 << 30}\n")
+        (tmp_path / "memory.current").write_text(f"{3 << 30}\n")
+        (tmp_path / "memory.stat").write_text(f"anon {1 << 30}\nfile {2 << 30}\ninactive_file {2 << 30}\n")
+        monkeypatch.setattr(memory, "_MEMINFO", meminfo)
+        monkeypatch.setattr(memory, "_GROUP", tmp_path)
+        sizes = {"SC_PHYS_PAGES": 4 << 20, "SC_AVPHYS_PAGES": 1 << 20, "SC_PAGE_SIZE": 4096}
+        monkeypatch.setattr(memory.os, "sysconf", lambda name: sizes[name])
+        return tmp_path
+
+    def test_page_cache_of_the_group_counts_as_free(self, group: Path) -> None:
+        assert memory.available_bytes() == 3 << 30
+        assert memory.total_bytes() == 4 << 30
+
+    def test_group_over_its_limit_has_nothing(self, group: Path) -> None:
+        (group / "memory.current").write_text(f"{7 << 30}\n")
+        assert memory.available_bytes() == 0
+
+    def test_machine_may_have_less_than_the_group(self, group: Path) -> None:
+        (group / "memory.max").write_text(f"{64 << 30}\n")
+        assert memory.available_bytes() == 8 << 30
+        assert memory.total_bytes() == 16 << 30
+
+    def test_group_without_a_limit(self, group: Path) -> None:
+        (group / "memory.max").write_text("max\n")
+        assert memory.available_bytes() == 8 << 30
+
+    def test_no_group(self, group: Path) -> None:
+        (group / "memory.max").unlink()
+        assert memory.available_bytes() == 8 << 30
+
+    def test_no_meminfo(self, group: Path) -> None:
+        (group / "memory.max").unlink()
+        (group / "meminfo").unlink()
+        assert memory.available_bytes() == 4 << 30
+
+    @pytest.mark.parametrize(("total", "limit"), [(4 << 30, 3 << 30), (64 << 30, 16 << 30)])
+    def test_checking_leaves_room_on_a_small_machine(
+        self, monkeypatch: pytest.MonkeyPatch, total: int, limit: int
+    ) -> None:
+        asked: list[int] = []
+
+        class Started(Exception):
+            pass
+
+        def start(**options: int) -> None:
+            asked.append(options["memory_limit"])
+            raise Started
+
+        monkeypatch.setattr(verifying, "total_bytes", lambda: total)
+        monkeypatch.setattr(verifying, "EzklProcess", start)
+        with pytest.raises(Started):
+            verifying.vka_digest(b"vk", canonical(document()), Srs(Path("srs"), 13, ZERO_DIGEST))
+        assert asked == [limit]
 
 
 def test_this_machine_has_some_memory() -> None:
-    assert memory.available_bytes() > 0
+    assert 0 < memory.available_bytes() <= memory.total_bytes()

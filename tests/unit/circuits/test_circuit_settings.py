@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from circuits.profile import PROFILES
 from circuits.settings import CircuitSettings, canonical
 from rexis.protocol.errors import CircuitError
 from tests.unit.circuits.settings_document import document
@@ -18,6 +19,7 @@ def test_canonical_ignores_time_and_the_order_of_sets() -> None:
 
 def test_parse_reads_scales_and_lengths() -> None:
     settings = CircuitSettings.parse(canonical(document()))
+    assert settings.profile == PROFILES["breast_cancer"]
     assert (settings.input_scale, settings.output_scale) == (7, 9)
     assert (settings.input_length, settings.output_length, settings.logrows) == (30, 2, 13)
 
@@ -47,6 +49,22 @@ def test_parse_refuses_other_spellings_of_the_same_settings() -> None:
         ("", "model_instance_shapes", [[1, 1 << 19, 4], [1, 2]]),
         ("", "model_input_scales", [7, 7]),
         ("", "run_args", None),
+        ("", "num_rows", 1 << 30),
+        ("", "num_rows", 0),
+        ("", "total_const_size", 1 << 34),
+        ("", "total_dynamic_col_size", 1 << 32),
+        ("", "total_shuffle_col_size", 1 << 32),
+        ("", "einsum_params", {"equations": [], "total_einsum_col_size": 1 << 33}),
+        ("", "einsum_params", {"equations": [["a", {"a": 1 << 50}]], "total_einsum_col_size": 0}),
+        ("", "module_sizes", {"polycommit": [], "poseidon": [1 << 33, [1]]}),
+        ("", "num_blinding_factors", 1 << 20),
+        ("", "required_range_checks", [[-1, 1], [0, 1 << 34]]),
+        ("", "required_range_checks", [[0, k] for k in range(1, 20_000)]),
+        ("", "required_range_checks", [[1, 0]]),
+        ("", "required_lookups", [{"ReLU": None}] * 65),
+        ("run_args", "lookup_range", [0, 1 << 40]),
+        ("run_args", "decomp_base", 8001 << 8),
+        ("run_args", "input_scale", 17),
     ],
 )
 def test_parse_refuses_unsound_or_oversized(where: str, name: str, value: object) -> None:

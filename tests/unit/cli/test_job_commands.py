@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from contracts.onchain import Deployment
 from rexis.cli import requester
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.policy import Tier
@@ -18,13 +19,12 @@ from rexis.protocol.records import input_root, quantise
 from rexis.protocol.signing import recover
 from rexis.protocol.statement import JobRequest
 from rexis.protocol.tensors import Dataset, pack_outputs
-from rexis.protocol.typed_data import Domain
 
 from ..client.fake_coordinator import COORDINATOR, FakeCoordinator, Reply, Request, serving
 from .conftest import CIRCUIT, PASSPHRASE, Cli, Owned, certificate, npy
 from .test_records_commands import RECORDS, run_model
 
-DOMAIN = Domain(chain_id=31337, verifying_contract=COORDINATOR)
+DOMAIN = Deployment.on(31337).domain
 
 
 @dataclass
@@ -184,6 +184,13 @@ def test_policy(world: World) -> None:
     assert (request["recordStart"], request["recordCount"]) == (40, 103)
 
 
+@pytest.mark.parametrize(("tier", "tolerance"), [("commit", 0.001), ("sampled", 0.25), ("zk", 0.25)])
+def test_default_tolerance_is_the_measured_one(world: World, tier: str, tolerance: float) -> None:
+    request = json.loads(world.submit("--tier", tier, "--json"))["request"]
+    assert request["policy"]["absToleranceE9"] == round(tolerance * 1e9)
+    assert f"{tolerance:g} " in world.cli.ok("submit", "--help").out
+
+
 def test_wait_shows_changes_and_fails_with_the_job(world: World) -> None:
     world.server.fail = True
     ran = world.cli(
@@ -232,15 +239,25 @@ def test_contradictions_are_refused(world: World) -> None:
 
 def test_another_deployment(world: World) -> None:
     deployment = world.folder / "deployment.json"
-    zero = "0x" + "0" * 40
-    names = ("modelRegistry", "evidenceLog", "certifier", "halo2Verifier")
-    deployment.write_text(json.dumps({"chainId": 1, "block": 0} | dict.fromkeys(names, zero)))
+    deployment.write_bytes(Deployment.on(1).to_json())
     ran = world.cli(
         "submit", "--dataset", world.folder / "d", "--model", world.model, "--epoch", "3", *world.me,
         "--deployment", deployment,
     )  # fmt: skip
     assert ran.code == 1
     assert "the coordinator works on chain 31337" in ran.err
+
+
+def test_a_coordinator_with_contracts_of_its_own(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that the coordinator seeded would accept anything; nothing is signed for it."""
+    monkeypatch.setattr(
+        "tests.unit.client.fake_coordinator.DEPLOYMENT",
+        Deployment.on(31337).model_copy(update={"evidence_log": COORDINATOR}),
+    )
+    ran = world.cli("submit", "--dataset", world.folder / "d", "--model", world.model, "--epoch", "3", *world.me)
+    assert (ran.code, ran.out) == (1, "")
+    assert "domain.verifyingContract" in ran.err
+    assert world.server.jobs == {}
 
 
 def test_info_needs_no_wallet(world: World) -> None:

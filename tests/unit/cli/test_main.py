@@ -78,6 +78,16 @@ def test_wrong_usage_is_2(cli: Cli, arguments: list[str]) -> None:
     assert (ran.code, ran.out) == (2, "")
 
 
+@pytest.mark.parametrize(
+    "nodes",
+    [[], ["--rpc", "http://x", "--unchecked-chain"], ["--trust-coordinator-rpc", "--unchecked-chain"]],
+)
+def test_a_worker_is_told_which_chain_node_to_believe(cli: Cli, nodes: list[str]) -> None:
+    ran = cli("worker", "run", "--coordinator", "http://x", "--wallet", "none", *nodes)
+    assert ran.code == 2
+    assert "--trust-coordinator-rpc" in ran.err
+
+
 class TestFaults:
     """Whatever a command raises, a person sees one line."""
 

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from eth_account.signers.local import LocalAccount
 
 from rexis.cli.passphrase import VARIABLE, read_passphrase
 from rexis.protocol.errors import KeyFileError
@@ -60,6 +63,7 @@ NOT_KEYSTORES = [
     b"\xff",
     b'{"version": 3, "crypto": {}, "address": "zz"}',
     b'{"version": 3, "crypto": 1}',
+    b"[" * 60_000,
 ]
 
 
@@ -81,6 +85,69 @@ def test_damaged_keystore(tmp_path: Path) -> None:
         file.write_text(json.dumps(document | {"crypto": document["crypto"] | damage}))
         with pytest.raises(KeyFileError):
             load_wallet(file, PASSPHRASE)
+
+
+COSTLY = [
+    {"n": 1 << 24, "r": 8, "p": 1},  # 16 GiB
+    {"n": 1 << 20, "r": 8, "p": 1 << 20},  # years
+    {"n": 2, "r": 1 << 20, "p": 1},
+    {"n": 1 << 5000, "r": 8, "p": 1},
+]
+
+
+class TestCost:
+    """A keystore file says itself what opening it takes."""
+
+    @pytest.fixture
+    def document(self, wallet: Path) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(wallet.read_text())
+        return document
+
+    @staticmethod
+    def load(folder: Path, document: dict[str, Any]) -> LocalAccount:
+        file = folder / "keystore.json"
+        file.write_text(json.dumps(document))
+        file.chmod(0o600)
+        return load_wallet(file, PASSPHRASE)
+
+    @pytest.mark.parametrize("costs", COSTLY)
+    def test_scrypt_is_bounded(self, document: dict[str, Any], tmp_path: Path, costs: dict[str, int]) -> None:
+        document["crypto"]["kdfparams"] |= costs
+        with pytest.raises(KeyFileError, match="too much to open"):
+            self.load(tmp_path, document)
+
+    def test_pbkdf2_is_bounded(self, document: dict[str, Any], tmp_path: Path) -> None:
+        derivation = {"c": 10_000_001, "dklen": 32, "prf": "hmac-sha256", "salt": "00" * 16}
+        document["crypto"] |= {"kdf": "pbkdf2", "kdfparams": derivation}
+        with pytest.raises(KeyFileError, match="too much to open"):
+            self.load(tmp_path, document)
+        derivation["c"] = 1
+        with pytest.raises(KeyFileError, match="wrong passphrase"):
+            self.load(tmp_path, document)
+
+    @pytest.mark.parametrize("name", ["KDFParams", "Kdf"])
+    def test_a_second_spelling_does_not_replace_what_was_checked(
+        self, document: dict[str, Any], tmp_path: Path, name: str
+    ) -> None:
+        document["crypto"][name] = {"n": 1 << 30}
+        assert address_of(self.load(tmp_path, document)).removeprefix("0x") == document["address"]
+
+    @pytest.mark.parametrize("value", [0, -1, True, 1.5, "262144", None, []])
+    def test_other_than_positive_integers_are_refused(
+        self, document: dict[str, Any], tmp_path: Path, value: object
+    ) -> None:
+        for name in ("n", "r", "p", "dklen"):
+            changed = copy.deepcopy(document)
+            changed["crypto"]["kdfparams"][name] = value
+            with pytest.raises(KeyFileError, match="not an Ethereum keystore"):
+                self.load(tmp_path, changed)
+
+    def test_one_line_with_a_hint(self, document: dict[str, Any], tmp_path: Path) -> None:
+        document["crypto"]["kdfparams"]["n"] = 1 << 40
+        with pytest.raises(KeyFileError) as raised:
+            self.load(tmp_path, document)
+        assert raised.value.hint
+        assert "\n" not in str(raised.value)
 
 
 class TestPassphrase:

@@ -12,11 +12,13 @@ from typing import Any
 
 from eth_account import Account
 
+from contracts.onchain import Deployment
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.login import login_message
 from rexis.protocol.parsing import Address
 from rexis.protocol.signing import address_of, recover, text_digest
 
+DEPLOYMENT = Deployment.on(31337)
 COORDINATOR = address_of(Account.from_key(b"\x07" * 32))
 
 
@@ -110,8 +112,8 @@ class FakeCoordinator:
         return Reply.json(
             {
                 "version": "0.1.0",
-                "domain": {"chainId": 31337, "verifyingContract": COORDINATOR},
-                "contracts": {"modelRegistry": COORDINATOR, "certifier": COORDINATOR},
+                "domain": DEPLOYMENT.domain.to_object(),
+                "contracts": {"modelRegistry": DEPLOYMENT.model_registry, "certifier": DEPLOYMENT.certifier},
                 "coordinator": COORDINATOR,
                 "rpcUrl": None,
                 "tiers": ["commit", "sampled", "zk"],

@@ -7,27 +7,33 @@ from eth_abi.abi import encode
 from eth_hash.auto import keccak
 
 from contracts import export
+from contracts.addresses import DEPLOYER, address_of_contract, in_order, init_code
 from contracts.artefacts import CONTRACTS, ContractName, decode_revert, load
+from rexis.protocol.parsing import Address
 
 
 @pytest.mark.parametrize("name", CONTRACTS)
 def test_load_gives_code_that_fits_a_chain(name: ContractName) -> None:
     artefact = load(name)
-    assert artefact.bytecode.endswith(artefact.runtime[-32:])
-    assert 0 < len(artefact.runtime) <= export.MAX_CODE
+    assert 0 < len(artefact.bytecode) <= 2 * export.MAX_CODE  # EIP-3860
     assert artefact.compiler["solc"].startswith("0.8.37")
 
 
-def test_is_code_forgives_immutables_only() -> None:
-    artefact = load("Certifier")
-    deployed = bytearray(artefact.runtime)
-    for start, length in artefact.immutables:
-        deployed[start : start + length] = b"\xaa" * length
-    assert artefact.is_code(bytes(deployed))
-    deployed[0] ^= 1
-    assert not artefact.is_code(bytes(deployed))
-    assert not artefact.is_code(bytes(deployed[:-1]))
-    assert not artefact.is_code(b"")
+def test_addresses_follow_eip_1014() -> None:
+    """The EIP's own example, with our formula's parts."""
+    deployer, salt, code = bytes(20), bytes(32), b"\0"
+    assert keccak(b"\xff" + deployer + salt + keccak(code))[12:].hex() == "4d1a2e2bb4f88f0250f26ffff098b0b30b26bf38"
+    assert Address.parse(DEPLOYER) == DEPLOYER
+
+
+def test_each_address_pins_what_the_contract_refers_to() -> None:
+    order = in_order()
+    assert sorted(order) == sorted(CONTRACTS)
+    assert len({address_of_contract(name) for name in order}) == len(order)
+    for name, refers in (("EvidenceLog", "ModelRegistry"), ("Certifier", "EvidenceLog")):
+        assert order.index(refers) < order.index(name)
+        assert address_of_contract(refers).raw() in init_code(name)
+    assert address_of_contract("Halo2VerifierReusable").raw() in init_code("Certifier")
 
 
 def test_decode_revert_names_custom_errors() -> None:

@@ -8,25 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contracts.onchain import FIELD, Deployment, public_instances, vka_digest
+from contracts.onchain import FIELD, Deployment, public_instances, require_deployment, vka_digest
+from rexis.protocol.certificate import Contracts
 from rexis.protocol.digests import ZERO_DIGEST, Digest
-from rexis.protocol.errors import MalformedError
-from rexis.protocol.parsing import Address
+from rexis.protocol.errors import ChainError, MalformedError
+from rexis.protocol.parsing import ZERO_ADDRESS
 from rexis.protocol.records import Opening
 
 TINY = json.loads((Path(__file__).parents[2] / "vectors/protocol/halo2_tiny.json").read_text())
 
 
 def _deployment() -> Deployment:
-    addresses = [Address.from_bytes(bytes([i]) * 20) for i in range(1, 5)]
-    return Deployment(
-        chain_id=31337,
-        model_registry=addresses[0],
-        evidence_log=addresses[1],
-        certifier=addresses[2],
-        halo2_verifier=addresses[3],
-        block=9,
-    )
+    return Deployment.on(31337)
 
 
 def _opening(inputs: list[int], outputs: list[int]) -> Opening:
@@ -49,7 +42,8 @@ def test_deployment_survives_json() -> None:
     "change",
     [
         {"chainId": "31337"},
-        {"block": -1},
+        {"evidenceLog": str(Deployment.on(1).model_registry)},
+        {"certifier": str(ZERO_ADDRESS)},
         {"evidenceLog": "0x" + "ab" * 20},  # no checksum
         {"proxy": "0x" + "0" * 40},
     ],
@@ -70,6 +64,27 @@ def test_domain_is_the_evidence_logs() -> None:
     deployment = _deployment()
     assert deployment.domain.verifying_contract == deployment.evidence_log
     assert deployment.domain.chain_id == 31337
+
+
+def test_a_deployment_is_the_same_on_every_chain() -> None:
+    assert Deployment.on(1).to_object() == {**Deployment.on(31337).to_object(), "chainId": 1}
+
+
+@pytest.mark.parametrize("field", ["domain.verifyingContract", "contracts.modelRegistry", "contracts.certifier"])
+def test_contracts_of_others_are_refused_without_a_node(field: str) -> None:
+    deployment = _deployment()
+    named = Contracts(model_registry=deployment.model_registry, certifier=deployment.certifier)
+    assert require_deployment(deployment.domain, named) == deployment
+    domain = deployment.domain
+    if field == "domain.verifyingContract":
+        domain = domain.model_copy(update={"verifying_contract": ZERO_ADDRESS})
+    elif field == "contracts.modelRegistry":
+        named = named.model_copy(update={"model_registry": ZERO_ADDRESS})
+    else:
+        named = named.model_copy(update={"certifier": ZERO_ADDRESS})
+    with pytest.raises(ChainError) as caught:
+        require_deployment(domain, named)
+    assert caught.value.field == field
 
 
 def test_public_instances_are_those_of_the_real_proof() -> None:

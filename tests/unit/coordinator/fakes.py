@@ -32,14 +32,7 @@ def address(number: int) -> Address:
     return Address.from_bytes(number.to_bytes(20, "big"))
 
 
-DEPLOYMENT = Deployment(
-    chain_id=31337,
-    model_registry=address(1),
-    evidence_log=address(2),
-    certifier=address(3),
-    halo2_verifier=address(4),
-    block=0,
-)
+DEPLOYMENT = Deployment.on(31337)
 
 
 class Crash(BaseException):

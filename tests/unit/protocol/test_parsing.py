@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import time
+import tracemalloc
 
 import pytest
 from eth_utils import to_checksum_address
@@ -8,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rexis.protocol.errors import MalformedError
-from rexis.protocol.parsing import Address, canonical_json, load_json, parse_hex
+from rexis.protocol.parsing import MAX_DEPTH, Address, canonical_json, load_json, parse_hex, require_shallow
 
 
 @pytest.mark.parametrize(
@@ -56,7 +59,72 @@ def test_address_checksum_is_eip_55(raw: bytes) -> None:
     assert address.raw() == raw
 
 
-@pytest.mark.parametrize("text", ["0x1", "0xAB", "ab", "0x ab", "0xab\n", 3, None])
+@given(st.text(alphabet='"\\\\[]{}n a', max_size=60))
+def test_depth_is_that_of_a_reader_byte_by_byte(text: str) -> None:
+    """Up to the first fault; here, as far as the text is JSON at all."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return
+    require_shallow(text.encode())
+
+
+@given(
+    st.recursive(st.text(alphabet='"\\\\[]{}n', max_size=6), lambda inner: st.lists(inner, max_size=3), max_leaves=40),
+    st.integers(20, 40),
+)
+def test_depth_of_json_is_counted_exactly(value: object, levels: int) -> None:
+    def depth(found: object) -> int:
+        return 1 + max(map(depth, found), default=0) if isinstance(found, list) else 0
+
+    for _ in range(levels):
+        value = ['[[\\\\"', value]
+    data = json.dumps(value).encode()
+    if depth(value) > MAX_DEPTH:
+        with pytest.raises(MalformedError, match="nested deeper"):
+            require_shallow(data)
+    else:
+        require_shallow(data)
+
+
+@pytest.mark.parametrize(
+    "unit", [b'\\"', b'"\\', b'"', b'""', b"\\", b"a", b"0,", b"[]", b"{}", b'"[', b"[" * 32 + b"]" * 32], ids=repr
+)
+@pytest.mark.parametrize("before", [b"", b'"'])
+def test_hostile_text_takes_time_and_memory_in_proportion(unit: bytes, before: bytes) -> None:
+    data = before + unit * ((8 << 20) // len(unit))
+    tracemalloc.start()
+    began = time.perf_counter()
+    try:
+        with contextlib.suppress(MalformedError):
+            require_shallow(data)
+        assert time.perf_counter() - began < 5  # the quadratic reader took hours
+        assert tracemalloc.get_traced_memory()[1] < 3 * len(data) + (64 << 20)
+    finally:
+        tracemalloc.stop()
+
+
+def test_depth_is_counted_over_the_parts_of_a_long_text() -> None:
+    filler = b'"' + b"[" * 3 + b'",'
+    long = b"[" * MAX_DEPTH + filler * (1 << 20) + b"1" + b"]" * MAX_DEPTH
+    require_shallow(long)
+    with pytest.raises(MalformedError, match="nested deeper"):
+        require_shallow(long.replace(b"1]", b"[1]]"))
+
+
+def test_parse_hex_takes_memory_in_proportion() -> None:
+    text = "0x" + "00" * (4 << 20)
+    tracemalloc.start()
+    try:
+        assert parse_hex(text) == bytes(4 << 20)
+        assert tracemalloc.get_traced_memory()[1] < 8 * len(text)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "text", ["0x1", "0xAB", "ab", "0x ab", "0xab\n", "0xab cd", "0xAb", "0X00", "0x\u0663\u0663", "00", "", 3, None]
+)
 def test_parse_hex_refuses(text: object) -> None:
     with pytest.raises(MalformedError):
         parse_hex(text)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from circuits.proving import Proof
+from contracts.onchain import Deployment
 from rexis.api import Challenge, Info, Lease, LeaseExtended, Progress, Stage, StepView, VerdictView, WorkerRegistration
 from rexis.protocol.certificate import Commitment, Contracts
 from rexis.protocol.circuit import NO_CIRCUIT, Circuit, Visibility
@@ -27,10 +28,10 @@ from rexis.protocol.records import dequantise, input_root, quantise
 from rexis.protocol.signing import address_of, sign_digest
 from rexis.protocol.statement import JobRequest, Kind, Statement
 from rexis.protocol.tensors import Dataset
-from rexis.protocol.typed_data import Domain
 
 WIDTH, CLASSES = 3, 2
-DOMAIN = Domain(chain_id=31337, verifying_contract=Address.from_bytes(bytes(19) + b"\1"))
+DEPLOYMENT = Deployment.on(31337)
+DOMAIN = DEPLOYMENT.domain
 WEIGHTS = np.array([[1, -2], [0.5, 0.25], [-1, 3]], dtype=np.float32)
 INPUT_SCALE, OUTPUT_SCALE = 7, 14
 CIRCUIT = Circuit(
@@ -174,7 +175,7 @@ class FakeCoordinator:
         return Info(
             version="0",
             domain=DOMAIN,
-            contracts=Contracts(model_registry=zero, certifier=zero),
+            contracts=Contracts(model_registry=DEPLOYMENT.model_registry, certifier=DEPLOYMENT.certifier),
             coordinator=zero,
             rpc_url=None,
             tiers=list(Tier),

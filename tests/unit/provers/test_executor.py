@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
@@ -44,6 +45,14 @@ def test_two_runs_give_the_same_bytes(model: Path) -> None:
 def test_the_provider_is_one_that_we_prefer(model: Path) -> None:
     assert best_provider() in PREFERRED_PROVIDERS
     assert OnnxExecutor(model).provider in PREFERRED_PROVIDERS
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_gpu_that_does_not_come_up_is_not_announced(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+    if "CUDAExecutionProvider" in ort.get_available_providers():
+        pytest.skip("this ONNX Runtime may really have one")
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    assert best_provider() == OnnxExecutor(model).provider == "CPUExecutionProvider"
 
 
 def test_records_of_another_shape_are_refused(model: Path) -> None:

@@ -15,12 +15,13 @@ from provers import keeper as keeper_module
 from provers import worker as worker_module
 from provers.circuit import Circuits
 from provers.keeper import Stop
-from provers.onchain import Unchecked
+from provers.onchain import OnChain, Unchecked
 from provers.options import WorkerOptions
 from provers.task import CircuitFiles
 from provers.worker import Worker
 from rexis.api import Lease, Progress, Stage
 from rexis.client import RexisClient
+from rexis.locks import locked
 from rexis.protocol.circuit import Circuit
 from rexis.protocol.digests import sha256
 from rexis.protocol.errors import ChainError, ForbiddenError, NotFoundError, UnavailableError
@@ -56,7 +57,7 @@ def circuit(monkeypatch: pytest.MonkeyPatch) -> FakeCircuit:
     """Stands in for ezkl."""
     fake = FakeCircuit()
 
-    def opened(self: Circuits, pinned: Circuit, files: CircuitFiles) -> FakeCircuit:
+    def opened(self: Circuits, pinned: Circuit, files: CircuitFiles, waiting: Callable[[], None]) -> FakeCircuit:
         assert pinned == CIRCUIT
         assert (files.settings.read_bytes(), files.srs.read_bytes()) == (b"settings", b"srs")
         return fake
@@ -217,6 +218,17 @@ def test_a_stop_gives_the_lease_back(bench: Bench, circuit: FakeCircuit) -> None
     assert len(circuit.proved) <= 1
 
 
+def test_a_stop_ends_the_wait_for_another_workers_download(bench: Bench, circuit: FakeCircuit) -> None:
+    folder = bench.folder / "blobs"
+    folder.mkdir(parents=True)
+    bench.coordinator.on_heartbeat = lambda progress: bench.request_stop()
+    lease = lease_of(Tier.ZK)
+    with locked(folder / ".lock"):  # as another worker does while it downloads
+        done = bench.run(lease)
+    assert done.released == [lease.lease_id]
+    assert (done.handed_in, done.failures) == ([], [])
+
+
 def test_a_stop_can_wait_for_the_task(bench: Bench, circuit: FakeCircuit) -> None:
     bench.options["finish"] = True
     slow(circuit, until=lambda: bench.request_stop() or True)
@@ -248,6 +260,48 @@ def test_a_killed_worker_does_not_prove_twice(bench: Bench, circuit: FakeCircuit
     again = Bench(bench.folder)
     assert len(again.run(lease_of(Tier.ZK)).handed_in) == 1
     assert len(circuit.proved) == 8
+
+
+class TestNode:
+    """Which chain node is believed. Nothing is by default: the coordinator is not trusted."""
+
+    @pytest.fixture
+    def asked(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """The nodes that were connected to; the coordinator suggests one."""
+        asked: list[str] = []
+        bench.chain = None
+        info = bench.coordinator.info().model_copy(update={"rpc_url": "http://suggested.test"})
+        monkeypatch.setattr(bench.coordinator, "info", lambda: info)
+        monkeypatch.setattr(OnChain, "connect", lambda url, info: asked.append(url) or Unchecked())
+        return asked
+
+    def test_without_a_choice_it_does_not_start(self, bench: Bench, asked: list[str]) -> None:
+        with pytest.raises(ChainError, match="no chain node") as refused:
+            bench.run(lease_of(Tier.COMMIT))
+        assert "--trust-coordinator-rpc" in str(refused.value.hint)
+        assert (asked, bench.coordinator.registered) == ([], [])
+
+    def test_its_own(self, bench: Bench, asked: list[str]) -> None:
+        bench.options["rpc_url"] = "http://own.test"
+        assert len(bench.run(lease_of(Tier.COMMIT)).handed_in) == 1
+        assert asked == ["http://own.test"]
+
+    def test_the_coordinators(self, bench: Bench, asked: list[str], caplog: pytest.LogCaptureFixture) -> None:
+        bench.options["trust_coordinator_rpc"] = True
+        assert len(bench.run(lease_of(Tier.COMMIT)).handed_in) == 1
+        assert asked == ["http://suggested.test"]
+        assert "node is trusted" in caplog.text
+
+    def test_the_coordinators_if_it_has_none(self, bench: Bench) -> None:
+        bench.chain, bench.options["trust_coordinator_rpc"] = None, True
+        with pytest.raises(ChainError, match="suggests no chain node"):
+            bench.run(lease_of(Tier.COMMIT))
+
+    def test_none(self, bench: Bench, asked: list[str], caplog: pytest.LogCaptureFixture) -> None:
+        bench.options["unchecked_chain"] = True
+        assert len(bench.run(lease_of(Tier.COMMIT)).handed_in) == 1
+        assert asked == []
+        assert "NOT CHECKED" in caplog.text
 
 
 def test_a_dishonest_worker_says_so(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,11 +7,12 @@ simulated is only who would do the work, so that an attack can change one thing 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,16 +20,20 @@ import onnx
 import onnxruntime
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
+from hexbytes import HexBytes
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from web3 import Web3
+from web3.types import TxParams, Wei
+from web3.utils.address import get_create_address
 
-from circuits.artefacts import CircuitCache
+from circuits.artefacts import CircuitCache, read_vka
 from circuits.build import ProvingCircuit, build_circuit
 from circuits.process import EzklProcess
 from circuits.profile import CircuitProfile
 from circuits.proving import Prover
 from circuits.srs import Srs
-from contracts.artefacts import ContractName
+from contracts.artefacts import ContractName, load
 from contracts.chain import AnchorProof, Chain, Deployment
 from contracts.devchain import DevChain
 from contracts.node import checksummed
@@ -77,19 +82,62 @@ def network(seed: int) -> bytes:
     def weights(name: str, *shape: int) -> onnx.TensorProto:
         return numpy_helper.from_array((rng.standard_normal(shape) / 2).astype(np.float32), name)
 
-    graph = helper.make_graph(
+    data = _model(
         [
             helper.make_node("Gemm", ["input", "w1", "b1"], ["hidden"]),
             helper.make_node("Relu", ["hidden"], ["active"]),
             helper.make_node("Gemm", ["active", "w2", "b2"], ["output"]),
         ],
+        [weights("w1", 4, 3), weights("b1", 3), weights("w2", 3, 2), weights("b2", 2)],
+    )
+    onnx.checker.check_model(onnx.load_from_string(data))
+    return data
+
+
+def log_network() -> bytes:
+    """The logarithm of each record's values, summed: NaN for a record with a negative one."""
+    return _model(
+        [
+            helper.make_node("Log", ["input"], ["logs"]),
+            helper.make_node("ReduceSum", ["logs", "axis"], ["sum"], keepdims=1),
+            helper.make_node("Concat", ["sum", "sum"], ["output"], axis=1),
+        ],
+        [numpy_helper.from_array(np.array([1], np.int64), "axis")],
+    )
+
+
+def endless_network() -> bytes:
+    """A loop of 2^62 rounds."""
+    inside = [helper.make_tensor_value_info("round", TensorProto.INT64, [])]
+    inside += [helper.make_tensor_value_info("go", TensorProto.BOOL, [])]
+    inside += [helper.make_tensor_value_info("values", TensorProto.FLOAT, None)]
+    after = [helper.make_tensor_value_info("still", TensorProto.BOOL, [])]
+    after += [helper.make_tensor_value_info("turned", TensorProto.FLOAT, None)]
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["still"]), helper.make_node("Sin", ["values"], ["turned"])],
+        "body",
+        inside,
+        after,
+    )
+    numbers = {"rounds": np.array(2**62), "on": np.array(True), "from": np.array([0]), "to": np.array([2])}
+    return _model(
+        [
+            helper.make_node("Loop", ["rounds", "on", "input"], ["turned"], body=body),
+            helper.make_node("Slice", ["turned", "from", "to", "axis"], ["output"]),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in {**numbers, "axis": np.array([1])}.items()],
+    )
+
+
+def _model(nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto]) -> bytes:
+    graph = helper.make_graph(
+        nodes,
         "tiny",
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 4])],
         [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", 2])],
-        [weights("w1", 4, 3), weights("b1", 3), weights("w2", 3, 2), weights("b2", 2)],
+        constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 
 
@@ -129,6 +177,16 @@ class Model:
     def run(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         session = onnxruntime.InferenceSession(self.onnx, providers=["CPUExecutionProvider"])
         return np.asarray(session.run(None, {"input": values})[0], dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Claiming(Model):
+    """A model whose worker claims whatever it likes."""
+
+    claims: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+    def run(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return self.claims(values)
 
 
 @dataclass(frozen=True)
@@ -215,6 +273,24 @@ class _Task:
     certified: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _Creation:
+    """A transaction that creates a contract, in the form of web3's calls."""
+
+    web3: Web3
+    init_code: bytes
+
+    def estimate_gas(self, transaction: TxParams) -> int:
+        return self.web3.eth.estimate_gas(self.build_transaction(transaction))
+
+    def build_transaction(self, transaction: TxParams) -> TxParams:
+        return {**transaction, "data": HexBytes(self.init_code), "value": Wei(0)}
+
+
+def _word(address: Address) -> bytes:
+    return address.raw().rjust(32, b"\0")
+
+
 class Issuer:
     """Makes jobs and issues their certificates.
 
@@ -237,6 +313,7 @@ class Issuer:
         self._jobs = 0
         self._epochs = 1
         self._second: Deployment | None = None
+        self.artifacts: list[bytes] = []  # models of the attackers
         self._proofs: dict[tuple[Digest, bytes], bytes] = {}
         self.model, self.other_model = self._build(1), self._build(2)
         self.deployment = self._node("owner").deploy_all()
@@ -259,8 +336,18 @@ class Issuer:
         key = (name, str(deployment.evidence_log))
         if key not in self._chains:
             self._chains[key] = self._node(name)
-            self._chains[key].attach(deployment)
+            self._chains[key]._use(deployment)  # `attach` would refuse those of the attackers
         return self._chains[key]
+
+    def vka_for(self, settings: str) -> list[Digest]:
+        """The VKA of the model's vk under other settings than its own."""
+        with TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "settings").write_text(settings)
+            (folder / "vk").write_bytes(self.model.material.vk)
+            files = {what: str(folder / what) for what in ("settings", "vk")}
+            self._ezkl.call("vka", **files, srs=str(self.srs.path), out=str(folder / "vka"))
+            return list(read_vka((folder / "vka").read_bytes()))
 
     def next_epoch(self) -> int:
         """A key epoch that no case has used."""
@@ -274,25 +361,47 @@ class Issuer:
         return epoch
 
     def second_deployment(self) -> Deployment:
-        """The same contracts once more, deployed by somebody else."""
+        """The same contracts once more, deployed by somebody else in the ordinary way, so at other addresses."""
         if self._second is None:
-            self._second = self._node("stranger").deploy_all()
+            at: dict[ContractName, Address] = {}
+            for name, refers in (
+                ("ModelRegistry", ()),
+                ("EvidenceLog", ("ModelRegistry",)),
+                ("Halo2VerifierReusable", ()),
+                ("Certifier", ("EvidenceLog", "Halo2VerifierReusable")),
+            ):
+                at[name] = self.create(load(name).bytecode + b"".join(_word(at[other]) for other in refers))
+            self._second = self.deployment.model_copy(
+                update={
+                    "model_registry": at["ModelRegistry"],
+                    "evidence_log": at["EvidenceLog"],
+                    "certifier": at["Certifier"],
+                    "halo2_verifier": at["Halo2VerifierReusable"],
+                }
+            )
         return self._second
 
-    def altered(self, name: ContractName) -> Address:
-        """A contract of the attackers: the real one's code with one byte more, which stands for any change."""
+    def create(self, init_code: bytes) -> Address:
+        """A contract of the attackers."""
         chain = self._node("stranger")
-        at = {"Certifier": self.deployment.certifier, "EvidenceLog": self.deployment.evidence_log}[name]
-        code = bytes(chain._web3.eth.get_code(checksummed(at))) + b"\0"
-        # PUSH2 size, DUP1, PUSH1 12, PUSH1 0, CODECOPY, PUSH1 0, RETURN: the shortest constructor there is.
-        head = bytes.fromhex(f"61{len(code):04x}80600c6000396000f3")
-        made = chain._send(chain._web3.eth.contract(abi=[], bytecode=head + code).constructor())
-        return Address.parse(made["contractAddress"])
+        nonce = chain._web3.eth.get_transaction_count(checksummed(chain.address))
+        chain._send(_Creation(chain._web3, init_code))
+        return Address.parse(get_create_address(checksummed(chain.address), nonce))
+
+    def code(self, address: Address) -> bytes:
+        """The code at an address."""
+        return bytes(self._node("stranger")._web3.eth.get_code(checksummed(address)))
+
+    def with_code(self, code: bytes, storage: Mapping[bytes, bytes] | None = None) -> Address:
+        """A contract with this very code, whose constructor wrote to its storage whatever the attackers wanted."""
+        # PUSH32 value, PUSH32 slot, SSTORE, for each. Then the shortest constructor there is: PUSH2 size, DUP1,
+        # PUSH2 offset, PUSH1 0, CODECOPY, PUSH1 0, RETURN.
+        seed = b"".join(b"\x7f" + value + b"\x7f" + slot + b"\x55" for slot, value in (storage or {}).items())
+        return self.create(seed + bytes.fromhex(f"61{len(code):04x}8061{len(seed) + 13:04x}6000396000f3") + code)
 
     def certifier_for(self, log: Address) -> Address:
         """A real Certifier that refers to a log."""
-        made = self._node("stranger")._deploy("Certifier", log, self.deployment.halo2_verifier)
-        return Address.parse(made["contractAddress"])
+        return self.create(load("Certifier").bytecode + _word(log) + _word(self.deployment.halo2_verifier))
 
     def job(
         self,

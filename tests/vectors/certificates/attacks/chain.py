@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from eth_hash.auto import keccak
+
+from rexis.protocol.certificate import Certificate
 from rexis.protocol.circuit import NO_CIRCUIT
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.merkle import node_hash
@@ -58,7 +61,10 @@ def anchor_inner_node(issuer: Issuer) -> Document:
 # --- 14. Deployment ---------------------------------------------------------------------------------------------------
 
 
-@forged(14, "another form", "coordinator")
+_CERTIFIER, _LOG = "contracts.certifier: is", "domain.verifyingContract: is"
+
+
+@forged(14, _CERTIFIER, "coordinator")
 def certifier_without_code(issuer: Issuer) -> Document:
     """The certifier's address is an account without code."""
     document = issuer.commit()
@@ -66,18 +72,60 @@ def certifier_without_code(issuer: Issuer) -> Document:
     return seal(document)
 
 
-@forged(14, "is not this version's Certifier", "coordinator")
+@forged(14, _CERTIFIER, "coordinator")
 def certifier_of_their_own(issuer: Issuer) -> Document:
     """The certifier's address holds a contract of the attackers that answers as the real one does, and more."""
     document = issuer.commit()
-    document["contracts"]["certifier"] = issuer.altered("Certifier")
+    document["contracts"]["certifier"] = issuer.with_code(issuer.code(issuer.deployment.certifier) + b"\0")
     return seal(document)
 
 
-@forged(14, "the code at", "coordinator", "worker", "requester")
+@forged(14, _CERTIFIER, "coordinator")
+def certifier_with_seeded_storage(issuer: Issuer) -> Document:
+    """A contract with the Certifier's very code, immutables and all, whose constructor wrote into its storage that
+    every record of the statement was certified. The real Certifier has seen none."""
+    document = issuer.issue(issuer.job(Tier.ZK, certify_on_chain=True), Plan(certify=0))
+    statement = Certificate.from_object(document).tasks[0].evidence.statement
+    slot = keccak(bytes(issuer.deployment.domain.digest(statement)) + bytes(32))  # _progress, slot 0
+    progress = (statement.record_count | 1 << 64).to_bytes(32, "big")
+    seeded = issuer.with_code(issuer.code(issuer.deployment.certifier), {slot: progress})
+    document["contracts"]["certifier"] = seeded
+    document["tasks"][0]["certified"] = [document["tasks"][0]["anchor"]["transaction"]] * statement.record_count
+    return seal(document)
+
+
+@forged(14, _CERTIFIER, "coordinator")
+def certifier_with_two_verifiers(issuer: Issuer) -> Document:
+    """The Certifier's code with one immutable changed in one of its places: `halo2()` names the real verifier, proofs
+    go to one that says yes to everything. Masked, the code is the real one's."""
+    real = issuer.deployment
+    code, verifier = issuer.code(real.certifier), real.halo2_verifier.raw().rjust(32, b"\0")
+    # (true, VKA digest) to whatever is asked: PUSH1 1, MSTORE at 0, PUSH32 digest, MSTORE at 32, RETURN 64 bytes.
+    yes = issuer.with_code(bytes.fromhex(f"60016000527f{issuer.model.circuit.vka_digest.hex()}60205260406000f3"))
+    at = [place for place in range(len(code)) if code.startswith(verifier, place)]
+    assert len(at) > 1
+    document = issuer.issue(issuer.job(Tier.ZK))
+    certifier = issuer.with_code(code[: at[-1]] + yes.raw().rjust(32, b"\0") + code[at[-1] + 32 :])
+    document["contracts"]["certifier"] = certifier
+    return seal(document)
+
+
+@forged(14, _LOG, "coordinator", "worker", "requester")
 def log_of_their_own(issuer: Issuer) -> Document:
     """A real Certifier that refers to an EvidenceLog whose code the attackers changed; all is signed for that log."""
-    log = issuer.altered("EvidenceLog")
+    log = issuer.with_code(issuer.code(issuer.deployment.evidence_log) + b"\0")
+    domain = Domain(chain_id=issuer.deployment.chain_id, verifying_contract=log)
+    document = issuer.issue(issuer.job(Tier.COMMIT, domain=domain))
+    document["contracts"]["certifier"] = issuer.certifier_for(log)
+    return seal(document)
+
+
+@forged(14, _LOG, "coordinator", "worker", "requester", offline=True)
+def log_with_seeded_storage(issuer: Issuer) -> Document:
+    """A contract with the EvidenceLog's very code, whose constructor wrote a commitment into its storage that says it
+    was made long ago; all is signed for that log. The auditor is offline."""
+    code = issuer.code(issuer.deployment.evidence_log)
+    log = issuer.with_code(code, {bytes(32): (1).to_bytes(32, "big")})
     domain = Domain(chain_id=issuer.deployment.chain_id, verifying_contract=log)
     document = issuer.issue(issuer.job(Tier.COMMIT, domain=domain))
     document["contracts"]["certifier"] = issuer.certifier_for(log)
@@ -92,7 +140,16 @@ def registry_lied(issuer: Issuer) -> Document:
     return seal(document)
 
 
-@forged(14, "domain.verifyingContract", "coordinator", "worker", "requester")
+@forged(14, _LOG, "coordinator", "worker", "requester")
+def own_deployment(issuer: Issuer) -> Document:
+    """Everything happened on a second deployment of the same contracts, where the attackers had the registry to
+    themselves. It is consistent with itself."""
+    deployment = issuer.second_deployment()
+    issuer.chain("owner", deployment).register(issuer.model.digest, 1, issuer.model.circuit)
+    return issuer.issue(issuer.job(Tier.COMMIT, domain=deployment.domain), deployment=deployment)
+
+
+@forged(14, _LOG, "coordinator", "worker", "requester")
 def certifier_of_another_deployment(issuer: Issuer) -> Document:
     """All is signed for the attackers' own log, next to the certifier and registry of the well-known deployment."""
     deployment = issuer.second_deployment()
@@ -189,7 +246,7 @@ def commitment_transaction_invented(issuer: Issuer) -> Document:
     return seal(first(issuer.sampled(), "commitment", transaction=_NOWHERE))
 
 
-@forged(16, "transaction is in block", "coordinator")
+@forged(16, "wrote no such Committed", "coordinator")
 def commitment_transaction_of_another(issuer: Issuer) -> Document:
     """The transaction is a real one, of the anchor."""
     document = issuer.sampled()
@@ -256,6 +313,13 @@ def anchor_transaction_invented(issuer: Issuer) -> Document:
     return seal(first(issuer.commit(), "anchor", transaction=_NOWHERE))
 
 
+@forged(17, "wrote no such Anchored", "coordinator")
+def anchor_transaction_of_another(issuer: Issuer) -> Document:
+    """The anchor's transaction is a real one, of another anchor."""
+    document = issuer.commit()
+    return seal(first(document, "anchor", transaction=issuer.zk()["tasks"][0]["anchor"]["transaction"]))
+
+
 @forged(17, "openingBlockHash", "coordinator", "worker")
 def opening_block_invented(issuer: Issuer) -> Document:
     """Tier commit: the hash that draws the opened records is invented, so that the drawn ones are right."""
@@ -277,6 +341,22 @@ def never_certified(issuer: Issuer) -> Document:
 def certified_in_part(issuer: Issuer) -> Document:
     """Only the first record was certified on chain."""
     return issuer.issue(issuer.job(Tier.ZK, certify_on_chain=True), Plan(certify=1))
+
+
+@forged(18, "wrote no such RecordCertified", "coordinator")
+def certification_transactions_of_the_anchor(issuer: Issuer) -> Document:
+    """All records were certified on chain, but the transactions named are that of the anchor."""
+    document = issuer.issue(issuer.job(Tier.ZK, certify_on_chain=True))
+    document["tasks"][0]["certified"] = [document["tasks"][0]["anchor"]["transaction"]] * 2
+    return seal(document)
+
+
+@forged(18, "wrote no such RecordCertified", "coordinator")
+def certification_transactions_swapped(issuer: Issuer) -> Document:
+    """All records were certified on chain; the transactions of two of them are swapped."""
+    document = issuer.issue(issuer.job(Tier.ZK, certify_on_chain=True))
+    document["tasks"][0]["certified"].reverse()
+    return seal(document)
 
 
 @forged(18, "no transaction", "coordinator")

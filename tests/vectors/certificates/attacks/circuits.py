@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import onnx
+from onnx.external_data_helper import set_external_data
+
+from circuits.artefacts import vka_digest_of
+from circuits.settings import canonical
 from rexis.protocol.certificate import CircuitMaterial
+from rexis.protocol.circuit import NO_CIRCUIT
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.policy import Tier
+from rexis.protocol.records import Floats
 from tests.vectors.certificates.case import ACCEPTED, forged
-from tests.vectors.certificates.issuer import Document, Issuer, seal
+from tests.vectors.certificates.issuer import Claiming, Document, Issuer, Plan, endless_network, log_network, seal
 from verifier.artifacts import artifact_name
 
 
@@ -31,6 +41,21 @@ def misregistered(issuer: Issuer) -> Document:
     epoch = issuer.register(issuer.model.digest, issuer.other_model.circuit)
     job = issuer.job(Tier.ZK, epoch=epoch, model=issuer.other_model, model_digest=issuer.model.digest)
     return issuer.issue(job)
+
+
+def _registered_with(issuer: Issuer, settings: str, **pins: Any) -> Document:
+    """As `registered`, with the VKA that ezkl makes of the falsified settings."""
+    vka = issuer.vka_for(settings)
+    issuer.chain("owner").register_vka(vka)
+    return registered(issuer, settings=settings, vka=vka, vka_digest=vka_digest_of(vka), **pins)
+
+
+def _of_a_model(issuer: Issuer, data: bytes, claims: Callable[[Floats], Floats]) -> Document:
+    """Tier commit with a model of the attackers, which they registered, and outputs of their choice."""
+    model = Claiming(data, issuer.model.proving, claims)
+    issuer.artifacts.append(data)
+    epoch = issuer.register(model.digest, NO_CIRCUIT)
+    return issuer.issue(issuer.job(Tier.COMMIT, sample=2, model=model, epoch=epoch))
 
 
 def _with_settings(issuer: Issuer, old: str, new: str) -> Document:
@@ -108,10 +133,17 @@ def settings_not_canonical(issuer: Issuer) -> Document:
     return _with_settings(issuer, '"timestamp":0', '"timestamp": 0')
 
 
-@forged(5, "must be an integer", "coordinator", "worker", "model owner", solidity=ACCEPTED)
+@forged(5, "logrows", "coordinator", "worker", "model owner", solidity=ACCEPTED)
 def settings_that_exhaust_memory(issuer: Issuer) -> Document:
     """The registered settings name 2^40 rows' worth of columns, to bring down the checker's machine."""
     return _with_settings(issuer, '"logrows":9', '"logrows":40')
+
+
+@forged(5, "num_rows", "coordinator", "worker", "model owner", solidity=ACCEPTED)
+def settings_with_many_columns(issuer: Issuer) -> Document:
+    """The registered settings ask for as many rows as a million columns hold, to bring down the checker's machine."""
+    settings = json.loads(issuer.model.material.settings)
+    return registered(issuer, settings=canonical({**settings, "num_rows": 1 << 29}).decode())
 
 
 @forged(5, "output_scale", "coordinator", "worker", "model owner", solidity=ACCEPTED)
@@ -155,6 +187,59 @@ def circuit_of_another_model_reexecuted(issuer: Issuer) -> Document:
 def circuit_of_another_model_rebuilt(issuer: Issuer) -> Document:
     """The model owner registered the circuit of another model, and the auditor, who has the model, builds it again."""
     return misregistered(issuer)
+
+
+@forged(13, "model_output_scales", "coordinator", "worker", "model owner", rebuild_circuit=True, solidity=ACCEPTED)
+def settings_with_another_output_scale(issuer: Issuer) -> Document:
+    """The registered settings say that outputs have one bit less behind the point: all outputs read as twice as large.
+    Keys do not depend on it; the model's own settings show it."""
+    settings = json.loads(issuer.model.material.settings)
+    scale = issuer.model.circuit.output_scale - 1
+    lying = canonical({**settings, "model_output_scales": [scale]}).decode()
+    return _registered_with(issuer, lying, output_scale=scale)
+
+
+@forged(13, "model_input_scales", "coordinator", "worker", "model owner", rebuild_circuit=True, solidity=ACCEPTED)
+def settings_with_another_input_scale(issuer: Issuer) -> Document:
+    """The registered settings say that inputs have one bit more behind the point: the model ran on doubled records."""
+    settings = json.loads(issuer.model.material.settings)
+    scale = issuer.model.circuit.input_scale + 1
+    lying = canonical({**settings, "model_input_scales": [scale]}).decode()
+    return _registered_with(issuer, lying, input_scale=scale)
+
+
+@forged(12, "not finite", "worker", "coordinator", "model owner", reexecute=2)
+def model_that_gives_nan(issuer: Issuer) -> Document:
+    """The model gives NaN, from which nothing differs by more than any tolerance; the worker claims 123456."""
+    return _of_a_model(issuer, log_network(), lambda rows: np.full((len(rows), 2), 123456, np.float32))
+
+
+@forged(12, "in another file", "worker", "coordinator", "model owner", reexecute=2)
+def model_with_external_weights(issuer: Issuer) -> Document:
+    """The registered file holds no weights, but the name of a file with them: whoever hands that file out chooses what
+    the digest stands for."""
+    proto = onnx.load_from_string(issuer.model.onnx)
+    offset = 0
+    for tensor in proto.graph.initializer:
+        length = len(tensor.raw_data)
+        set_external_data(tensor, "weights.bin", offset=offset, length=length)
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        offset += length
+    return _of_a_model(issuer, proto.SerializeToString(), issuer.other_model.run)
+
+
+@forged(12, "control flow (Loop)", "worker", "coordinator", "model owner", reexecute=2)
+def model_that_loops(issuer: Issuer) -> Document:
+    """A model that runs for ever, so that no auditor who runs it again comes to an end."""
+    return _of_a_model(issuer, endless_network(), lambda rows: np.zeros((len(rows), 2), np.float32))
+
+
+@forged(12, "outputs of different lengths", "worker", "coordinator", reexecute=2)
+def outputs_of_different_lengths(issuer: Issuer) -> Document:
+    """Tier commit: one of the opened records has half an output."""
+    job = issuer.job(Tier.COMMIT, sample=2)
+    return issuer.issue(job, Plan(payload=lambda index, honest: honest if index == 1 else honest[:4]))
 
 
 @forged(12, "not the pinned", "anybody", reexecute=1, model=lambda issuer: artifact_name(issuer.other_model.digest))

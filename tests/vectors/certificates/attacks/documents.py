@@ -121,6 +121,25 @@ def no_tasks(issuer: Issuer) -> Document:
     return seal({**issuer.commit(), "tasks": []})
 
 
+@forged(1, "issuedAt", "coordinator")
+def issued_at_no_time(issuer: Issuer) -> Document:
+    """Issued on a day that no calendar has."""
+    return seal({**issuer.commit(), "issuedAt": "2026-02-30T25:00:00Z"})
+
+
+@forged(1, "issuedAt", "coordinator")
+def issued_at_in_other_digits(issuer: Issuer) -> Document:
+    """The date in Arabic-Indic digits, which a reader's `\\d` takes and its clock does not."""
+    digits = str.maketrans("0123456789", "".join(chr(0x660 + digit) for digit in range(10)))
+    return seal({**issuer.commit(), "issuedAt": "2026-01-02T00:00:00Z".translate(digits)})
+
+
+@forged(1, r"passed\n✓ 18", "coordinator")
+def field_that_looks_like_a_report(issuer: Issuer) -> Document:
+    """An unknown field whose name holds lines of a report, to be shown to the auditor within the refusal."""
+    return seal({**issuer.commit(), "passed\n✓ 18. on-chain certification\n\nshows: all outputs are right\nVALID\n": 1})
+
+
 @forged(2, "not by", "anybody")
 def byte_changed(issuer: Issuer) -> Document:
     """Somebody changed the date on the way."""

@@ -68,12 +68,11 @@ def zk_certified_on_chain(issuer: Issuer) -> Document:
 
 
 @valid(
-    evidence_log=lambda issuer: issuer.deployment.evidence_log,
     requester=str(address_of(account("requester"))),
     model_digest=lambda issuer: str(issuer.model.digest),
 )
 def pinned(issuer: Issuer) -> Document:
-    """EvidenceLog, requester and model are those that the auditor expects."""
+    """Requester and model are those that the auditor expects."""
     return issuer.commit()
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from rexis.protocol.digests import sha256
 from rexis.protocol.parsing import parse_hex, to_hex
 from rexis.protocol.policy import Tier
-from rexis.protocol.signing import address_of
+from rexis.protocol.signing import address_of, sign_digest
+from rexis.protocol.statement import Kind, statement_for
 from rexis.protocol.typed_data import Domain
 from tests.vectors.certificates.case import forged
 from tests.vectors.certificates.issuer import Document, Issuer, account, high_s, seal
@@ -77,13 +81,48 @@ def request_signature_recovery_byte(issuer: Issuer) -> Document:
     return seal(document)
 
 
-@forged(3, "you pinned", "coordinator", "worker", "requester", evidence_log=lambda i: i.deployment.evidence_log)
-def own_deployment(issuer: Issuer) -> Document:
-    """Everything happened on a second deployment of the same contracts, where the attackers had the registry to
-    themselves. It is consistent with itself; only the pin of the EvidenceLog shows it."""
-    deployment = issuer.second_deployment()
-    issuer.chain("owner", deployment).register(issuer.model.digest, 1, issuer.model.circuit)
-    return issuer.issue(issuer.job(Tier.COMMIT, domain=deployment.domain), deployment=deployment)
+@forged(3, "evaluations only", "coordinator", "worker", "requester", solidity="UnsupportedKind")
+def training(issuer: Issuer) -> Document:
+    """A job of kind training, with evidence that a model was run: nothing here says what training would have to show."""
+    job = issuer.job(Tier.ZK)
+    request = job.request.model_copy(update={"kind": Kind.TRAINING})
+    signature = sign_digest(account("requester"), request.job_id(job.domain))
+    return issuer.issue(replace(job, request=request, signature=signature))
+
+
+@forged(6, "the request asks for", "coordinator", "requester")
+def shards_without_number(issuer: Issuer) -> Document:
+    """The request has 2^53 - 1 records in tasks of one: whoever lists its tasks runs out of memory."""
+    document = issuer.commit()
+    job = issuer.job(Tier.COMMIT)
+    most = 2**53 - 1
+    policy = job.request.policy.model_copy(update={"shard_size": 1})
+    request = job.request.model_copy(
+        update={"record_start": 0, "record_count": most, "input_size": most, "policy": policy}
+    )
+    signature = sign_digest(account("requester"), request.job_id(job.domain))
+    return seal({**document, "request": request.to_object(), "requestSignature": to_hex(signature)})
+
+
+@forged(8, "are asked for", "coordinator", "worker", "requester")
+def sample_that_takes_long_to_draw(issuer: Issuer) -> Document:
+    """A task of 2^20 records of which all but one are asked for: drawing them takes long, and none is there."""
+    most = 1 << 20
+    job = issuer.job(Tier.COMMIT, sample=2, count=2, shard=2)
+    policy = job.request.policy.model_copy(update={"shard_size": most, "sample_size": most - 1})
+    request = job.request.model_copy(
+        update={"record_start": 0, "record_count": most, "input_size": most, "policy": policy}
+    )
+    signature = sign_digest(account("requester"), request.job_id(job.domain))
+    document = issuer.commit()
+    statement = statement_for(
+        request, job.domain, start=0, count=most, output_root=sha256(b"outputs"),
+        worker=address_of(account("worker")), nonce=sha256(b"lease"),
+    )  # fmt: skip
+    task = document["tasks"][0]
+    task["evidence"]["statement"] = statement.to_object()
+    task["evidence"]["signature"] = to_hex(sign_digest(account("worker"), job.domain.digest(statement)))
+    return seal({**document, "request": request.to_object(), "requestSignature": to_hex(signature), "tasks": [task]})
 
 
 @forged(3, "you pinned", "coordinator", requester=_STRANGER)

@@ -1,0 +1,125 @@
+"""Handing keys on: the part that somebody needs, sealed to them. Never by way of the coordinator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rexis.cli.console import emit, say
+from rexis.cli.options import Json, KeyFile, PassphraseFile
+
+if TYPE_CHECKING:
+    from rexis.ee.keys import KeyPart
+
+app = typer.Typer(help="Export and share EE keys.", no_args_is_help=True)
+
+_Part = Annotated[
+    str, typer.Option(metavar="encrypt|decrypt|full", help="For the data owner, the reader of results, or everything.")
+]
+_Out = Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write.")]
+_MAX_LINE_BYTES = 16 << 10
+
+
+@app.command("show")
+def show(key: KeyFile, passphrase_file: PassphraseFile = None, as_json: Json = False) -> None:
+    """What a key file is: id, epoch, model, part. Nothing of the key itself."""
+    from rexis.cli.passphrase import read_passphrase
+    from rexis.ee import load_key
+
+    found = load_key(key, read_passphrase(f"EE key {key}", passphrase_file))
+    if as_json:
+        emit(
+            {"keyId": found.key_id, "keyEpoch": found.epoch, "modelDigest": str(found.model_digest), "part": found.part}
+        )
+        return
+    say(f"key id       {found.key_id}")
+    say(f"epoch        {found.epoch}")
+    say(f"model digest {found.model_digest}")
+    say(f"part         {found.part}")
+
+
+@app.command("export")
+def export(key: KeyFile, part: _Part, out: _Out, passphrase_file: PassphraseFile = None) -> None:
+    """Write a part of a key to a new key file, under the same passphrase."""
+    from rexis.cli.passphrase import read_passphrase
+    from rexis.ee import load_key, save_key
+    from rexis.files import require_absent
+
+    require_absent(out)
+    passphrase = read_passphrase(f"EE key {key}", passphrase_file)
+    save_key(out, load_key(key, passphrase).only(_part(part)), passphrase)
+    say(f"{out}: {part} part")
+
+
+@app.command("recipient")
+def recipient(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where your private half goes.")],
+    public: Annotated[Path, typer.Option("--public", metavar="FILE", help="Where your public half goes.")],
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Make a key pair that others can seal EE keys to."""
+    from rexis.cli.passphrase import read_passphrase
+    from rexis.ee.share import RecipientKey
+    from rexis.files import require_absent, write_file
+
+    require_absent(out, public)
+    mine = RecipientKey.fresh()
+    mine.save(out, read_passphrase(f"new recipient key {out}", passphrase_file, new=True))
+    write_file(public, mine.recipient.text.encode() + b"\n")
+    say(f"private half {out}")
+    say(f"public half  {public}, to be sent to who shares a key with you")
+    say(f"fingerprint  {mine.recipient.digest}, to be compared over another channel")
+
+
+@app.command("share")
+def share(
+    key: KeyFile,
+    to: Annotated[Path, typer.Option("--to", metavar="FILE", help="The recipient's public half.")],
+    part: _Part,
+    out: _Out,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Seal a part of a key to a recipient (HPKE, post-quantum hybrid). Only they can open it."""
+    from rexis.cli.passphrase import read_passphrase
+    from rexis.ee import load_key
+    from rexis.ee.share import Recipient, seal_key
+    from rexis.files import read_file, require_absent, write_file
+
+    require_absent(out)
+    line = read_file(to, "recipient's public half", max_bytes=_MAX_LINE_BYTES).decode("utf-8", "replace")
+    whom = Recipient.parse(line.strip())
+    found = load_key(key, read_passphrase(f"EE key {key}", passphrase_file))
+    write_file(out, seal_key(found.only(_part(part)), whom))
+    say(f"{out}: {part} part of key {found.key_id}, for {whom.digest}")
+
+
+@app.command("receive")
+def receive(
+    sealed: Annotated[Path, typer.Argument(metavar="SEALED", help="What `rexis key share` wrote for you.")],
+    private: Annotated[Path, typer.Option("--with", metavar="FILE", help="Your private half.")],
+    out: _Out,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Open a key that was sealed to you, and write it to a new key file under your passphrase."""
+    from rexis.cli.passphrase import read_passphrase
+    from rexis.ee import save_key
+    from rexis.ee.share import MAX_SEALED_BYTES, RecipientKey
+    from rexis.files import read_file, require_absent
+
+    require_absent(out)
+    passphrase = read_passphrase(f"recipient key {private}", passphrase_file)
+    found = RecipientKey.load(private, passphrase).open(read_file(sealed, "sealed key", max_bytes=MAX_SEALED_BYTES))
+    save_key(out, found, passphrase)
+    say(f"{out}: {found.part} part of key {found.key_id}, epoch {found.epoch}")
+    say(f"model digest {found.model_digest}, to be compared with what the model owner published")
+
+
+def _part(text: str) -> KeyPart:
+    from rexis.ee.keys import KeyPart
+
+    try:
+        return KeyPart(text)
+    except ValueError:
+        raise typer.BadParameter("encrypt, decrypt or full", param_hint="--part") from None

@@ -1,0 +1,331 @@
+"""The leakage card of an encrypted model: what is hidden how, what stays visible, how far it is from public weights.
+
+A card follows from the graph alone (the plan), so that anybody can make it again from the encrypted model; distances
+need the plain model and a public one. It is a JSON document and a page.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Collection, Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from rexis.ee.compiler import EncryptedModel, planned
+from rexis.ee.graph import Graph
+from rexis.ee.groups import MAX_CONDITION, NONE, Power, group_name, key_space
+from rexis.ee.layout import Keyring
+from rexis.ee.plan import Grouping, Plan
+from rexis.ee.rules import Acceptance
+from rexis.protocol.digests import sha256
+from rexis.protocol.errors import EncryptionError
+
+# Matching of Gram rows finds 99 % of a layer's neurons at a relative distance of 5 % and 19 to 29 % at 20 %
+# (docs/ee-leakage.md). Below this, weights of a public base model do not hide which neuron is which.
+PRIVATE_WEIGHTS_DISTANCE = 0.2
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class AxisCard(_Part):
+    """One secret variable: where it stands, its group, how many keys there are.
+
+    Attributes
+    ----------
+    where
+        Values and constants with the axis, as ``name/axis``; the first few.
+    per_place
+        The variable has a key of its own for each combination of places of another axis: heads.
+    bits, parameters
+        Size of the discrete part of the key space in bits; real parameters of the continuous part.
+    """
+
+    where: list[str]
+    size: int
+    group: str
+    per_place: int
+    bits: float
+    parameters: int
+
+
+class SideCard(_Part):
+    """Records or outputs: their shape, the groups on each axis, and whether an offset moves them."""
+
+    shape: list[int]
+    axes: list[str]
+    offset: bool
+    vocabulary: int | None
+
+
+class ClearCard(_Part):
+    """An axis that anybody can read."""
+
+    where: str
+    size: int
+    reason: str
+    allowed_by_owner: bool
+
+
+class Distance(_Part):
+    """Relative Frobenius distance of one constant from the public base model's."""
+
+    constant: str
+    distance: float
+
+
+class LeakageCard(_Part):
+    """See the module.
+
+    Attributes
+    ----------
+    max_condition
+        Largest condition number of a key: how far distances between records, and rounding errors, can be stretched.
+        None without the key; every key stays below :data:`~rexis.ee.groups.MAX_CONDITION`.
+    distances, smallest_distance
+        Against the public base model; empty and None if none was named.
+    rung
+        ``ee-private-weights`` only with a base model, and every matched layer beyond the threshold.
+    """
+
+    format: Literal["rexis-leakage-card-v1"] = "rexis-leakage-card-v1"
+    model_digest: str
+    input: SideCard
+    output: SideCard
+    axes: list[AxisCard]
+    clear: list[ClearCard]
+    visible: list[str]
+    max_condition: float | None
+    base_digest: str | None
+    distances: list[Distance]
+    smallest_distance: float | None
+    rung: Literal["ee-outsourced", "ee-private-weights"]
+
+    def to_json(self) -> bytes:
+        """As a JSON document."""
+        return self.model_dump_json(by_alias=True, indent=2).encode() + b"\n"
+
+
+def card_of(
+    encrypted: EncryptedModel, *, plain: bytes | None = None, base: bytes | None = None, require_private: bool = False
+) -> LeakageCard:
+    """The card of a model that was just encrypted.
+
+    Parameters
+    ----------
+    plain, base
+        The plain model and the public one that it may have come from, to measure their distance.
+    require_private
+        Refuse a model that does not earn ``ee-private-weights``.
+
+    Raises
+    ------
+    EncryptionError
+        Another structure than the base model's; or the rung is not earned.
+    """
+    distances = _distances(plain, base) if plain is not None and base is not None else []
+    accepts = Acceptance(encrypted.plan.graph)
+    key = encrypted.key
+    offsets = (
+        key.input is not None and key.input.offset is not None,
+        key.output is not None and key.output.offset is not None,
+    )
+    card = _card(
+        encrypted.plan, accepts, str(encrypted.digest), encrypted.allowed_clear, offsets, key.keyring, base, distances
+    )
+    if require_private and card.rung != "ee-private-weights":
+        why = (
+            "no public base model was named"
+            if card.smallest_distance is None
+            else f"a layer is only {card.smallest_distance:.1%} from the public model, "
+            f"{PRIVATE_WEIGHTS_DISTANCE:.0%} are needed"
+        )
+        raise EncryptionError(
+            f"the model does not earn the rung ee-private-weights: {why}",
+            field="rung",
+            hint="fine-tune further, or offer it as ee-outsourced",
+        )
+    return card
+
+
+def card_of_graph(model: bytes) -> LeakageCard:
+    """The card of any encrypted (or plain) model, without its key: groups and visibility, no offsets, no distances."""
+    graph = Graph(model)
+    accepts = Acceptance(graph)
+    plan = planned(graph, accepts)
+    offsets = (accepts.of(graph.input) and not plan.tokens, accepts.of(graph.output))
+    return _card(plan, accepts, str(sha256(model)), (), offsets, None, None, [])
+
+
+def _card(
+    plan: Plan,
+    accepts: Acceptance,
+    digest: str,
+    allowed: Collection[str],
+    offsets: tuple[bool, bool],
+    keyring: Keyring | None,
+    base: bytes | None,
+    distances: list[Distance],
+) -> LeakageCard:
+    smallest = min((each.distance for each in distances), default=None)
+    private = smallest is not None and smallest >= PRIVATE_WEIGHTS_DISTANCE
+    clear = [
+        ClearCard(where=each.where, size=each.size, reason=each.reason, allowed_by_owner=each.where in allowed)
+        for each in plan.clear_axes()
+    ]
+    conditions = [key.condition for element in keyring.elements for key in element.keys] if keyring else []
+    return LeakageCard(
+        model_digest=digest,
+        input=_side(plan, plan.graph.input, offset=offsets[0]),
+        output=_side(plan, plan.graph.output, offset=offsets[1]),
+        axes=_axes(plan),
+        clear=clear,
+        visible=_visible(plan),
+        max_condition=max(conditions) if conditions else None,
+        base_digest=str(sha256(base)) if base is not None else None,
+        distances=distances,
+        smallest_distance=smallest,
+        rung="ee-private-weights" if private else "ee-outsourced",
+    )
+
+
+def _side(plan: Plan, name: str, *, offset: bool) -> SideCard:
+    shape = plan.graph.shape(name) or ()
+    axes = [
+        " ⊗ ".join(group_name(powers, size) for size, powers in parts) or "trivial" for _, parts in plan.groups_of(name)
+    ]
+    vocabulary = plan.size(plan.vocabulary) if name in plan.tokens and plan.vocabulary is not None else None
+    return SideCard(shape=[size or 1 for size in shape[1:]], axes=axes, offset=offset, vocabulary=vocabulary)
+
+
+def _axes(plan: Plan) -> list[AxisCard]:
+    """Each secret once, in the order of the graph; jointly mixed axes together."""
+    together = {member: grouping for grouping in plan.groupings() for member in grouping.members}
+    places: dict[Grouping, list[str]] = {}
+    powers: dict[Grouping, Power] = {}
+    for name, layout in plan.layouts.items():
+        for position, axis in enumerate(layout):
+            for factor in plan.leaves([axis]):
+                if factor.variable == 0 or plan.size((factor,)) == 1 or plan.powers((factor,)) == NONE:
+                    continue
+                grouping = together[factor.variable]
+                powers[grouping] = plan.powers((factor,))
+                where = places.setdefault(grouping, [])
+                if f"{name}/{position}" not in where:
+                    where.append(f"{name}/{position}")
+    found = []
+    for grouping, where in places.items():
+        size, copies = plan.extent(grouping.members), plan.extent(grouping.places)
+        bits, parameters = key_space(powers[grouping], size)
+        found.append(
+            AxisCard(
+                where=where[:6],
+                size=size,
+                group=group_name(powers[grouping], size),
+                per_place=copies,
+                bits=round(bits * copies, 1),
+                parameters=parameters * copies,
+            )
+        )
+    return found
+
+
+def _visible(plan: Plan) -> list[str]:
+    """What no key of this graph hides, in sentences."""
+    graph = plan.graph
+    operators = {node.op for node in graph.computing}
+    said = [
+        "the graph: operators, shapes, widths, numbers of layers, heads and records",
+        "that two records, or two sessions of one key epoch, are equal or near: keys are fixed and bounded "
+        f"(condition number at most {MAX_CONDITION:g})",
+    ]
+    if graph.input in plan.tokens:
+        said.append("how often each token occurs and what follows what: a vocabulary of few symbols falls at once")
+    if "Softmax" in operators and "MatMul" in operators:
+        said.append("attention patterns, up to the order of tokens and heads")
+    reasons = {axis.reason.split(" of ")[0] for axis in plan.clear_axes() if axis.inherent}
+    if reasons & {"space", "kernel"}:
+        said.append("where in space something is: convolutions and pooling see positions in the clear")
+    if reasons - {"space", "kernel"}:
+        said.append("positions: " + ", ".join(sorted(reasons - {"space", "kernel"})))
+    if any(
+        Power.MIX not in plan.powers((factor,)) and factor.variable != 0 and (plan.size((factor,)) or 1) > 1
+        for layout in plan.layouts.values()
+        for axis in layout
+        for factor in plan.leaves([axis])
+    ):
+        said.append("along permuted axes: the set of values, which of them are zero, and their distribution")
+    return said
+
+
+def _distances(plain: bytes, base: bytes) -> list[Distance]:
+    mine, theirs = Graph(plain), Graph(base)
+    names = [name for name in mine.roots() if mine.stored(name).ndim > 1]
+    found = []
+    for name in names:
+        if name not in theirs.roots() or mine.shape(name) != theirs.shape(name):
+            raise EncryptionError(
+                f"the base model has no constant {name!r} of this shape",
+                field="base",
+                hint="export both models alike, with named parameters",
+            )
+        reference = theirs.stored(name)
+        size = float(np.linalg.norm(reference))
+        distance = float(np.linalg.norm(mine.stored(name) - reference))
+        found.append(Distance(constant=name, distance=distance / size if size else float(distance > 0)))
+    return found
+
+
+def page(card: LeakageCard) -> str:
+    """The card as a self-contained HTML page."""
+
+    def cells(tag: str, *texts: object) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(str(text))}</{tag}>" for text in texts) + "</tr>"
+
+    def table(head: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> str:
+        body = "".join(cells("td", *row) for row in rows)
+        return f"<table>{cells('th', *head)}{body}</table>" if rows else "<p>none</p>"
+
+    sides = [
+        (name, side.shape, "; ".join(side.axes), "yes" if side.offset else "no", side.vocabulary or "–")
+        for name, side in (("records", card.input), ("outputs", card.output))
+    ]
+    keys = [
+        (a.where[0] + (f" and {len(a.where) - 1} more" if len(a.where) > 1 else ""), a.size, a.group, a.per_place,
+         f"{a.bits:g}", a.parameters)
+        for a in card.axes
+    ]  # fmt: skip
+    clear = [(c.where, c.size, c.reason, "owner allowed it" if c.allowed_by_owner else "inherent") for c in card.clear]
+    distances = [(d.constant, f"{d.distance:.1%}") for d in card.distances]
+    condition = "not known without the key" if card.max_condition is None else f"{card.max_condition:.3g}"
+    visible = "".join(f"<li>{html.escape(text)}</li>" for text in card.visible)
+    return f"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Leakage card</title>
+<style>body{{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}}
+table{{border-collapse:collapse;width:100%;margin:.5rem 0 1.5rem}}td,th{{border:1px solid #ccc;padding:.3rem .5rem;
+text-align:left;vertical-align:top;word-break:break-word}}th{{background:#f2f2f2}}code{{word-break:break-all}}
+.rung{{font-size:1.2rem;font-weight:600}}</style>
+<h1>Leakage card</h1>
+<p>Encrypted model <code>{html.escape(card.model_digest)}</code></p>
+<p class="rung">Rung: {html.escape(card.rung)}</p>
+<p>Equivariant Encryption is keyed obfuscation, not encryption in the IND-CPA sense: enough known records break an
+input key, and a public base model breaks weights. This page says what the keys of this model hide, and what stays
+readable.</p>
+<h2>Records and outputs</h2>{table(("side", "shape", "keys by axis", "offset", "vocabulary"), sides)}
+<h2>What stays visible</h2><ul>{visible}</ul>
+<h3>Axes in the clear</h3>{table(("where", "size", "why", "by whom"), clear)}
+<h2>Keys</h2><p>Largest condition number: {condition}.</p>
+{table(("where", "size", "group", "keys (one a head)", "bits", "real parameters"), keys)}
+<h2>Distance from a public base model</h2>
+<p>{
+        "Threshold for ee-private-weights: " + f"{PRIVATE_WEIGHTS_DISTANCE:.0%} in every layer."
+        if distances
+        else "No base model was named: whether these weights resemble public ones is not known."
+    }</p>
+{table(("constant", "relative distance"), distances)}
+</html>
+"""
