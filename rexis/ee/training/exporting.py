@@ -77,11 +77,11 @@ class Exported:
 
     def holding(self, tensors: Mapping[str, NDArray[Any]]) -> bytes:
         """The ONNX model with the module's tensors for its marks."""
-        values = {
-            place.constant: place.stored(tensors[name], self.shapes[place.constant]).astype(np.float32)
-            for name, place in self.places.items()
-        }
-        return Graph(self.model).exchanged(values)
+        graph = Graph(self.model)
+        for name, place in self.places.items():
+            value = place.stored(tensors[name], self.shapes[place.constant])
+            graph.exchange(place.constant, value.astype(np.float32))
+        return graph.encoded()
 
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
