@@ -122,7 +122,29 @@ def markdown_of(rows: list[Row]) -> str:
             if any(each != "—" for each in cells):
                 lines.append(f"| {attack} | {' | '.join(cells)} |")
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_curves(rows)])
+
+
+def _curves(rows: list[Row]) -> list[str]:
+    """Full keys: neurons identified over weight distance, and other records read over known ones."""
+    lines = []
+    for attack, key, title in (
+        ("weight_matching", "by_distance", "Share of neurons identified, by relative distance of a public base"),
+        ("weight_matching", "records_read_by_distance", "Share of the records read through those neurons"),
+        ("known_plaintext", "by_pairs", "Share of other records read, by number of known ones"),
+    ):
+        curves = {
+            row["model"]: row["detail"][key]
+            for row in rows
+            if (row["attack"], row["keys"]) == (attack, "full") and row.get("detail", {}).get(key)
+        }
+        across = max(curves.values(), key=len, default={})
+        lines += [f"### {title}", "", f"| model | {' | '.join(across)} |", "| --- |" + " --- |" * len(across)]
+        for model, curve in curves.items():
+            cells = [f"{curve[each]:.2f}" if each in curve else "—" for each in across]
+            lines.append(f"| {model} | {' | '.join(cells)} |")
+        lines.append("")
+    return lines
 
 
 def plot(rows: list[Row], out: Path) -> dict[str, Path]:

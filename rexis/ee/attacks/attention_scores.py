@@ -66,9 +66,7 @@ def attention_scores(target: Target) -> Result:
         ceiling=max(values["plain"], values["ee"]),
         floor=floor,
         attacker_knows=f"attention scores, and {len(target.public)} records together with theirs",
-        says=f"The attention scores alone give {values['ee']:.0%} {unit}, as much as without EE."
-        if values["ee"] >= 0.9 * values["plain"]
-        else f"The attention scores alone give {values['ee']:.0%} {unit}; without EE {values['plain']:.0%}.",
+        says=f"The attention scores alone give {values['ee']:.0%} {unit}; without EE {values['plain']:.0%}.",
         detail=detail,
     )
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from sklearn.decomposition import FastICA
 from sklearn.exceptions import ConvergenceWarning
 
-from rexis.ee.attacks.places import Blocks, blocks_of
+from rexis.ee.attacks.places import MAX_PLACES, Blocks, blocks_of, match_places
 from rexis.ee.attacks.target import NotApplicableError, Result, Target, r_squared
 from rexis.ee.stream import Floats
 
@@ -31,7 +32,7 @@ def ciphertext_only(target: Target) -> Result:
     - *transport*: from the better of the two on, nearest neighbours and an orthogonal Procrustes step in turns, in
       whitened coordinates (E. Grave et al., Unsupervised alignment with Wasserstein Procrustes, AISTATS 2019).
 
-    Permuted single numbers (width 1) are assigned by their quantiles instead.
+    Permuted single numbers (width 1) are assigned by their quantiles, or put in order as by the jigsaw, instead.
 
     Knows: ciphertexts, a public sample, the graph. Metric: R² of private blocks; their places are the business of
     :mod:`~rexis.ee.attacks.jigsaw`. Ceiling: 1. Floor: 0, the mean block. Not for tokens: see token_frequency.
@@ -43,6 +44,9 @@ def ciphertext_only(target: Target) -> Result:
     known = _samples(blocks.of(target.public))
     if blocks.width == 1:
         scores = {"quantiles": _by_quantiles(target, blocks)}
+        if blocks.places <= MAX_PLACES:
+            order = match_places(blocks.of(target.public), blocks.of(target.ciphertexts), common=False)
+            scores["places"] = _reordered(target, blocks, order)
     else:
         random = target.random("ciphertext only")
         sample = [each[random.permutation(len(each))[:_MAX_SAMPLES]] for each in (seen, known)]
@@ -141,6 +145,11 @@ def _by_quantiles(target: Target, blocks: Blocks) -> float:
     seen, known = (np.quantile(blocks.of(each)[..., 0], levels, axis=0).T for each in both)
     cost = (seen**2).sum(axis=1)[:, None] + (known**2).sum(axis=1) - 2 * seen @ known.T
     order = linear_sum_assignment(cost)[1]
+    return _reordered(target, blocks, order)
+
+
+def _reordered(target: Target, blocks: Blocks, order: NDArray[np.int64]) -> float:
+    """R² of private records whose encrypted place i is taken to be the plain place ``order[i]``."""
     private = blocks.of(target.ciphertexts)[..., 0]
     guess, truth = np.empty_like(private), blocks.of(target.records)[..., 0]
     guess[:, order] = private

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rexis.ee.attacks.places import blocks_of, match_places, mirror_images, place_profiles, token_profiles
+from rexis.ee.attacks.places import MAX_PLACES, blocks_of, match_places, mirror_images, place_profiles, token_profiles
 from rexis.ee.attacks.target import NotApplicableError, Result, Target
-
-_MAX_PLACES = 800
 
 
 def jigsaw(target: Target) -> Result:
@@ -30,8 +28,8 @@ def jigsaw(target: Target) -> Result:
         raise NotApplicableError("a record is one block: there are no places to put in order")
     if not blocks.permuted:
         return _result(target, 1.0, blocks.places, "The places are in the clear: the operators need them so.", {})
-    if blocks.places > _MAX_PLACES:
-        raise NotApplicableError(f"{blocks.places} places are more than this solver takes ({_MAX_PLACES})")
+    if blocks.places > MAX_PLACES:
+        raise NotApplicableError(f"{blocks.places} places are more than this solver takes ({MAX_PLACES})")
     seen, known = blocks.of(target.ciphertexts), blocks.of(target.public)
     if target.is_tokens:
         seen, known = seen[..., 0], known[..., 0]

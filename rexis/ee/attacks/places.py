@@ -21,6 +21,7 @@ from rexis.ee.groups import Power
 from rexis.ee.layout import Factor
 from rexis.ee.stream import Floats
 
+MAX_PLACES = 800  # more would take minutes to match
 _FLOOR = 1e-9
 _SMALL_AXIS = 6
 _MANY = 64

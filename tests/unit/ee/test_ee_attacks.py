@@ -56,7 +56,7 @@ def attention() -> Target:
     return Target.compiled(model.SerializeToString(), records[:60], records[60:])
 
 
-def tokens() -> Target:
+def tokens(**more: object) -> Target:
     """An embedding, a convolution over visible places and a head."""
     builder = Builder(TOKENS)
     random = builder.random
@@ -70,7 +70,7 @@ def tokens() -> Target:
     builder.width = 2
     sequences = np.random.default_rng(5).choice(5, p=[0.4, 0.25, 0.18, 0.12, 0.05], size=(400, TOKENS))
     records = sequences.astype(np.float32)
-    return Target.compiled(builder.build().SerializeToString(), records[:200], records[200:])
+    return Target.compiled(builder.build().SerializeToString(), records[:200], records[200:], **more)
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +182,14 @@ def test_gradients_give_the_record_in_the_clear_and_its_ciphertext_under_ee(
     assert found.ceiling > 0.999
     assert found.detail["ciphertext"] > 0.999
     assert found.value < 0.5
+
+
+def test_a_vocabulary_next_to_permuted_features_has_one_key() -> None:
+    """It is looked up by token id alone, so that it cannot depend on the feature."""
+    target = tokens(strongest=Power.PERMUTE)
+    plan = target.encrypted.plan
+    assert plan.vocabulary is not None
+    assert set(np.unique(target.ciphertexts)) == set(range(5))
 
 
 def test_places_in_the_clear_are_said_to_be(results: dict[tuple[str, str], Result | str]) -> None:

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from rexis.ee import decrypt_outputs, encrypt_records
 from rexis.ee.compiler import EncryptedModel, encrypt_model
 from rexis.ee.graph import _strip
-from rexis.ee.groups import FREE, POSITIVE
+from rexis.ee.groups import FREE, POSITIVE, Power
 from rexis.protocol.digests import sha256
 from rexis.protocol.errors import EncryptionError, MalformedError
 from tests.unit.ee.dense_networks import DENSE, Builder, mlp, run
@@ -87,6 +87,16 @@ def test_the_input_and_output_get_dense_keys_with_offsets_and_relu_gets_permutat
     assert plan.powers(plan.layout("records")[1]) == plan.powers(plan.layout("value2")[1]) == FREE
     assert plan.powers(plan.layout("value0")[1]) == plan.powers(plan.layout("value1")[1]) == POSITIVE
     assert offsets(encrypted) == (True, True)
+
+
+def test_strongest_caps_every_key() -> None:
+    model = mlp(5, 8, 2)
+    encrypted = encrypt_model(model, epoch=1, seed=SEED, strongest=Power.PERMUTE)
+    plan = encrypted.plan
+    assert {plan.powers(plan.layout(name)[1]) for name in ("records", "value0", "value2")} == {Power.PERMUTE}
+    records = np.random.default_rng(1).normal(size=(9, 5)).astype(np.float32)
+    outputs = run(encrypted.model, encrypt_records(encrypted.key, records))
+    np.testing.assert_allclose(decrypt_outputs(encrypted.key, outputs), run(model, records), rtol=1e-4, atol=1e-5)
 
 
 def test_matmul_and_add_allow_the_same_keys_as_gemm() -> None:
