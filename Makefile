@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 FORGE   = FOUNDRY_DISABLE_NIGHTLY_WARNING=1 node_modules/.bin/forge
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup check test test-py test-sol demo up down bench bench-attacks vectors lock clean help
+.PHONY: setup check test test-py test-sol demo up down bench bench-ee bench-attacks vectors lock clean help
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -59,6 +59,11 @@ down: setup ## stop what `make up` started
 
 bench: setup ## side-by-side measurements; reports in bench/out
 	$(BIN)/python -m bench
+
+bench-ee: setup ## EE alone: inference and training beside the plain model, the compiler on a large one
+	$(BIN)/python -m bench.ee_inference
+	$(BIN)/python -m bench.ee_training
+	$(BIN)/python -m bench.ee_compile
 
 bench-attacks: setup ## every attack on every zoo model; report in bench/out/attacks
 	$(BIN)/python -m bench.attacks
