@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from rexis.ee.card import LeakageCard, card_of, card_of_graph, page
+from rexis.ee.card import PRIVATE_WEIGHTS_DISTANCE, LeakageCard, card_of, card_of_graph, page
 from rexis.ee.compiler import encrypt_model
 from rexis.protocol.errors import EncryptionError
 from tests.unit.ee.dense_networks import mlp
@@ -22,8 +22,8 @@ def card(name: str) -> LeakageCard:
     return card_of(encrypt_model(exported(name)[0], epoch=1, seed=SEED))
 
 
-def moved(model: onnx.ModelProto, distance: float) -> bytes:
-    """The model with every weight moved by a relative distance."""
+def moved(model: onnx.ModelProto, distance: float, *, keep: float = 1.0) -> bytes:
+    """The model with every weight moved by a relative distance; `keep` 0 makes it unrelated."""
     other = onnx.ModelProto()
     other.CopyFrom(model)
     random = np.random.default_rng(1)
@@ -31,7 +31,7 @@ def moved(model: onnx.ModelProto, distance: float) -> bytes:
         value = numpy_helper.to_array(tensor)
         step = random.normal(size=value.shape)
         step *= distance * np.linalg.norm(value) / np.linalg.norm(step)
-        tensor.CopyFrom(numpy_helper.from_array((value + step).astype(np.float32), tensor.name))
+        tensor.CopyFrom(numpy_helper.from_array((keep * value + step).astype(np.float32), tensor.name))
     return other.SerializeToString()
 
 
@@ -58,16 +58,23 @@ def test_what_is_visible_is_said() -> None:
     assert any("how often each token" in text for text in tokens.visible)
 
 
+def test_tables_that_state_the_order_of_permuted_places_are_named() -> None:
+    assert sum("rotary" in text for text in card("rotary").visible) == 2
+    assert any("causal mask" in text for text in card("causal tokens").visible) or card("causal tokens").clear
+    assert not any("the order of places" in text for text in card("transformer").visible)
+
+
 def test_the_rung_follows_from_the_distance_to_a_public_model() -> None:
     plain = mlp(30, 64, 64, 2)
     encrypted = encrypt_model(plain, epoch=1, seed=SEED)
     data = plain.SerializeToString()
-    far = card_of(encrypted, plain=data, base=moved(plain, 0.4), require_private=True)
+    far = card_of(encrypted, plain=data, base=moved(plain, 1.0, keep=0.0), require_private=True)
     assert far.rung == "ee-private-weights"
     assert far.smallest_distance is not None
-    assert 0.3 < far.smallest_distance < 0.45
-    near = card_of(encrypted, plain=data, base=moved(plain, 0.05))
-    assert (near.rung, len(near.distances)) == ("ee-outsourced", 3)
+    assert PRIVATE_WEIGHTS_DISTANCE <= far.smallest_distance < 1.6  # unrelated weights: the square root of 2
+    for distance in (0.05, 0.5):
+        near = card_of(encrypted, plain=data, base=moved(plain, distance))
+        assert (near.rung, len(near.distances)) == ("ee-outsourced", 3)
     with pytest.raises(EncryptionError, match=r"only 5\.\d% from the public model"):
         card_of(encrypted, plain=data, base=moved(plain, 0.05), require_private=True)
     with pytest.raises(EncryptionError, match="no public base model"):
