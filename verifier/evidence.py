@@ -15,14 +15,13 @@ from pathlib import Path
 
 from rexis.protocol.certificate import CircuitMaterial
 from rexis.protocol.digests import Digest
-from rexis.protocol.errors import DigestMismatchError, EvidenceError
+from rexis.protocol.errors import EvidenceError
 from rexis.protocol.evidence import Evidence
 from rexis.protocol.parsing import Address
 from rexis.protocol.policy import Tier
-from rexis.protocol.records import Floats, Integers, TaskTrees, check_opening
+from rexis.protocol.records import check_opening
 from rexis.protocol.signing import require_signer
 from rexis.protocol.statement import JobRequest, Statement, statement_for
-from rexis.protocol.tensors import Dataset
 from rexis.protocol.typed_data import Domain
 from verifier.circuit import artefacts_of, check_proofs, proofs_can_be_checked
 from verifier.opened import OpenedRecord
@@ -130,30 +129,6 @@ def check_statement(evidence: Evidence, context: TaskContext) -> Digest:
 def checkable_tiers() -> list[Tier]:
     """Tiers whose evidence can be checked with what is installed here."""
     return [tier for tier, rule in TIERS.items() if not rule.PROVES or proofs_can_be_checked()]
-
-
-def check_roots(evidence: Evidence, request: JobRequest, dataset: Dataset, outputs: Floats | Integers) -> None:
-    """For who holds the data: both roots of a statement, rebuilt from every record and every output.
-
-    Raises
-    ------
-    DigestMismatchError
-        Names the root that does not match.
-    """
-    statement = evidence.statement
-    trees = TaskTrees(
-        statement.tier, statement.circuit, dataset.records, dataset.salts, statement.record_start, outputs
-    )
-    if trees.input_root != request.input_root:
-        raise DigestMismatchError(
-            f"the dataset's root is {trees.input_root}, not {request.input_root}", field="statement.inputRoot"
-        )
-    if trees.output_root != statement.output_root:
-        raise DigestMismatchError(
-            f"the uploaded outputs have root {trees.output_root}, not {statement.output_root}",
-            field="statement.outputRoot",
-            hint="the outputs were changed after they were committed",
-        )
 
 
 def _check_selection(evidence: Evidence, context: TaskContext, digest: Digest) -> list[int]:

@@ -106,8 +106,8 @@ class TestEncrypt:
         holed[5, 7] = np.nan
         cases = {
             "shape": (RECORDS[:, :29], "expected [n, 30]"),
-            "rank": (RECORDS[0], "expected [records, features]"),
-            "empty": (RECORDS[:0], "expected [records, features]"),
+            "rank": (RECORDS[0], "expected [records, features…]"),
+            "empty": (RECORDS[:0], "expected [records, features…]"),
             "dtype": (RECORDS.astype(np.int64), "expected float32"),
             "objects": (np.asarray([{}]), "dtype is object"),
             "nan": (holed, "record 5, column '7'"),
@@ -127,7 +127,7 @@ class TestEncrypt:
             ("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 30), }", "its header names"),
             ("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 30), }", "is it truncated?"),
             ("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 30), }", "its header names"),
-            ("{'descr': '<f4', 'fortran_order': False, 'shape': (-2, -30), }", "expected [records, features]"),
+            ("{'descr': '<f4', 'fortran_order': False, 'shape': (-2, -30), }", "expected [records, features…]"),
             ("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 30", "not a NumPy array file"),
             ("{'descr': '<f4', 'fortran_order': False, 'shape': (2, '30'), }", "not a NumPy array file"),
             ("{'descr': '>f4', 'fortran_order': False, 'shape': (2, 30), }", "dtype is >f4"),
