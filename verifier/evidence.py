@@ -25,7 +25,7 @@ from rexis.protocol.statement import JobRequest, Statement, statement_for
 from rexis.protocol.typed_data import Domain
 from verifier.circuit import artefacts_of, check_proofs, proofs_can_be_checked
 from verifier.opened import OpenedRecord
-from verifier.report import StepFailed, Verdict
+from verifier.report import Verdict
 from verifier.tiers import TIERS
 
 STATEMENT, SELECTION, OPENINGS, PROOFS = 7, 8, 9, 10
@@ -68,18 +68,8 @@ class TaskContext:
         return f"records {self.start}–{self.start + self.count - 1}"
 
 
-def check_evidence(evidence: Evidence, context: TaskContext) -> Verdict:
-    """Check evidence step by step; the verdict's first failed step, if any, says why it is refused."""
-    verdict = Verdict()
-    try:
-        walk_evidence(evidence, context, verdict)
-    except StepFailed:
-        return verdict
-    return verdict
-
-
 def walk_evidence(evidence: Evidence, context: TaskContext, verdict: Verdict) -> list[OpenedRecord]:
-    """Like :func:`check_evidence`, but raises at the first failed step and returns the opened records."""
+    """Take the steps; raises ``StepFailed`` at the first that fails, returns the opened records."""
     statement = evidence.statement
     with verdict.step(STATEMENT, f"statement and worker's signature, {context.name}") as notes:
         digest = check_statement(evidence, context)
