@@ -19,9 +19,9 @@ def chain_of_vectors() -> Iterator[DevChain]:
         yield dev
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def one_ezkl_process() -> Iterator[None]:
-    """The verifier starts a child for each call, which takes a fifth of a second; here all share one."""
+    """The verifier starts a child for each call, which takes a fifth of a second; here a module's tests share one."""
     with EzklProcess(memory_limit=16 << 30) as ezkl, pytest.MonkeyPatch.context() as patch:
         patch.setattr(circuits.verifying, "_process", lambda: nullcontext(ezkl))
         yield
