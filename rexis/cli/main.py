@@ -54,7 +54,6 @@ app.add_typer(keys.app, name="key", rich_help_panel=_OWNER)
 app.command(rich_help_panel=_OWNER)(owner.register)
 app.command(rich_help_panel=_OWNER)(owner.revoke)
 app.add_typer(zoo.app, name="zoo", rich_help_panel=_OWNER)
-app.add_typer(ee.app, name="ee", rich_help_panel=_OWNER)
 
 app.command(rich_help_panel=_REQUESTER)(requester.encrypt)
 app.command(rich_help_panel=_REQUESTER)(requester.submit)
