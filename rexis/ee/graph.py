@@ -121,7 +121,6 @@ class Graph:
             else:
                 self.integers[name] = numpy_helper.to_array(tensor)
                 self._shapes[name] = tuple(tensor.dims)
-        self._structural: set[str] = set(self.integers)
         self._computed: set[str] = {self.input}
         self._derived: set[str] = set()
         self.computing = [node for node in self.nodes if self._is_computing(node)]
@@ -141,10 +140,6 @@ class Graph:
     def is_computed(self, name: str) -> bool:
         """Whether a value depends on the records."""
         return name in self._computed
-
-    def is_structural(self, name: str) -> bool:
-        """Whether a value is an integer that depends on shapes and constants alone."""
-        return name in self._structural
 
     def view(self, name: str) -> View | None:
         """The stored float constant that a name shows; None for anything else."""
@@ -219,8 +214,7 @@ class Graph:
             self._relay(node)
             self._derived.update(node.outputs)
             return True
-        self._structural.update(node.outputs)
-        return False
+        return False  # it depends on shapes and constants alone
 
     def _relay(self, node: Node) -> None:
         """Note a constant's view behind a relay."""

@@ -292,11 +292,6 @@ def rank_of(name: str, node: Node, graph: Graph) -> int:
     return len(shape)
 
 
-def sizes_of(layout: Layout, plan: Plan) -> list[int | None]:
-    """Axis lengths; None for the batch."""
-    return [plan.size(axis) for axis in layout]
-
-
 def keyed(layout: Sequence[Axis]) -> list[Axis]:
     """Axes without the batch's variable."""
     return [tuple(factor for factor in axis if factor.variable != 0) for axis in layout]
