@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,13 +18,14 @@ from rexis.protocol.errors import EncryptionError, RexisError
 if TYPE_CHECKING:
     from rexis.ee.card import LeakageCard
     from rexis.ee.compiler import EncryptedModel
+    from rexis.ee.container import ConstantsFile
 
 app = typer.Typer(help="Encrypt models, see what that hides, and attack it.", no_args_is_help=True)
 
-MAX_MODEL_BYTES = 2 << 30  # a protobuf message cannot be larger
 _RUNGS = ("ee-outsourced", "ee-private-weights")
 _CHECK_RECORDS = 32
 _MAX_ERROR = 1e-4
+_CONSTANTS_FOLDER = "session.model_external_initializers_file_folder_path"  # onnxruntime_session_options_config_keys.h
 
 PlainModel = Annotated[Path, typer.Option("--model", metavar="FILE", help="The plain model (ONNX).")]
 
@@ -47,6 +51,14 @@ def encrypt(
     rung: Annotated[
         str, typer.Option(metavar="|".join(_RUNGS), help="Refuse a model that does not earn this rung.")
     ] = _RUNGS[0],
+    external_data: Annotated[
+        bool,
+        typer.Option(
+            "--external-data",
+            help="Keep the encrypted constants in a file beside the model (OUT.data): models over 2 GB, and little "
+            "memory. Jobs run models of one file.",
+        ),
+    ] = False,
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
@@ -55,7 +67,7 @@ def encrypt(
     The key file is itself encrypted with a passphrase. Whoever has both reads your records and your model.
     """
     from rexis.cli.passphrase import read_passphrase
-    from rexis.files import read_file, require_absent, write_file
+    from rexis.files import publish, require_absent, write_file
 
     with needs("ee"):
         from rexis.ee.card import card_of
@@ -64,19 +76,27 @@ def encrypt(
 
     if rung not in _RUNGS:
         raise typer.BadParameter(f"one of {', '.join(_RUNGS)}", param_hint="--rung")
-    require_absent(key, out, *([card] if card else []))
-    plain = read_file(model, "model", max_bytes=MAX_MODEL_BYTES)
-    public = read_file(base, "base model", max_bytes=MAX_MODEL_BYTES) if base else None
-    with working("encrypting the model"):
-        encrypted = encrypt_model(plain, epoch=epoch, allow_clear=allow_clear or ())
-    made = card_of(encrypted, plain=plain, base=public, require_private=rung == "ee-private-weights")
-    error = _checked(plain, encrypted)
-    save_key(key, encrypted.key, read_passphrase(f"new EE key {key}", passphrase_file, new=True))
-    try:
-        write_file(out, encrypted.model)
-    except RexisError:
-        key.unlink()  # a key without its model is of no use
-        raise
+    data = out.with_name(f"{out.name}.data")
+    require_absent(key, out, *([data] if external_data else []), *([card] if card else []))
+    with ExitStack() as stack:
+        file = None
+        if external_data:
+            file = stack.enter_context(_beside(data))
+        with working("encrypting the model"):
+            encrypted = encrypt_model(model, epoch=epoch, allow_clear=allow_clear or (), file=file)
+        made = card_of(encrypted, plain=model, base=base, require_private=rung == "ee-private-weights")
+        error = _checked(model, encrypted, file)
+        save_key(key, encrypted.key, read_passphrase(f"new EE key {key}", passphrase_file, new=True))
+        written = [key]  # of no use without the model
+        try:
+            if file is not None:
+                publish(file.path, data, overwrite=False)
+                written.append(data)
+            write_file(out, encrypted.model)
+        except RexisError:
+            for path in written:
+                path.unlink()
+            raise
     if card:
         write_file(card, _written(made, card))
     for warning in _warnings(made):
@@ -116,12 +136,12 @@ def card(
 
     Distances from a public base model and the rung need the plain model: `rexis ee encrypt --card`.
     """
-    from rexis.files import read_file, write_file
+    from rexis.files import write_file
 
     with needs("ee"):
         from rexis.ee.card import card_of_graph
 
-    made = card_of_graph(read_file(model, "model", max_bytes=MAX_MODEL_BYTES))
+    made = card_of_graph(model)
     if out is not None:
         write_file(out, _written(made, out))
         return
@@ -174,7 +194,20 @@ def _warnings(card: LeakageCard) -> list[str]:
     return found
 
 
-def _checked(plain: bytes, encrypted: EncryptedModel) -> float | None:
+@contextmanager
+def _beside(data: Path) -> Iterator[ConstantsFile]:
+    """A file of constants that gets its name once all is well; it is in the same folder until then."""
+    from rexis.ee.container import ConstantsFile
+
+    try:
+        folder = TemporaryDirectory(dir=data.parent, prefix=f".{data.name}.")
+    except OSError as error:
+        raise RexisError(f"cannot write in {data.parent}: {error.strerror}", hint="does the folder exist?") from None
+    with folder as name, ConstantsFile(Path(name) / data.name, data.name) as file:
+        yield file
+
+
+def _checked(plain: Path, encrypted: EncryptedModel, file: ConstantsFile | None) -> float | None:
     """Median relative error on random records, if ONNX Runtime is here; refuses what is beyond float32's.
 
     Raises
@@ -196,10 +229,15 @@ def _checked(plain: bytes, encrypted: EncryptedModel) -> float | None:
     random = np.random.default_rng(0)
     shape = (_CHECK_RECORDS, *key.shape)
     records = random.normal(size=shape) if key.tokens is None else random.integers(0, key.tokens, shape)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
     sides = []
-    for model, given in ((plain, records), (encrypted.model, encrypt_records(encrypted.key, records.astype("f4")))):
+    for model, given in (
+        (str(plain), records),
+        (encrypted.model, encrypt_records(encrypted.key, records.astype("f4"))),
+    ):
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if file is not None and isinstance(model, bytes):
+            options.add_session_config_entry(_CONSTANTS_FOLDER, str(file.path.parent))
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         node = session.get_inputs()[0]
         kind = np.float32 if node.type == "tensor(float)" else np.int64

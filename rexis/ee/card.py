@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -15,12 +16,12 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from rexis.ee.compiler import EncryptedModel, planned
+from rexis.ee.container import model_digest
 from rexis.ee.graph import Graph
 from rexis.ee.groups import MAX_CONDITION, NONE, Power, group_name, key_space
 from rexis.ee.layout import Keyring
 from rexis.ee.plan import Grouping, Plan
 from rexis.ee.rules import Acceptance
-from rexis.protocol.digests import sha256
 from rexis.protocol.errors import EncryptionError
 
 # Measured on the zoo (docs/ee-leakage.md): of a public base model's neurons, 60 to 100 % are identified at a relative
@@ -111,7 +112,11 @@ class LeakageCard(_Part):
 
 
 def card_of(
-    encrypted: EncryptedModel, *, plain: bytes | None = None, base: bytes | None = None, require_private: bool = False
+    encrypted: EncryptedModel,
+    *,
+    plain: bytes | Path | None = None,
+    base: bytes | Path | None = None,
+    require_private: bool = False,
 ) -> LeakageCard:
     """The card of a model that was just encrypted.
 
@@ -152,13 +157,13 @@ def card_of(
     return card
 
 
-def card_of_graph(model: bytes) -> LeakageCard:
+def card_of_graph(model: bytes | Path) -> LeakageCard:
     """The card of any encrypted (or plain) model, without its key: groups and visibility, no offsets, no distances."""
     graph = Graph(model)
     accepts = Acceptance(graph)
     plan = planned(graph, accepts)
     offsets = (accepts.of(graph.input) and not plan.tokens, accepts.of(graph.output))
-    return _card(plan, accepts, str(sha256(model)), (), offsets, None, None, [])
+    return _card(plan, accepts, str(model_digest(model)), (), offsets, None, None, [])
 
 
 def _card(
@@ -168,7 +173,7 @@ def _card(
     allowed: Collection[str],
     offsets: tuple[bool, bool],
     keyring: Keyring | None,
-    base: bytes | None,
+    base: bytes | Path | None,
     distances: list[Distance],
 ) -> LeakageCard:
     smallest = min((each.distance for each in distances), default=None)
@@ -186,7 +191,7 @@ def _card(
         clear=clear,
         visible=_visible(plan),
         max_condition=max(conditions) if conditions else None,
-        base_digest=str(sha256(base)) if base is not None else None,
+        base_digest=str(model_digest(base)) if base is not None else None,
         distances=distances,
         smallest_distance=smallest,
         rung="ee-private-weights" if private else "ee-outsourced",
@@ -278,9 +283,9 @@ def _orders(plan: Plan) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _distances(plain: bytes, base: bytes) -> list[Distance]:
+def _distances(plain: bytes | Path, base: bytes | Path) -> list[Distance]:
     mine, theirs = Graph(plain), Graph(base)
-    names = [name for name in mine.roots() if mine.stored(name).ndim > 1]
+    names = [name for name in mine.roots() if mine.raw(name).ndim > 1]
     found = []
     for name in names:
         if name not in theirs.roots() or mine.shape(name) != theirs.shape(name):
@@ -289,9 +294,9 @@ def _distances(plain: bytes, base: bytes) -> list[Distance]:
                 field="base",
                 hint="export both models alike, with named parameters",
             )
-        reference = theirs.stored(name)
+        reference = theirs.raw(name)
         size = float(np.linalg.norm(reference))
-        distance = float(np.linalg.norm(mine.stored(name) - reference))
+        distance = float(np.linalg.norm(mine.raw(name) - reference))
         found.append(Distance(constant=name, distance=distance / size if size else float(distance > 0)))
     return found
 

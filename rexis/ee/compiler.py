@@ -14,9 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
+from rexis.ee.container import ConstantsFile, Model
 from rexis.ee.graph import Graph
 from rexis.ee.groups import FREE, Power
 from rexis.ee.keys import DATA_SECRET_BYTES, EEKey, KeyPart, TensorKey
@@ -24,7 +24,7 @@ from rexis.ee.plan import Plan
 from rexis.ee.rules import Acceptance, Carried, Folding, OffsetMisfit, rule_for
 from rexis.ee.rules.select import leads_to_lookups
 from rexis.ee.stream import SEED_BYTES, Floats, SecretStream, fresh_seed
-from rexis.protocol.digests import Digest, sha256
+from rexis.protocol.digests import Digest
 from rexis.protocol.errors import EncryptionError
 
 
@@ -34,6 +34,8 @@ class EncryptedModel:
 
     Attributes
     ----------
+    model
+        The whole model; or without its large constants, where the compiler was given a file for them.
     allowed_clear
         Axes that the caller allowed to stay readable.
     """
@@ -45,17 +47,18 @@ class EncryptedModel:
 
     @property
     def digest(self) -> Digest:
-        """SHA-256 of the encrypted model's bytes."""
+        """SHA-256 of the encrypted model: see :func:`rexis.ee.container.model_digest`."""
         return self.key.model_digest
 
 
 def encrypt_model(
-    model: onnx.ModelProto | bytes,
+    model: Model,
     *,
     epoch: int,
     seed: bytes | None = None,
     allow_clear: Collection[str] = (),
     strongest: Power = FREE,
+    file: ConstantsFile | None = None,
 ) -> EncryptedModel:
     """Fold a fresh EE key into a model's constants.
 
@@ -65,7 +68,8 @@ def encrypt_model(
     Parameters
     ----------
     model
-        Float32 ONNX, one input ``[batch, …]``, one output ``[batch, …]``, weights inside the file. Not changed.
+        Float32 ONNX, one input ``[batch, …]``, one output ``[batch, …]``. Not changed. Weights may lie in files of
+        their own (external data) beside a model that is given by its path.
     epoch
         Key epoch, 1 or more.
     seed
@@ -77,6 +81,8 @@ def encrypt_model(
         Axes (``value/axis``) that may stay readable although a key was expected for them.
     strongest
         Caps every variable's powers: no key may do more.
+    file
+        Where the encrypted model's large constants go as they are made, instead of into memory and the model.
 
     Raises
     ------
@@ -86,20 +92,24 @@ def encrypt_model(
         An operator, shape or constant that no rule can transform, or an axis that would stay readable; the message
         names the node and the reason.
     """
-    graph, root = Graph(model), _root(epoch, seed)
-    attempts = (
-        Acceptance(graph),
-        Acceptance(graph, offsets=False),
-        Acceptance(graph, offsets=False, gains=False),
-    )
-    for accepts in attempts[:-1]:
-        with suppress(OffsetMisfit):
-            return _encrypted(planned(graph, accepts, strongest), epoch, root, allow_clear, accepts)
-    return _encrypted(planned(graph, attempts[-1], strongest), epoch, root, allow_clear, attempts[-1])
+    root = _root(epoch, seed)
+
+    def attempt(*, offsets: bool, gains: bool) -> EncryptedModel:
+        if file is not None:
+            file.restart()
+        graph = Graph(model, file)  # an attempt that fails leaves some constants exchanged
+        accepts = Acceptance(graph, offsets=offsets, gains=gains)
+        return _encrypted(planned(graph, accepts, strongest), epoch, root, allow_clear, accepts)
+
+    with suppress(OffsetMisfit):
+        return attempt(offsets=True, gains=True)
+    with suppress(OffsetMisfit):
+        return attempt(offsets=False, gains=True)
+    return attempt(offsets=False, gains=False)
 
 
 def encrypt_trainable(
-    model: onnx.ModelProto | bytes,
+    model: Model,
     *,
     epoch: int,
     seed: bytes | None = None,
@@ -151,13 +161,14 @@ def _encrypted(
         rule.fold(node, folding)
     layouts = {name: plan.layout(name) for name in graph.roots()}
     for name, layout in layouts.items():
-        value = folding.folded.pop(name, None)
-        graph.exchange(name, _rounded(folding.encrypt(graph.stored(name), layout), name) if value is None else value)
+        if name not in folding.exchanged:
+            value = folding.folded.pop(name, None)
+            graph.exchange(name, _rounded(folding.encrypt(graph.raw(name), layout), name) if value is None else value)
     encrypted = graph.encoded()
     key = EEKey(
         key_id=SecretStream(root, "key id").take(16).hex(),
         epoch=epoch,
-        model_digest=sha256(encrypted),
+        model_digest=graph.digest(encrypted),
         part=KeyPart.FULL,
         input=_tensor_key(folding, graph.input),
         output=_tensor_key(folding, graph.output),
@@ -180,7 +191,7 @@ def planned(graph: Graph, accepts: Acceptance, strongest: Power = FREE, fixed: C
     else:
         plan.layouts[graph.input] = (plan.batch, *(plan.fresh(size or 1) for size in shape[1:]))
     for name in graph.roots():
-        value = graph.stored(name)
+        value = graph.raw(name)
         if not bool(np.isfinite(value).all()):
             raise EncryptionError(f"constant {name!r} holds NaN or infinity", field=name)
         if name in fixed:

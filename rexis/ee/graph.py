@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rexis.ee.container import Constant, ConstantsFile, Container, Model
 from rexis.ee.shapes import OF_SHAPES, Shape, hollow, infer
 from rexis.ee.stream import Floats
+from rexis.protocol.digests import Digest
 from rexis.protocol.errors import EncryptionError, MalformedError, UnavailableError
 
 try:
@@ -87,6 +88,13 @@ class View:
 class Graph:
     """A checked ONNX model with one input and one float32 output, whose first axes count records.
 
+    Parameters
+    ----------
+    model
+        Not changed.
+    file
+        Where large constants go once they are exchanged, if not into memory.
+
     Raises
     ------
     MalformedError
@@ -95,8 +103,10 @@ class Graph:
         The model is valid, but has another form than the one above.
     """
 
-    def __init__(self, model: onnx.ModelProto | bytes) -> None:
-        self._model = _parsed(model)
+    def __init__(self, model: Model, file: ConstantsFile | None = None) -> None:
+        self._container = Container(model, file)
+        self._model = self._container.message
+        _check(self._model)
         graph = self._model.graph
         self.opset = max(each.version for each in self._model.opset_import if each.domain in _ONNX_DOMAINS)
         self._tensors = _stored_tensors(graph)
@@ -145,13 +155,20 @@ class Graph:
         """The stored float constant that a name shows; None for anything else."""
         return self._views.get(name)
 
-    def stored(self, root: str) -> Floats:
-        """A stored constant, float64."""
+    def raw(self, root: str) -> Constant:
+        """A stored constant as it is stored: float32, read-only."""
+        found = self._container.constants.get(root)
+        if found is not None:
+            return found
         try:
-            found: Floats = numpy_helper.to_array(self._tensors[root]).astype(np.float64)
+            small: Constant = numpy_helper.to_array(self._tensors[root])
         except ValueError:
             raise MalformedError(f"constant {root!r} has another size than its shape says", field=root) from None
-        return found
+        return small
+
+    def stored(self, root: str) -> Floats:
+        """A stored constant, float64."""
+        return self.raw(root).astype(np.float64)
 
     def seen(self, name: str) -> Floats:
         """A stored constant as a node sees it, float64."""
@@ -184,23 +201,23 @@ class Graph:
             node.inputs.count(view) for view in views for node in self.consumers(view) if node.output not in self._views
         )
 
-    def exchange(self, root: str, value: NDArray[np.float32]) -> None:
-        """Put another value in the place of a stored constant, of the same shape and dtype.
-
-        In place, one by one, so that a large model is in memory once. The plain value is gone.
-        """
+    def exchange(self, root: str, value: Constant) -> None:
+        """Put another value in the place of a stored constant, of the same shape and dtype. The plain value is gone."""
         tensor = self._tensors[root]
         if tuple(tensor.dims) != value.shape or value.dtype != np.float32:
             raise EncryptionError(f"constant {root!r} would change its shape or dtype", field=root)
-        tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+        self._container.exchange(root, tensor, value)
 
     def encoded(self) -> bytes:
         """The model as bytes, without doc strings and metadata. Nodes, their order, names, shapes and dtypes stay."""
         _strip(self._model)
         self._model.graph.name = "encrypted"
         onnx.checker.check_model(hollow(self._model), full_check=True)
-        data: bytes = self._model.SerializeToString(deterministic=True)
-        return data
+        return self._container.encoded()
+
+    def digest(self, encoded: bytes) -> Digest:
+        """The model's digest, given what :meth:`encoded` gave."""
+        return self._container.digest(encoded)
 
     def _is_computing(self, node: Node) -> bool:
         """Whether a node handles values or float constants. Notes what its outputs are."""
@@ -252,19 +269,8 @@ def written(shape: Shape | None) -> str:
     return "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"
 
 
-def _parsed(given: onnx.ModelProto | bytes) -> onnx.ModelProto:
-    """A checked model that is the caller's no longer."""
-    if isinstance(given, bytes):
-        try:
-            model = onnx.load_model_from_string(given)
-        except Exception as error:  # protobuf's DecodeError, which onnx does not re-export
-            raise MalformedError("these bytes are not an ONNX model", field="model") from error
-    else:
-        model = onnx.ModelProto()
-        model.CopyFrom(given)
-    for tensor in model.graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise EncryptionError(f"constant {tensor.name!r} lies in another file", hint="save the model as one file")
+def _check(model: onnx.ModelProto) -> None:
+    """Refuse what is not valid, and what nothing here would encrypt."""
     try:
         onnx.checker.check_model(hollow(model))
     except onnx.checker.ValidationError as error:
@@ -281,7 +287,6 @@ def _parsed(given: onnx.ModelProto | bytes) -> onnx.ModelProto:
     for what, present in extras.items():
         if present:
             raise EncryptionError(f"models with {what} are not supported", field="model")
-    return model
 
 
 def _stored_tensors(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
@@ -297,9 +302,6 @@ def _stored_tensors(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
                     hint="store it as a tensor ('value') or as an initializer",
                 )
             found[node.output[0]] = attribute.t
-    for name, tensor in found.items():
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise EncryptionError(f"constant {name!r} lies in another file", hint="save the model as one file")
     return found
 
 

@@ -7,10 +7,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
 from models import zoo
+from rexis.ee.container import model_digest
 from rexis.protocol.digests import sha256
 from rexis.protocol.parsing import ZERO_ADDRESS
 from rexis.protocol.policy import Tier
@@ -60,6 +62,28 @@ class TestKeygen:
     def test_key_goes_if_the_model_cannot_be_written(self, cli: Cli, tmp_path: Path) -> None:
         ran = cli("keygen", "--model", MODEL, "--key", tmp_path / "k", "--out", tmp_path / "missing" / "m")
         assert (ran.code, list(tmp_path.iterdir())) == (1, [])
+
+    def test_external_data(self, cli: Cli, tmp_path: Path) -> None:
+        plain = zoo.load_model_bytes("vit")
+        (tmp_path / "plain").mkdir()
+        split, out = tmp_path / "plain" / "vit.onnx", tmp_path / "vit.onnx"
+        model = onnx.load_model_from_string(plain)
+        onnx.save(model, split, save_as_external_data=True, location="vit.bin", size_threshold=1024)
+        ran = cli.ok("keygen", "--model", split, "--key", tmp_path / "k", "--out", out, "--external-data", "--json")
+        assert {path.name for path in tmp_path.iterdir()} == {"k", "vit.onnx", "vit.onnx.data", "plain"}
+        assert json.loads(ran.out)["error"] < 1e-5
+        assert json.loads(ran.out)["modelDigest"] == str(model_digest(out))
+        assert out.stat().st_size + out.with_name("vit.onnx.data").stat().st_size < 1.5 * len(plain)
+        assert cli.ok("ee", "card", out).out.startswith(f"model   {model_digest(out)}")
+
+    def test_external_data_never_overwrites_and_leaves_nothing(self, cli: Cli, tmp_path: Path) -> None:
+        (tmp_path / "m.data").write_text("precious")
+        ran = cli("keygen", "--model", MODEL, "--key", tmp_path / "k", "--out", tmp_path / "m", "--external-data")
+        assert (ran.code, [path.name for path in tmp_path.iterdir()]) == (1, ["m.data"])
+        folder = tmp_path / "missing"
+        ran = cli("keygen", "--model", MODEL, "--key", tmp_path / "k", "--out", folder / "m", "--external-data")
+        assert (ran.code, [path.name for path in tmp_path.iterdir()]) == (1, ["m.data"])
+        assert "does the folder exist?" in ran.err
 
     def test_not_a_model(self, cli: Cli, tmp_path: Path) -> None:
         ran = cli("keygen", "--model", MANIFEST, "--key", tmp_path / "k", "--out", tmp_path / "m")
