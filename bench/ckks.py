@@ -130,35 +130,66 @@ class Row:
         return self.max_relative_error <= self.bound
 
 
-def measured(
-    name: str, side: Side, batches: list[Floats], plain: Plain, *, bound: float, evaluation_key_bytes: int = 0
-) -> Row:
-    """Run each batch through the three phases, and compare with `plain` on the same records."""
-    size = len(batches[0])
-    seconds = np.empty((len(batches), 3))
-    found, expected = [], []
-    for run, records in enumerate(batches):
-        encrypted, seconds[run, 0] = timed(side.encrypt, records)
-        evaluated, seconds[run, 1] = timed(side.evaluate, encrypted)
-        outputs, seconds[run, 2] = timed(side.decrypt, evaluated)
-        found.append(outputs)
-        expected.append(plain.evaluate(records))
-    outputs, reference = np.concatenate(found), np.concatenate(expected)
-    error = relative_errors(outputs, reference)
-    low, median, high = np.percentile(seconds / size * 1e6, (25, 50, 75), axis=0)
+@dataclass(frozen=True)
+class Contestant:
+    """A side, what its records go through first, the plain model that it is compared with, and its error bound."""
+
+    name: str
+    side: Side
+    plain: Plain
+    bound: float
+    prepare: Callable[[Floats], Floats] = np.asarray
+    evaluation_key_bytes: int = 0
+
+    def run(self, records: Floats) -> Run:
+        """Take one batch through the three phases, and through the plain model."""
+        prepared = self.prepare(records)
+        encrypted, encrypt_s = timed(self.side.encrypt, prepared)
+        evaluated, evaluate_s = timed(self.side.evaluate, encrypted)
+        outputs, decrypt_s = timed(self.side.decrypt, evaluated)
+        seconds = (encrypt_s, evaluate_s, decrypt_s)
+        return Run(seconds, outputs, self.plain.evaluate(prepared), length(encrypted), length(evaluated))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One batch on one side: seconds of each phase, decrypted and plain outputs, bytes both ways."""
+
+    seconds: tuple[float, float, float]
+    outputs: NDArray[Any]
+    expected: Floats
+    sent: int
+    returned: int
+
+
+def measured(contestants: list[Contestant], batches: list[Floats]) -> list[Row]:
+    """Run each batch on every side in turn, so that whatever else the machine does hits them alike."""
+    runs = [[contestant.run(records) for contestant in contestants] for records in batches]
+    return [
+        row_of(contestant, list(column))
+        for contestant, column in zip(contestants, zip(*runs, strict=True), strict=True)
+    ]
+
+
+def row_of(contestant: Contestant, runs: list[Run]) -> Row:
+    """Medians, quartiles and errors over the runs of one side."""
+    size = len(runs[0].expected)
+    outputs, expected = np.concatenate([run.outputs for run in runs]), np.concatenate([run.expected for run in runs])
+    error = relative_errors(outputs, expected)
+    low, median, high = np.percentile(np.array([run.seconds for run in runs]) / size * 1e6, (25, 50, 75), axis=0)
     return Row(
-        name,
+        contestant.name,
         size,
-        len(batches),
+        len(runs),
         *(Phase(*map(float, phase)) for phase in zip(median, low, high, strict=True)),
         median_relative_error=float(np.median(error)),
         max_relative_error=float(error.max()),
-        max_absolute_error=float(np.abs(outputs - reference).max()),
-        bound=bound,
-        same_decisions=float((outputs.argmax(axis=1) == reference.argmax(axis=1)).mean()),
-        sent_bytes=length(encrypted) / size,
-        returned_bytes=length(evaluated) / size,
-        evaluation_key_bytes=evaluation_key_bytes,
+        max_absolute_error=float(np.abs(outputs - expected).max()),
+        bound=contestant.bound,
+        same_decisions=float((outputs.argmax(axis=1) == expected.argmax(axis=1)).mean()),
+        sent_bytes=runs[0].sent / size,
+        returned_bytes=runs[0].returned / size,
+        evaluation_key_bytes=contestant.evaluation_key_bytes,
     )
 
 
@@ -189,24 +220,25 @@ def report_on(singles: int, fulls: int) -> dict[str, Any]:
     square = trained()
     relu, squares = Plain(load_model_bytes(MODEL)), Plain(square.onnx)
     ee = Encrypted(load_model_bytes(MODEL))
-    rows: list[Row] = []
-
-    def add(name: str, side: Side, batches: list[Floats], plain: Plain, bound: float, keys: int = 0) -> None:
-        rows.append(measured(name, side, batches, plain, bound=bound, evaluation_key_bytes=keys))
-
-    ones = [records[index : index + 1] for index in range(min(singles, len(records)))]
-    clipped_ones = [clipped(one) for one in ones]
-    add("plain, ReLU", relu, ones, relu, 0.0)
-    add("plain, squares", squares, clipped_ones, squares, 0.0)
-    add("EE", ee, ones, relu, 1e-4)
-    for name, parameters, bound in (("CKKS precise", PRECISE, 1e-4), ("CKKS fast", FAST, 1e-2)):
-        one = OneRecord(square.layers, parameters)
-        add(name, one, clipped_ones, squares, bound, one.evaluation_key_bytes)
+    precise, fast = OneRecord(square.layers, PRECISE), OneRecord(square.layers, FAST)
     many = ManyRecords(square.layers, FAST)
+    in_the_clear = [
+        Contestant("plain, ReLU", relu, relu, 0.0),
+        Contestant("plain, squares", squares, squares, 0.0, clipped),
+        Contestant("EE", ee, relu, 1e-4),
+    ]
+    ones = [records[index : index + 1] for index in range(min(singles, len(records)))]
     full = [np.resize(np.roll(records, shift, axis=0), (FAST.slots, records.shape[1])) for shift in range(fulls)]
-    add("plain, ReLU", relu, full, relu, 0.0)
-    add("EE", ee, full, relu, 1e-4)
-    add("CKKS fast", many, [clipped(batch) for batch in full], squares, 1e-2, many.evaluation_key_bytes)
+    rows = measured(
+        [
+            *in_the_clear,
+            Contestant("CKKS precise", precise, squares, 1e-4, clipped, precise.evaluation_key_bytes),
+            Contestant("CKKS fast", fast, squares, 1e-2, clipped, fast.evaluation_key_bytes),
+        ],
+        ones,
+    )
+    batched = Contestant("CKKS fast", many, squares, 1e-2, clipped, many.evaluation_key_bytes)
+    rows += measured([*in_the_clear, batched], full)
     ckks_outputs = many.decrypt(many.evaluate(many.encrypt(clipped(records))))
     return {
         "model": MODEL,

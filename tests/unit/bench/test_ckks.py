@@ -73,7 +73,7 @@ def test_parameters_below_128_bits_are_refused() -> None:
 @pytest.mark.parametrize(("error", "accurate"), [(0.0, True), (0.5e-2, True), (2e-2, False), (float("nan"), False)])
 def test_outputs_out_of_bound_are_inaccurate(error: float, accurate: bool) -> None:
     batches = [np.array([[1.0, -2.0]], dtype=np.float32)] * 2
-    row = ckks.measured("side", Double(error), batches, Double(), bound=1e-2)
+    (row,) = ckks.measured([ckks.Contestant("side", Double(error), Double(), bound=1e-2)], batches)
     assert row.accurate is accurate
 
 
