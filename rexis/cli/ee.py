@@ -9,7 +9,7 @@ import typer
 
 from rexis.cli.attacker import attack
 from rexis.cli.console import emit, note, say, working
-from rexis.cli.options import Json, KeyFile, PassphraseFile, needs
+from rexis.cli.options import Json, KeyFile, PassphraseFile, RungName, needs
 from rexis.protocol.errors import EncryptionError, RexisError
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Encrypt models, see what that hides, and attack it.", no_args_is_help=True)
 
 MAX_MODEL_BYTES = 2 << 30  # a protobuf message cannot be larger
-_RUNGS = ("ee-outsourced", "ee-private-weights")
 _CHECK_RECORDS = 32
 _MAX_ERROR = 1e-4
 
@@ -45,8 +44,8 @@ def encrypt(
         Path | None, typer.Option(metavar="FILE", help="The public model that this one was fine-tuned from (ONNX).")
     ] = None,
     rung: Annotated[
-        str, typer.Option(metavar="|".join(_RUNGS), help="Refuse a model that does not earn this rung.")
-    ] = _RUNGS[0],
+        RungName, typer.Option(help="Refuse a model that does not earn this rung.")
+    ] = RungName.EE_OUTSOURCED,
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
@@ -62,14 +61,12 @@ def encrypt(
         from rexis.ee.compiler import encrypt_model
     from rexis.ee import save_key
 
-    if rung not in _RUNGS:
-        raise typer.BadParameter(f"one of {', '.join(_RUNGS)}", param_hint="--rung")
     require_absent(key, out, *([card] if card else []))
     plain = read_file(model, "model", max_bytes=MAX_MODEL_BYTES)
     public = read_file(base, "base model", max_bytes=MAX_MODEL_BYTES) if base else None
     with working("encrypting the model"):
         encrypted = encrypt_model(plain, epoch=epoch, allow_clear=allow_clear or ())
-    made = card_of(encrypted, plain=plain, base=public, require_private=rung == "ee-private-weights")
+    made = card_of(encrypted, plain=plain, base=public, require_private=rung == RungName.EE_PRIVATE_WEIGHTS)
     error = _checked(plain, encrypted)
     save_key(key, encrypted.key, read_passphrase(f"new EE key {key}", passphrase_file, new=True))
     try:

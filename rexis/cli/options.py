@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,6 +45,15 @@ DeploymentFile = Annotated[
     typer.Option("--deployment", envvar="REXIS_DEPLOYMENT", metavar="FILE", help="What `rexis deploy` wrote."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
+
+
+class RungName(StrEnum):
+    """The privacy ladder's rungs that this version runs, as options name them."""
+
+    EE_OUTSOURCED = "ee-outsourced"
+    EE_PRIVATE_WEIGHTS = "ee-private-weights"
+
+
 KeyFile = Annotated[Path, typer.Option("--key", envvar="REXIS_KEY", metavar="FILE", help="The EE key.")]
 
 

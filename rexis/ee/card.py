@@ -22,10 +22,11 @@ from rexis.ee.plan import Grouping, Plan
 from rexis.ee.rules import Acceptance
 from rexis.protocol.digests import sha256
 from rexis.protocol.errors import EncryptionError
+from rexis.protocol.rung import PRIVATE_WEIGHTS_DISTANCE_E9
 
 # Measured on the zoo (docs/ee-leakage.md): of a public base model's neurons, 60 to 100 % are identified at a relative
 # distance of 20 %, and still 9 to 63 % at 50 %. Only weights that moved by their own length are another model's.
-PRIVATE_WEIGHTS_DISTANCE = 1.0
+PRIVATE_WEIGHTS_DISTANCE = PRIVATE_WEIGHTS_DISTANCE_E9 / 1e9
 
 
 class _Part(BaseModel):
