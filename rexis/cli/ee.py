@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +11,7 @@ import typer
 
 from rexis.cli.attacker import attack
 from rexis.cli.console import emit, note, say, working
-from rexis.cli.options import Json, KeyFile, PassphraseFile, RungName, needs
+from rexis.cli.options import Json, KeyFile, PassphraseFile, RungName, WeakPassphrase, needs
 from rexis.protocol.errors import EncryptionError, RexisError
 
 if TYPE_CHECKING:
@@ -25,28 +27,42 @@ _MAX_ERROR = 1e-4
 PlainModel = Annotated[Path, typer.Option("--model", metavar="FILE", help="The plain model (ONNX).")]
 
 
+@dataclass(frozen=True)
+class Made:
+    """What encrypting a model to files gave: the model with its key, its card, and how far its outputs are off."""
+
+    encrypted: EncryptedModel
+    card: LeakageCard
+    error: float | None
+
+
+AllowClear = Annotated[
+    list[str] | None,
+    typer.Option("--allow-clear", metavar="AXIS", help="An axis (value/axis) that may stay readable; may be repeated."),
+]
+CardFile = Annotated[
+    Path | None, typer.Option("--card", metavar="FILE", help="Write the leakage card here: .json, or .html for a page.")
+]
+BaseModel = Annotated[
+    Path | None,
+    typer.Option("--base", metavar="FILE", help="The public model that this one was fine-tuned from (ONNX)."),
+]
+Rung = Annotated[RungName, typer.Option("--rung", help="Refuse a model that does not earn this rung.")]
+
+
 @app.command("encrypt")
 def encrypt(
     model: PlainModel,
     key: KeyFile,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The encrypted model to write (ONNX).")],
-    epoch: Annotated[
-        int, typer.Option(min=1, help="Key epoch. Rotate keys by encrypting again with the next one.")
-    ] = 1,
-    allow_clear: Annotated[
-        list[str] | None,
-        typer.Option(metavar="AXIS", help="An axis (value/axis) that may stay readable; may be repeated."),
-    ] = None,
-    card: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the leakage card here: .json, or .html for a page.")
-    ] = None,
-    base: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The public model that this one was fine-tuned from (ONNX).")
-    ] = None,
-    rung: Annotated[
-        RungName, typer.Option(help="Refuse a model that does not earn this rung.")
-    ] = RungName.EE_OUTSOURCED,
+    epoch: Annotated[int, typer.Option(min=1, help="Key epoch. The next one: `rexis key rotate`.")] = 1,
+    allow_clear: AllowClear = None,
+    card: CardFile = None,
+    base: BaseModel = None,
+    rung: Rung = RungName.EE_OUTSOURCED,
+    again: Annotated[bool, typer.Option("--again", help="Also encrypt a model that is encrypted already.")] = False,
     passphrase_file: PassphraseFile = None,
+    weak: WeakPassphrase = False,
     as_json: Json = False,
 ) -> None:
     """Draw a fresh EE key, write it to a new file, and encrypt a model with it.
@@ -54,6 +70,60 @@ def encrypt(
     The key file is itself encrypted with a passphrase. Whoever has both reads your records and your model.
     """
     from rexis.cli.passphrase import read_passphrase
+
+    def passphrase() -> str:
+        return read_passphrase(f"new EE key {key}", passphrase_file, new=True, weak=weak)
+
+    made = encrypt_to_files(
+        read_plain(model, again=again), key, out, epoch, passphrase,
+        allow_clear=allow_clear or (), card=card, base=base, rung=rung,
+    )  # fmt: skip
+    report(made, key, out, as_json=as_json)
+
+
+def read_plain(model: Path, *, again: bool = False) -> bytes:
+    """A plain model's bytes.
+
+    Raises
+    ------
+    EncryptionError
+        It was encrypted by rexis before, and `again` is false.
+    """
+    from rexis.files import read_file
+
+    with needs("ee"):
+        from rexis.ee.graph import is_encrypted
+    plain = read_file(model, "model", max_bytes=MAX_MODEL_BYTES)
+    if not again and is_encrypted(plain):
+        raise EncryptionError(
+            f"{model} is an encrypted model already",
+            field="model",
+            hint="give the plain model; --again if you do mean to encrypt it twice, and then its records too",
+        )
+    return plain
+
+
+def encrypt_to_files(
+    plain: bytes,
+    key: Path,
+    out: Path,
+    epoch: int,
+    passphrase: Callable[[], str],
+    *,
+    allow_clear: Collection[str],
+    card: Path | None,
+    base: Path | None,
+    rung: RungName,
+) -> Made:
+    """Encrypt a model with a fresh key, and write key, model and card to new files: all of them, or none.
+
+    Raises
+    ------
+    EncryptionError
+        The model has no rule, does not earn the rung, or loses precision.
+    ConflictError
+        One of the files exists.
+    """
     from rexis.files import read_file, require_absent, write_file
 
     with needs("ee"):
@@ -62,21 +132,27 @@ def encrypt(
     from rexis.ee import save_key
 
     require_absent(key, out, *([card] if card else []))
-    plain = read_file(model, "model", max_bytes=MAX_MODEL_BYTES)
     public = read_file(base, "base model", max_bytes=MAX_MODEL_BYTES) if base else None
     with working("encrypting the model"):
-        encrypted = encrypt_model(plain, epoch=epoch, allow_clear=allow_clear or ())
+        encrypted = encrypt_model(plain, epoch=epoch, allow_clear=allow_clear)
     made = card_of(encrypted, plain=plain, base=public, require_private=rung == RungName.EE_PRIVATE_WEIGHTS)
     error = _checked(plain, encrypted)
-    save_key(key, encrypted.key, read_passphrase(f"new EE key {key}", passphrase_file, new=True))
+    page = _written(made, card) if card else b""
+    save_key(key, encrypted.key, passphrase())
     try:
         write_file(out, encrypted.model)
+        if card:
+            write_file(card, page)
     except RexisError:
         key.unlink()  # a key without its model is of no use
         raise
-    if card:
-        write_file(card, _written(made, card))
-    for warning in _warnings(made):
+    return Made(encrypted, made, error)
+
+
+def report(made: Made, key: Path, out: Path, *, as_json: bool) -> None:
+    """Say what was made."""
+    encrypted = made.encrypted
+    for warning in _warnings(made.card):
         note(f"warning: {warning}")
     if as_json:
         emit(
@@ -85,20 +161,22 @@ def encrypt(
                 "keyId": encrypted.key.key_id,
                 "model": str(out),
                 "modelDigest": str(encrypted.digest),
-                "keyEpoch": epoch,
-                "error": error,
-                "card": made.model_dump(by_alias=True, mode="json"),
+                "keyEpoch": encrypted.key.epoch,
+                "error": made.error,
+                "card": made.card.model_dump(by_alias=True, mode="json"),
             }
         )
         return
-    say(f"EE key          {key} (epoch {epoch}, id {encrypted.key.key_id})")
+    say(f"EE key          {key} (epoch {encrypted.key.epoch}, id {encrypted.key.key_id})")
     say(f"encrypted model {out}")
     say(f"model digest    {encrypted.digest}")
-    for side, found in (("records", made.input), ("outputs", made.output)):
+    for side, found in (("records", made.card.input), ("outputs", made.card.output)):
         moved = ", moved by an offset" if found.offset else ""
         say(f"{side:15} {_shape(found.shape)}: {'; '.join(found.axes)}{moved}")
-    if error is not None:
-        say(f"checked         relative error {error:.1e} (median of {_CHECK_RECORDS} random records)")
+    if made.card.smallest_distance is not None:
+        say(f"rung            {made.card.rung}: every layer at least {made.card.smallest_distance:.1%} from the base")
+    if made.error is not None:
+        say(f"checked         relative error {made.error:.1e} (median of {_CHECK_RECORDS} random records)")
 
 
 @app.command("card")

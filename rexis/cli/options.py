@@ -39,6 +39,9 @@ PassphraseFile = Annotated[
         help="File whose first line is the passphrase. Otherwise REXIS_PASSPHRASE, otherwise you are asked.",
     ),
 ]
+WeakPassphrase = Annotated[
+    bool, typer.Option("--weak-passphrase", help="Take a new passphrase that is short or easily guessed all the same.")
+]
 Rpc = Annotated[str, typer.Option("--rpc", envvar="REXIS_RPC", metavar="URL", help="A chain node that you trust.")]
 DeploymentFile = Annotated[
     Path,

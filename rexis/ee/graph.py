@@ -26,6 +26,7 @@ _FLOATS = (onnx.TensorProto.FLOAT,)
 _INTEGERS = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.BOOL)
 _OTHER_FLOATS = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
 # Nodes that carry a constant from where it is stored to where it is used, in another shape.
+_ENCRYPTED = "encrypted"
 _RELAYS = ("Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Flatten")
 
 
@@ -197,7 +198,7 @@ class Graph:
     def encoded(self) -> bytes:
         """The model as bytes, without doc strings and metadata. Nodes, their order, names, shapes and dtypes stay."""
         _strip(self._model)
-        self._model.graph.name = "encrypted"
+        self._model.graph.name = _ENCRYPTED
         onnx.checker.check_model(hollow(self._model), full_check=True)
         data: bytes = self._model.SerializeToString(deterministic=True)
         return data
@@ -245,6 +246,18 @@ class Graph:
         return name
 
 
+def is_encrypted(model: bytes) -> bool:
+    """Whether a model says by its graph's name that the compiler wrote it. Nothing stops anybody from renaming it."""
+    return bool(_decoded(model).graph.name == _ENCRYPTED)
+
+
+def _decoded(model: bytes) -> onnx.ModelProto:
+    try:
+        return onnx.load_model_from_string(model)
+    except Exception as error:  # protobuf's DecodeError, which onnx does not re-export
+        raise MalformedError("these bytes are not an ONNX model", field="model") from error
+
+
 def written(shape: Shape | None) -> str:
     """A shape for people."""
     if shape is None:
@@ -255,10 +268,7 @@ def written(shape: Shape | None) -> str:
 def _parsed(given: onnx.ModelProto | bytes) -> onnx.ModelProto:
     """A checked model that is the caller's no longer."""
     if isinstance(given, bytes):
-        try:
-            model = onnx.load_model_from_string(given)
-        except Exception as error:  # protobuf's DecodeError, which onnx does not re-export
-            raise MalformedError("these bytes are not an ONNX model", field="model") from error
+        model = _decoded(given)
     else:
         model = onnx.ModelProto()
         model.CopyFrom(given)
