@@ -66,6 +66,10 @@ def encrypt(
     records: Annotated[Path, typer.Option(metavar="FILE", help="Plain records: .npy, or .csv with a header line.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The encrypted dataset to write (.safetensors).")],
     manifest: Manifest = None,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="A column of the CSV that is no feature (id, label); may be repeated."),
+    ] = None,
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
@@ -82,7 +86,7 @@ def encrypt(
     from rexis.protocol.tensors import Dataset
 
     require_absent(out)
-    plain = read_records(records, read_manifest(manifest) if manifest else None)
+    plain = read_records(records, read_manifest(manifest) if manifest else None, drop or ())
     if look_raw(plain):
         note("warning: values beyond ±100. Are these records standardised? If not, give --manifest.")
     ee_key = load_key(key, read_passphrase(f"EE key {key}", passphrase_file))

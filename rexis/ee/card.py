@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from rexis.ee.compiler import EncryptedModel, planned
+from rexis.ee.glossary import GLOSSARY
 from rexis.ee.graph import Graph
 from rexis.ee.groups import MAX_CONDITION, NONE, Power, group_name, key_space
 from rexis.ee.layout import Keyring
@@ -344,5 +345,8 @@ readable.</p>
         else "No base model was named: whether these weights resemble public ones is not known."
     }</p>
 {table(("constant", "relative distance"), distances)}
+<h2>Words on this page</h2><dl>{
+        "".join(f"<dt>{html.escape(word)}</dt><dd>{html.escape(text)}</dd>" for word, text in GLOSSARY.items())
+    }</dl>
 </html>
 """
