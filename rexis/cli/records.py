@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import math
+import shlex
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,13 +43,15 @@ def read_manifest(path: Path) -> Manifest:
         raise MalformedError(f"{path} is not a model's manifest", field=where or None) from None
 
 
-def read_records(path: Path, manifest: Manifest | None) -> Floats:
+def read_records(path: Path, manifest: Manifest | None, drop: Collection[str] = ()) -> Floats:
     """Records ``float32 [n, …]`` as the plain model takes them, from ``.npy``, or ``[n, d]`` from ``.csv``.
 
     Parameters
     ----------
     manifest
         With it, the file holds raw values, which are standardised; a CSV's columns are found by their names.
+    drop
+        Columns of a CSV that are no features: identifiers, labels.
 
     Raises
     ------
@@ -57,11 +61,13 @@ def read_records(path: Path, manifest: Manifest | None) -> Floats:
     data = read_file(path, "records file", max_bytes=_MAX_BYTES)
     names = manifest.feature_names if manifest is not None else None
     if path.suffix == ".csv":
-        columns, values = _read_csv(data, path, names)
-    elif path.suffix == ".npy":
+        columns, values = _read_csv(data, path, names, drop)
+    elif path.suffix == ".npy" and not drop:
         values = _read_npy(data, path)
         width = math.prod(values.shape[1:])
         columns = names if names is not None and len(names) == width else _numbered(width)
+    elif path.suffix == ".npy":
+        raise MalformedError(f"the columns of {path} have no names", field="drop", hint="only a .csv has")
     else:
         raise MalformedError(f"{path} is neither .npy nor .csv", hint="one row a record, one column a feature")
     _require_finite(values, columns)
@@ -127,15 +133,17 @@ def _read_npy(data: bytes, path: Path) -> NDArray[Any]:
     return values.reshape(shape, order="F" if by_columns else "C")
 
 
-def _read_csv(data: bytes, path: Path, wanted: tuple[str, ...] | None) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+def _read_csv(
+    data: bytes, path: Path, wanted: tuple[str, ...] | None, drop: Collection[str]
+) -> tuple[tuple[str, ...], NDArray[np.float64]]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise MalformedError(f"{path} is not UTF-8 text") from None
+        raise MalformedError(f"{path} is not UTF-8 text", hint="save it as CSV UTF-8") from None
     lines = csv.reader(io.StringIO(text, newline=""))
     try:
         header = [name.strip() for name in next(lines, [])]
-        places = _places(header, wanted, path)
+        places = _places(header, wanted, path, drop)
         rows = [
             [_number(row, place, header, index, lines.line_num) for place in places]
             for index, row in enumerate(row for row in lines if row)
@@ -147,24 +155,39 @@ def _read_csv(data: bytes, path: Path, wanted: tuple[str, ...] | None) -> tuple[
     return tuple(header[place] for place in places), np.asarray(rows, dtype=np.float64)
 
 
-def _places(header: list[str], wanted: tuple[str, ...] | None, path: Path) -> list[int]:
+def _places(header: list[str], wanted: tuple[str, ...] | None, path: Path, drop: Collection[str]) -> list[int]:
     """Which columns to take, in the model's order."""
     if not header:
         raise MalformedError(f"{path} is empty", hint="the first line names the columns")
     if all(_is_number(name) for name in header):
         raise MalformedError(f"{path} has no header", hint="the first line names the columns")
     if len(set(header)) != len(header):
-        raise MalformedError(f"{path} names a column twice")
+        twice = next(name for name in header if header.count(name) > 1)
+        raise MalformedError(f"{path} names column {twice!r} twice", field="header")
+    other = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), None)
+    if other is not None:
+        raise MalformedError(
+            f"{path} separates columns by {other!r}",
+            field="header",
+            hint="save it with commas, and with decimal points",
+        )
+    strangers = [name for name in drop if name not in header]
+    if strangers:
+        raise MalformedError(f"{path} has no column {strangers[0]!r} to leave out", field="drop")
     if wanted is None:
-        return list(range(len(header)))
+        return [place for place, name in enumerate(header) if name not in drop]
     missing = [name for name in wanted if name not in header]
-    unknown = [name for name in header if name not in wanted]
+    unknown = [name for name in header if name not in wanted and name not in drop]
     if missing or unknown:
         what = (
             f"lacks column {missing[0]!r}" if missing else f"has a column {unknown[0]!r} that the model does not take"
         )
         more = len(missing) + len(unknown) - 1
-        raise MalformedError(f"{path} {what}" + (f" (and {more} more faults)" if more else ""), field="header")
+        raise MalformedError(
+            f"{path} {what}" + (f" (and {more} more faults)" if more else ""),
+            field="header",
+            hint=None if missing else f"--drop {shlex.quote(unknown[0])} leaves it out",
+        )
     return [header.index(name) for name in wanted]
 
 

@@ -14,6 +14,7 @@ from rexis.cli.options import (
     Json,
     KeyFile,
     PassphraseFile,
+    RungName,
     Wallet,
     connect,
     digest,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from rexis.protocol.certificate import Certificate
     from rexis.protocol.digests import Digest
     from rexis.protocol.policy import Policy
+    from rexis.protocol.typed_data import Domain
 
 _MAX_DATASET_BYTES = 8 << 30
 OUTPUTS, CERTIFICATE = "outputs.safetensors", "certificate.json"
@@ -64,6 +66,10 @@ def encrypt(
     records: Annotated[Path, typer.Option(metavar="FILE", help="Plain records: .npy, or .csv with a header line.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The encrypted dataset to write (.safetensors).")],
     manifest: Manifest = None,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="A column of the CSV that is no feature (id, label); may be repeated."),
+    ] = None,
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
@@ -80,7 +86,7 @@ def encrypt(
     from rexis.protocol.tensors import Dataset
 
     require_absent(out)
-    plain = read_records(records, read_manifest(manifest) if manifest else None)
+    plain = read_records(records, read_manifest(manifest) if manifest else None, drop or ())
     if look_raw(plain):
         note("warning: values beyond ±100. Are these records standardised? If not, give --manifest.")
     ee_key = load_key(key, read_passphrase(f"EE key {key}", passphrase_file))
@@ -119,6 +125,10 @@ def submit(
     certify_on_chain: Annotated[
         bool, typer.Option("--certify-on-chain", help="zk: have the Certifier contract check every proof.")
     ] = False,
+    rung: Annotated[
+        RungName,
+        typer.Option(help="Privacy rung. ee-private-weights takes only a model whose owner claims it, by signature."),
+    ] = RungName.EE_OUTSOURCED,
     wait: Annotated[bool, typer.Option("--wait", help="Show progress until the job is certified or failed.")] = False,
     deployment: Annotated[
         Path | None,
@@ -146,7 +156,7 @@ def submit(
     from rexis.protocol.tensors import Dataset
 
     model_digest = digest(model, "--model")
-    policy = _policy(tier, sample_size, shard_size, max_attempts, abs_tolerance, rel_tolerance, certify_on_chain)
+    policy = _policy(tier, sample_size, shard_size, max_attempts, abs_tolerance, rel_tolerance, certify_on_chain, rung)
     blob = read_file(dataset, "dataset", max_bytes=_MAX_DATASET_BYTES)
     records = Dataset.from_bytes(blob)
     domain = read_deployment(deployment).domain if deployment else None
@@ -155,6 +165,7 @@ def submit(
         info = client.info()
         require_deployment(info.domain, info.contracts)
         registered = client.model(model_digest, epoch)
+        _require_rung(registered, policy, info.domain)
         if deployment is not None and rpc is not None:
             _require_on_chain(registered, rpc, deployment)
         with transfer("uploading the dataset") as progress:
@@ -331,6 +342,7 @@ def _policy(
     abs_tolerance: float | None,
     rel_tolerance: float,
     certify_on_chain: bool,
+    rung: RungName,
 ) -> Policy:
     from rexis.protocol.policy import Policy, Rung, Tier
 
@@ -344,7 +356,7 @@ def _policy(
             "maxAttempts": max_attempts,
             "absToleranceE9": round(tolerance * 1e9),
             "relToleranceE9": round(rel_tolerance * 1e9),
-            "rung": Rung.EE_OUTSOURCED,
+            "rung": Rung[rung.name],
             "validators": 0,
             "certifyOnChain": certify_on_chain,
         }
@@ -359,6 +371,27 @@ def _require_tier(client: RexisClient, policy: Policy) -> None:
         raise UnavailableError(f"this coordinator does not check tier {wanted}", hint=f"it checks {names}")
 
 
+def _require_rung(model: ModelView, policy: Policy, domain: Domain) -> None:
+    """A job of rung ee-private-weights is signed only for a model with its owner's claim; says whose word it is."""
+    from rexis.protocol.policy import Rung
+    from rexis.protocol.rung import require_rung_claim
+
+    if policy.rung == Rung.EE_OUTSOURCED:
+        return
+    if model.rung_claim is None:
+        raise ConflictError(
+            f"the model's owner {model.owner} has not claimed rung ee-private-weights",
+            field="rung",
+            hint="submit with --rung ee-outsourced, or have the owner run `rexis register --rung … --card FILE`",
+        )
+    claim = require_rung_claim(
+        model.rung_claim, domain, rung=policy.rung, model=model.model_digest, epoch=model.key_epoch
+    )
+    if claim.owner != model.owner:
+        raise ConflictError(f"{claim.owner} claims the rung, the model is {model.owner}'s", field="rung")
+    note(f"rung ee-private-weights: {claim}")
+
+
 def _require_on_chain(model: ModelView, rpc: str, deployment: Path) -> None:
     """Compare what the coordinator says of a model with the registry."""
     with working("looking the model up on chain"):
@@ -366,6 +399,11 @@ def _require_on_chain(model: ModelView, rpc: str, deployment: Path) -> None:
     if found.circuit_hash != model.circuit.hash_struct():
         raise ConflictError(
             "the coordinator names another circuit for the model than the chain", hint="do not trust this coordinator"
+        )
+    if found.owner != model.owner:
+        raise ConflictError(
+            f"the coordinator says that the model is {model.owner}'s, the chain {found.owner}'s",
+            hint="do not trust this coordinator",
         )
     if found.revoked_at is not None:
         raise ConflictError(f"the model's key epoch was revoked in block {found.revoked_at}")

@@ -17,16 +17,18 @@ from pydantic.alias_generators import to_camel
 
 from rexis.ee.compiler import EncryptedModel, planned
 from rexis.ee.container import model_digest
+from rexis.ee.glossary import GLOSSARY
 from rexis.ee.graph import Graph
 from rexis.ee.groups import MAX_CONDITION, NONE, Power, group_name, key_space
 from rexis.ee.layout import Keyring
 from rexis.ee.plan import Grouping, Plan
 from rexis.ee.rules import Acceptance
 from rexis.protocol.errors import EncryptionError
+from rexis.protocol.rung import PRIVATE_WEIGHTS_DISTANCE_E9
 
 # Measured on the zoo (docs/ee-leakage.md): of a public base model's neurons, 60 to 100 % are identified at a relative
 # distance of 20 %, and still 9 to 63 % at 50 %. Only weights that moved by their own length are another model's.
-PRIVATE_WEIGHTS_DISTANCE = 1.0
+PRIVATE_WEIGHTS_DISTANCE = PRIVATE_WEIGHTS_DISTANCE_E9 / 1e9
 
 
 class _Part(BaseModel):
@@ -348,5 +350,8 @@ readable.</p>
         else "No base model was named: whether these weights resemble public ones is not known."
     }</p>
 {table(("constant", "relative distance"), distances)}
+<h2>Words on this page</h2><dl>{
+        "".join(f"<dt>{html.escape(word)}</dt><dd>{html.escape(text)}</dd>" for word, text in GLOSSARY.items())
+    }</dl>
 </html>
 """

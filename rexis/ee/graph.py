@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rexis.ee.container import Constant, ConstantsFile, Container, Model
+from rexis.ee.container import Constant, ConstantsFile, Container, Model, parsed
 from rexis.ee.shapes import OF_SHAPES, Shape, hollow, infer
 from rexis.ee.stream import Floats
 from rexis.protocol.digests import Digest
@@ -27,6 +27,7 @@ _FLOATS = (onnx.TensorProto.FLOAT,)
 _INTEGERS = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.BOOL)
 _OTHER_FLOATS = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
 # Nodes that carry a constant from where it is stored to where it is used, in another shape.
+_ENCRYPTED = "encrypted"
 _RELAYS = ("Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Flatten")
 
 
@@ -211,7 +212,7 @@ class Graph:
     def encoded(self) -> bytes:
         """The model as bytes, without doc strings and metadata. Nodes, their order, names, shapes and dtypes stay."""
         _strip(self._model)
-        self._model.graph.name = "encrypted"
+        self._model.graph.name = _ENCRYPTED
         onnx.checker.check_model(hollow(self._model), full_check=True)
         return self._container.encoded()
 
@@ -260,6 +261,11 @@ class Graph:
         if kind in _OTHER_FLOATS:
             raise EncryptionError(f"the {what} {name!r} is not float32", field=what)
         return name
+
+
+def is_encrypted(model: Model) -> bool:
+    """Whether a model says by its graph's name that the compiler wrote it. Nothing stops anybody from renaming it."""
+    return bool(parsed(model).graph.name == _ENCRYPTED)
 
 
 def written(shape: Shape | None) -> str:

@@ -11,6 +11,8 @@ from onnx import numpy_helper
 
 from rexis.ee.card import PRIVATE_WEIGHTS_DISTANCE, LeakageCard, card_of, card_of_graph, page
 from rexis.ee.compiler import encrypt_model
+from rexis.ee.glossary import GLOSSARY
+from rexis.ee.groups import Power, group_name
 from rexis.protocol.errors import EncryptionError
 from tests.unit.ee.dense_networks import mlp
 from tests.unit.ee.torch_networks import exported
@@ -103,4 +105,11 @@ def test_document_and_page() -> None:
     text = page(found)
     assert found.model_digest in text
     assert "keyed obfuscation" in text
+    assert "Words on this page" in text
     assert page(found.model_copy(update={"visible": ["<script>"]})).count("<script>") == 0
+
+
+def test_the_glossary_knows_every_group_that_a_card_can_name() -> None:
+    known = {word for words in GLOSSARY for word in words.split(", ")}
+    for powers in range(1 << len(Power)):
+        assert set(group_name(Power(powers), 4).split(" × ")) <= known
