@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,9 @@ from rexis.cli.options import Json, KeyFile, PassphraseFile, needs
 from rexis.protocol.errors import EncryptionError, RexisError
 
 if TYPE_CHECKING:
-    from rexis.ee.card import LeakageCard
+    from numpy.typing import NDArray
+
+    from rexis.ee.card import LeakageCard, SideCard
     from rexis.ee.compiler import EncryptedModel
 
 app = typer.Typer(help="Encrypt models, see what that hides, and attack it.", no_args_is_help=True)
@@ -22,6 +24,7 @@ MAX_MODEL_BYTES = 2 << 30  # a protobuf message cannot be larger
 _RUNGS = ("ee-outsourced", "ee-private-weights")
 _CHECK_RECORDS = 32
 _MAX_ERROR = 1e-4
+_FEW_TOKENS = 8
 
 PlainModel = Annotated[Path, typer.Option("--model", metavar="FILE", help="The plain model (ONNX).")]
 
@@ -97,7 +100,7 @@ def encrypt(
     say(f"EE key          {key} (epoch {epoch}, id {encrypted.key.key_id})")
     say(f"encrypted model {out}")
     say(f"model digest    {encrypted.digest}")
-    for side, found in (("records", made.input), ("outputs", made.output)):
+    for side, found in _sides(made):
         moved = ", moved by an offset" if found.offset else ""
         say(f"{side:15} {_shape(found.shape)}: {'; '.join(found.axes)}{moved}")
     if error is not None:
@@ -129,8 +132,8 @@ def card(
         emit(made.model_dump(by_alias=True, mode="json"))
         return
     say(f"model   {made.model_digest}")
-    say(f"records {_shape(made.input.shape)}: {'; '.join(made.input.axes)}")
-    say(f"outputs {_shape(made.output.shape)}: {'; '.join(made.output.axes)}")
+    for name, side in _sides(made):
+        say(f"{name:7} {_shape(side.shape)}: {'; '.join(side.axes)} (values {side.values})")
     say("visible:")
     for text in made.visible:
         say(f"  - {text}")
@@ -145,6 +148,12 @@ def card(
 
 
 app.command("attack")(attack)
+
+
+def _sides(card: LeakageCard) -> list[tuple[str, SideCard]]:
+    """Records and outputs, with names for people: those of the inputs where there are several."""
+    several = len(card.inputs) > 1
+    return [*((each.name if several else "records", each) for each in card.inputs), ("outputs", card.output)]
 
 
 def _shape(shape: list[int]) -> str:
@@ -164,13 +173,37 @@ def _written(card: LeakageCard, path: Path) -> bytes:
 def _warnings(card: LeakageCard) -> list[str]:
     """What an owner should not overlook."""
     found = []
-    for what, side in (("records", card.input), ("outputs", card.output)):
-        if not any("invertible" in axis or "orthogonal" in axis for axis in side.axes):
+    for what, side in _sides(card):
+        if side.vocabulary is not None:
+            few = f": a vocabulary of {side.vocabulary} falls to counting" if side.vocabulary <= _FEW_TOKENS else ""
+            found.append(f"{what} are renamed tokens; how often each occurs stays readable{few}")
+        elif side.values != "mixed":
             found.append(f"{what} are not mixed by a dense key ({'; '.join(side.axes)}): single values stay readable")
         elif not side.offset:
             found.append(f"{what} are not moved by an offset: zero stays zero")
-    if card.input.vocabulary is not None and card.input.vocabulary <= 8:
-        found.append(f"a vocabulary of {card.input.vocabulary} falls to counting")
+    return found
+
+
+def _random_records(encrypted: EncryptedModel) -> dict[str, NDArray[Any]]:
+    """Standardised values where values are mixed; else what a mask or an adjacency may hold."""
+    import numpy as np
+
+    from rexis.ee.card import values_of
+
+    random = np.random.default_rng(0)
+    found = {}
+    for name, key in encrypted.key.inputs.items():
+        shape = (_CHECK_RECORDS, *key.shape)
+        made: NDArray[Any]
+        if key.tokens is not None:
+            made = random.integers(0, key.tokens, shape)
+        elif key.element != "float32":
+            made = random.integers(0, 2, shape)
+        elif len(encrypted.key.inputs) > 1 and values_of(encrypted.plan, name) != "mixed":
+            made = random.uniform(0, 1, shape)
+        else:
+            made = random.normal(size=shape)
+        found[name] = made.astype(key.element)
     return found
 
 
@@ -190,21 +223,18 @@ def _checked(plain: bytes, encrypted: EncryptedModel) -> float | None:
 
     from rexis.ee import decrypt_outputs, encrypt_records
 
-    key = encrypted.key.input
-    if key is None:
-        return None
-    random = np.random.default_rng(0)
-    shape = (_CHECK_RECORDS, *key.shape)
-    records = random.normal(size=shape) if key.tokens is None else random.integers(0, key.tokens, shape)
+    records = _random_records(encrypted)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     sides = []
-    for model, given in ((plain, records), (encrypted.model, encrypt_records(encrypted.key, records.astype("f4")))):
+    for model, given in ((plain, records), (encrypted.model, encrypt_records(encrypted.key, records))):
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        node = session.get_inputs()[0]
-        kind = np.float32 if node.type == "tensor(float)" else np.int64
-        sides.append(session.run(None, {node.name: given.astype(kind)})[0])
-    expected, found = sides[0], decrypt_outputs(encrypted.key, sides[1])
+        sides.append(session.run(None, given)[0])
+    # A random mask may leave a record without anything to look at, and the plain model without a number for it.
+    kept = np.isfinite(sides[0].reshape(_CHECK_RECORDS, -1)).all(axis=1)
+    if not kept.any():
+        return None
+    expected, found = sides[0][kept], decrypt_outputs(encrypted.key, sides[1][kept])
     difference = np.linalg.norm((found - expected).reshape(len(expected), -1), axis=1)
     size = np.linalg.norm(expected.reshape(len(expected), -1), axis=1)
     error = float(np.median(difference / np.maximum(size, np.finfo(np.float32).tiny)))

@@ -76,6 +76,10 @@ def register(
     if (profile is None) != (srs is None):
         raise typer.BadParameter("a circuit needs both --profile and --srs", param_hint="--profile")
     onnx = read_file(model, "encrypted model", max_bytes=_MAX_MODEL_BYTES)
+    with needs("ee"):
+        from circuits.onnx_model import require_one_input
+
+        require_one_input(onnx)
     account = open_wallet(wallet, passphrase_file)
     chain = open_chain(rpc, deployment, account)
     with RexisClient(coordinator, account, domain=chain.deployment.domain) as client:

@@ -82,9 +82,9 @@ class Plan:
         self._positions: dict[int, str] = {}
         # Values that the next linear operators see scaled and shifted: see rules.norm.
         self.gains: set[str] = set()
-        # Token ids, and the axis of the tables that they look up.
-        self.tokens: set[str] = set()
-        self.vocabulary: Axis | None = None
+        # Token ids: the input that each value holds the ids of; for each such input, the axis of the tables looked up.
+        self.tokens: dict[str, str] = {}
+        self.vocabularies: dict[str, Axis] = {}
         # Constants that may not change.
         self.pinned: set[str] = set()
         # Squares whose sums are all that is read of them.
@@ -131,6 +131,11 @@ class Plan:
             else:
                 found.append(factor)
         return found
+
+    def vocabulary(self, name: str) -> Axis | None:
+        """The axis of the tables that a value's token ids look up; None for anything else."""
+        axis = self.vocabularies.get(self.tokens.get(name, ""))
+        return None if axis is None else self.resolve(axis)
 
     def powers(self, axis: Axis) -> Power:
         """What all variables of an axis may do."""
@@ -478,7 +483,7 @@ class Plan:
         """For each variable, those whose place chooses its key: permuted heads that it never stands without."""
         together = [{factor.variable for factor in self.leaves(axes)} for axes in self._together]
         # Token ids are looked up alone, so that the vocabulary's key may depend on nothing else.
-        alone = {factor.variable for factor in self.leaves([self.vocabulary])} if self.vocabulary else set()
+        alone = {factor.variable for factor in self.leaves(self.vocabularies.values())}
         indexing: set[int] = set()
         found: dict[int, tuple[int, ...]] = {}
         strongest_first = sorted(branches, key=lambda v: (Power.MIX not in self._powers[v], v))

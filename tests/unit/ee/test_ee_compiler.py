@@ -173,7 +173,7 @@ def activation(op: str) -> onnx.ModelProto:
     return builder.gemm(2).build()
 
 
-def two_inputs() -> onnx.ModelProto:
+def unread_input() -> onnx.ModelProto:
     model = mlp(5, 2)
     model.graph.input.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, ["batch", 5]))
     return model
@@ -231,7 +231,7 @@ def not_finite() -> onnx.ModelProto:
     ("model", "reason"),
     [
         (activation("Shrink"), r"node 'Shrink_1' \(Shrink\): no rule"),
-        (two_inputs(), "2 inputs"),
+        (unread_input(), "read by no operator"),
         (unused_constant(), "'forgotten'"),
         (computed_weight(), "batch"),
         (batch_in_bias(), "from record to record"),

@@ -135,12 +135,12 @@ def test_what_is_not_a_key_file_is_refused(tmp_path: Path) -> None:
     "content",
     [
         b"just a note",
-        b'{"format": "rexis.ee.key", "version": 2}',
+        b'{"format": "rexis.ee.key", "version": 3}',
         b'{"format": "rexis.ee.key", "version": 1, "dataSecret": "0xdeadbeef"}',
     ],
 )
 def test_an_age_file_of_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
-    error = refused(written(tmp_path, age.encrypt(content, PASSPHRASE)), "not a rexis key of version 2")
+    error = refused(written(tmp_path, age.encrypt(content, PASSPHRASE)), "not a rexis key of version 3")
     assert "deadbeef" not in str(error)
 
 
