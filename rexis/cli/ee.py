@@ -175,12 +175,12 @@ def _warnings(card: LeakageCard) -> list[str]:
     found = []
     for what, side in _sides(card):
         if side.vocabulary is not None:
-            few = f": a vocabulary of {side.vocabulary} falls to counting" if side.vocabulary <= _FEW_TOKENS else ""
-            found.append(f"{what} are renamed tokens; how often each occurs stays readable{few}")
+            few = f"; a vocabulary of {side.vocabulary} falls to counting" if side.vocabulary <= _FEW_TOKENS else ""
+            found.append(f"{what}: how often each token occurs stays readable{few}")
         elif side.values != "mixed":
-            found.append(f"{what} are not mixed by a dense key ({'; '.join(side.axes)}): single values stay readable")
+            found.append(f"{what}: no dense key mixes them ({'; '.join(side.axes)}), single values stay readable")
         elif not side.offset:
-            found.append(f"{what} are not moved by an offset: zero stays zero")
+            found.append(f"{what}: no offset moves them, zero stays zero")
     return found
 
 

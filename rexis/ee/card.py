@@ -323,8 +323,11 @@ def _readable(plan: Plan, name: str) -> str | None:
         order = f", in a hidden order along {' and '.join(orders)}" if orders else ""
         return f"which values of {what} are zero{order}; secret factors multiply the others"
     graph_like = any(len(places) > 1 for places in moved.values())
-    as_graph = ": read as the edges of a graph, it is that graph without the names of its nodes" if graph_like else ""
-    return f"every value of {what}; hidden is their order along {' and '.join(orders)}{as_graph}"
+    as_graph = "; as the edges of a graph, it is that graph without the names of its nodes" if graph_like else ""
+    return (
+        f"every value of {what}; hidden is their order along {' and '.join(orders)}, unless a pattern that they "
+        f"follow in many records gives it away (padding at the end){as_graph}"
+    )
 
 
 def _listed(places: list[int]) -> str:

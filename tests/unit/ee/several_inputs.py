@@ -183,7 +183,7 @@ def exported(name: str, *, dynamo: bool = False) -> tuple[bytes, Arrays]:
     return buffer.getvalue(), {each: tensor.numpy() for each, tensor in records.items()}
 
 
-def run(model: bytes, records: Arrays) -> NDArray[np.float32]:
+def run_inputs(model: bytes, records: Arrays) -> NDArray[np.float32]:
     """Outputs of a model in ONNX Runtime, on one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
