@@ -77,7 +77,7 @@ class Plan:
         self._products: dict[int, Axis] = {}
         self._sums: dict[int, tuple[Axis, ...]] = {}
         self._touched: list[tuple[Axis, ...]] = []
-        self._together: list[tuple[Axis, ...]] = []
+        self._together: list[tuple[tuple[Axis, ...], tuple[Axis, ...] | None]] = []
         self._reasons: dict[int, str] = {}
         self._positions: dict[int, str] = {}
         # Values that the next linear operators see scaled and shifted: see rules.norm.
@@ -166,9 +166,16 @@ class Plan:
         for factor in self.leaves(axes):
             self._limit(factor.variable, powers, str(node))
 
-    def keep_together(self, axes: Iterable[Axis]) -> None:
-        """`node` couples what stands along these axes: a key of anything else may not depend on the place there."""
-        self._together.append(tuple(axes))
+    def keep_together(self, axes: Iterable[Axis], beside: Iterable[Axis] | None = None) -> None:
+        """A node couples what stands along `axes`: a key of anything else may not depend on the place there.
+
+        Parameters
+        ----------
+        beside
+            All that the node has beside `axes`, where that matters to it alone: a sum over heads leaves what stands in
+            other values a key for each head. By default, anything.
+        """
+        self._together.append((tuple(axes), None if beside is None else tuple(beside)))
 
     def show(self, axes: Iterable[Axis], node: Node, what: str) -> None:
         """Positions that `node` works on as they are: space, time. They stay visible, and the card says so."""
@@ -481,7 +488,13 @@ class Plan:
 
     def _families(self, branches: _Branches, bundled: set[int]) -> dict[int, tuple[int, ...]]:
         """For each variable, those whose place chooses its key: permuted heads that it never stands without."""
-        together = [{factor.variable for factor in self.leaves(axes)} for axes in self._together]
+        together = [
+            (
+                {f.variable for f in self.leaves(axes)},
+                None if beside is None else {f.variable for f in self.leaves(beside)},
+            )
+            for axes, beside in self._together
+        ]
         # Token ids are looked up alone, so that the vocabulary's key may depend on nothing else.
         alone = {factor.variable for factor in self.leaves(self.vocabularies.values())}
         indexing: set[int] = set()
@@ -503,7 +516,10 @@ class Plan:
                     continue
                 if self._powers[other] & ~Power.PERMUTE or self._sizes[other] in (None, 1):
                     continue
-                if any(other in group and variable not in group for group in together):
+                if any(
+                    other in group and variable not in group and (beside is None or variable in beside)
+                    for group, beside in together
+                ):
                     continue
                 if math.prod(self._sizes[each] or 1 for each in (*index, other)) <= _MAX_FAMILY:
                     index.append(other)

@@ -21,6 +21,7 @@ from rexis.ee.layout import DUAL, Factor
 from rexis.ee.share import RecipientKey, seal_key
 from rexis.protocol.errors import EncryptionError, KeyFileError, MalformedError, TensorError
 from tests.unit.ee.dense_networks import Builder
+from tests.unit.ee.random_graphs import random_graph
 from tests.unit.ee.several_inputs import CASES, NODES, TOKENS, Arrays, exported, run_inputs
 from tests.unit.ee.test_ee_compiler import without_constants
 
@@ -354,3 +355,11 @@ def test_duals_are_what_ties_an_adjacency() -> None:
     plan = compiled("GCN")[2].plan
     _, (rows,), (columns,) = plan.layout("adjacency")
     assert columns == Factor(rows.variable, rows.action * DUAL)
+
+
+def test_a_sum_over_nodes_needs_one_key_for_all_of_them() -> None:
+    """Features that are cut into parts may have a key for each token; but not for each node, where nodes add up."""
+    plan = encrypt_model(random_graph(["neighbours", "neighbours", "any", "regroup"], 0), epoch=1, seed=SEED).plan
+    assert all(not grouping.places for grouping in plan.groupings())
+    without = encrypt_model(random_graph(["any", "regroup"], 0), epoch=1, seed=SEED).plan
+    assert any(grouping.places for grouping in without.groupings())
