@@ -76,7 +76,6 @@ def test_the_model_given_is_not_changed() -> None:
 def offsets(encrypted: EncryptedModel) -> tuple[bool, bool]:
     """Whether records and outputs are moved by an offset."""
     key = encrypted.key
-    assert key.input is not None
     assert key.output is not None
     return key.input.offset is not None, key.output.offset is not None
 

@@ -96,7 +96,6 @@ def test_a_header_that_asks_for_endless_work_is_refused(sealed: bytes, tmp_path:
 
 def test_the_file_and_the_text_form_hold_no_secret(key: EEKey, sealed: bytes) -> None:
     assert key.data_secret is not None
-    assert key.input is not None
     assert key.input.offset is not None
     for secret in (key.data_secret, key.input.offset.tobytes()):
         assert secret not in sealed
