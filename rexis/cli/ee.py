@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,7 +17,9 @@ from rexis.cli.options import Json, KeyFile, PassphraseFile, RungName, WeakPassp
 from rexis.protocol.errors import EncryptionError, RexisError
 
 if TYPE_CHECKING:
-    from rexis.ee.card import LeakageCard
+    from numpy.typing import NDArray
+
+    from rexis.ee.card import LeakageCard, SideCard
     from rexis.ee.compiler import EncryptedModel
     from rexis.ee.container import ConstantsFile
 
@@ -26,6 +28,7 @@ app = typer.Typer(help="Encrypt models, see what that hides, and attack it.", no
 _CHECK_RECORDS = 32
 _MAX_ERROR = 1e-4
 _CONSTANTS_FOLDER = "session.model_external_initializers_file_folder_path"  # onnxruntime_session_options_config_keys.h
+_FEW_TOKENS = 8
 
 PlainModel = Annotated[Path, typer.Option("--model", metavar="FILE", help="The plain model (ONNX).")]
 
@@ -188,7 +191,7 @@ def report(made: Made, key: Path, out: Path, *, as_json: bool) -> None:
     say(f"EE key          {key} (epoch {encrypted.key.epoch}, id {encrypted.key.key_id})")
     say(f"encrypted model {out}")
     say(f"model digest    {encrypted.digest}")
-    for side, found in (("records", made.card.input), ("outputs", made.card.output)):
+    for side, found in _sides(made.card):
         moved = ", moved by an offset" if found.offset else ""
         say(f"{side:15} {_shape(found.shape)}: {'; '.join(found.axes)}{moved}")
     if made.card.smallest_distance is not None:
@@ -222,8 +225,8 @@ def card(
         emit(made.model_dump(by_alias=True, mode="json"))
         return
     say(f"model   {made.model_digest}")
-    say(f"records {_shape(made.input.shape)}: {'; '.join(made.input.axes)}")
-    say(f"outputs {_shape(made.output.shape)}: {'; '.join(made.output.axes)}")
+    for name, side in _sides(made):
+        say(f"{name:7} {_shape(side.shape)}: {'; '.join(side.axes)} (values {side.values})")
     say("visible:")
     for text in made.visible:
         say(f"  - {text}")
@@ -238,6 +241,12 @@ def card(
 
 
 app.command("attack")(attack)
+
+
+def _sides(card: LeakageCard) -> list[tuple[str, SideCard]]:
+    """Records and outputs, with names for people: those of the inputs where there are several."""
+    several = len(card.inputs) > 1
+    return [*((each.name if several else "records", each) for each in card.inputs), ("outputs", card.output)]
 
 
 def _shape(shape: list[int]) -> str:
@@ -257,13 +266,37 @@ def _written(card: LeakageCard, path: Path) -> bytes:
 def _warnings(card: LeakageCard) -> list[str]:
     """What an owner should not overlook."""
     found = []
-    for what, side in (("records", card.input), ("outputs", card.output)):
-        if not any("invertible" in axis or "orthogonal" in axis for axis in side.axes):
-            found.append(f"{what} are not mixed by a dense key ({'; '.join(side.axes)}): single values stay readable")
+    for what, side in _sides(card):
+        if side.vocabulary is not None:
+            few = f"; a vocabulary of {side.vocabulary} falls to counting" if side.vocabulary <= _FEW_TOKENS else ""
+            found.append(f"{what}: how often each token occurs stays readable{few}")
+        elif side.values != "mixed":
+            found.append(f"{what}: no dense key mixes them ({'; '.join(side.axes)}), single values stay readable")
         elif not side.offset:
-            found.append(f"{what} are not moved by an offset: zero stays zero")
-    if card.input.vocabulary is not None and card.input.vocabulary <= 8:
-        found.append(f"a vocabulary of {card.input.vocabulary} falls to counting")
+            found.append(f"{what}: no offset moves them, zero stays zero")
+    return found
+
+
+def _random_records(encrypted: EncryptedModel) -> dict[str, NDArray[Any]]:
+    """Standardised values where values are mixed; else what a mask or an adjacency may hold."""
+    import numpy as np
+
+    from rexis.ee.card import values_of
+
+    random = np.random.default_rng(0)
+    found = {}
+    for name, key in encrypted.key.inputs.items():
+        shape = (_CHECK_RECORDS, *key.shape)
+        made: NDArray[Any]
+        if key.tokens is not None:
+            made = random.integers(0, key.tokens, shape)
+        elif key.element != "float32":
+            made = random.integers(0, 2, shape)
+        elif len(encrypted.key.inputs) > 1 and values_of(encrypted.plan, name) != "mixed":
+            made = random.uniform(0, 1, shape)
+        else:
+            made = random.normal(size=shape)
+        found[name] = made.astype(key.element)
     return found
 
 
@@ -296,24 +329,20 @@ def _checked(plain: Path, encrypted: EncryptedModel, file: ConstantsFile | None)
 
     from rexis.ee import decrypt_outputs, encrypt_records
 
-    key = encrypted.key.input
-    if key is None:
-        return None
-    random = np.random.default_rng(0)
-    shape = (_CHECK_RECORDS, *key.shape)
-    records = random.normal(size=shape) if key.tokens is None else random.integers(0, key.tokens, shape)
-    hidden = encrypt_records(encrypted.key, records.astype(np.float32))
+    records = _random_records(encrypted)
     sides = []
-    for model, given in ((str(plain), records), (encrypted.model, hidden)):
+    for model, given in ((str(plain), records), (encrypted.model, encrypt_records(encrypted.key, records))):
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if file is not None and isinstance(model, bytes):
             options.add_session_config_entry(_CONSTANTS_FOLDER, str(file.path.parent))
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        node = session.get_inputs()[0]
-        kind = np.float32 if node.type == "tensor(float)" else np.int64
-        sides.append(session.run(None, {node.name: given.astype(kind)})[0])
-    expected, found = sides[0], decrypt_outputs(encrypted.key, sides[1])
+        sides.append(session.run(None, given)[0])
+    # A random mask may leave a record without anything to look at, and the plain model without a number for it.
+    kept = np.isfinite(sides[0].reshape(_CHECK_RECORDS, -1)).all(axis=1)
+    if not kept.any():
+        return None
+    expected, found = sides[0][kept], decrypt_outputs(encrypted.key, sides[1][kept])
     difference = np.linalg.norm((found - expected).reshape(len(expected), -1), axis=1)
     size = np.linalg.norm(expected.reshape(len(expected), -1), axis=1)
     error = float(np.median(difference / np.maximum(size, np.finfo(np.float32).tiny)))

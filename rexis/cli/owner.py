@@ -96,6 +96,11 @@ def register(
         raise typer.BadParameter("rung ee-private-weights and a card go together", param_hint="--card")
     onnx = read_file(model, "encrypted model", max_bytes=_MAX_MODEL_BYTES)
     found = read_file(card, "leakage card", max_bytes=_MAX_CARD_BYTES) if card else None
+    with needs("ee"):
+        from circuits.onnx_model import require_one_input, require_plain_model
+
+        require_plain_model(onnx)
+        require_one_input(onnx)
     account = open_wallet(wallet, passphrase_file)
     chain = open_chain(rpc, deployment, account)
     claim = None if found is None else _claim(found, sha256(onnx), epoch, account, chain.deployment.domain)

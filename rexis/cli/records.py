@@ -6,7 +6,8 @@ import csv
 import io
 import math
 import shlex
-from collections.abc import Collection
+import zipfile
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ _MAX_BYTES = 4 << 30
 _MAX_MANIFEST_BYTES = 16 << 20
 # Standardised values lie within a few units of 0; raw laboratory values rarely do.
 _SUSPICIOUS = 100.0
+# What an input may hold: numbers, of which the first two are the records of a model with one input; ids, masks.
+_DTYPES = (np.float32, np.float64, np.int64, np.int32, np.bool_)
 # Version 3 is for structured types with names beyond Latin-1.
 _NPY_HEADERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
 
@@ -77,6 +80,44 @@ def read_records(path: Path, manifest: Manifest | None, drop: Collection[str] = 
     return check_records(records)
 
 
+def read_inputs(path: Path) -> dict[str, NDArray[Any]]:
+    """Records of several inputs as the plain model takes them, from ``.npz``: an array ``[n, …]`` for each name.
+
+    Raises
+    ------
+    TensorError, MalformedError
+        Names the input at fault, and the record (counted from 0), never the value.
+    """
+    found: dict[str, NDArray[Any]] = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(read_file(path, "records file", max_bytes=_MAX_BYTES))) as archive:
+            if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
+                raise TensorError(f"{path} unpacks to more than {_MAX_BYTES} bytes", field="records")
+            for member in archive.infolist():
+                name = member.filename.removesuffix(".npy")
+                found[name] = _read_npy(archive.read(member), f"{path}, input {name!r}", _DTYPES)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError):  # the others: unknown compression, a password
+        raise MalformedError(f"{path} is not a NumPy archive", hint="write it with numpy.savez") from None
+    if not found:
+        raise TensorError(f"{path} holds no arrays", field="records")
+    for name, values in found.items():
+        finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+        if not bool(finite.all()):
+            raise TensorError(f"record {int(np.argmin(finite))} of input {name!r}: NaN or infinite", field=name)
+    return found
+
+
+def write_inputs(path: Path, records: Mapping[str, NDArray[Any]]) -> None:
+    """Write encrypted records of several inputs as ``.npz``."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, values in records.items():
+            array = io.BytesIO()
+            np.save(array, values)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), array.getvalue())
+    write_file(path, buffer.getvalue())
+
+
 def look_raw(records: Floats) -> bool:
     """Whether records look as if nobody had standardised them."""
     return bool((np.abs(records) > _SUSPICIOUS).any())
@@ -112,7 +153,7 @@ def write_predictions(path: Path, outputs: Floats, first: int, class_names: tupl
     write_file(path, text.getvalue().encode(), private=True)
 
 
-def _read_npy(data: bytes, path: Path) -> NDArray[Any]:
+def _read_npy(data: bytes, path: Path | str, dtypes: tuple[type[np.generic], ...] = _DTYPES[:2]) -> NDArray[Any]:
     """The array, once its header is known to fit the file: NumPy allocates what a header says."""
     stream = io.BytesIO(data)
     try:
@@ -120,8 +161,9 @@ def _read_npy(data: bytes, path: Path) -> NDArray[Any]:
     except Exception:  # NumPy evaluates a header as Python text, which can fail in any way
         hint = "is it truncated, or something else?"
         raise TensorError(f"{path} is not a NumPy array file", hint=hint) from None
-    if dtype not in (np.float32, np.float64):
-        raise TensorError(f"dtype is {dtype}, expected float32 or float64", field="records")
+    if dtype not in dtypes:
+        names = " or ".join(each.__name__ for each in dtypes)
+        raise TensorError(f"{path}: dtype is {dtype}, expected {names}", field="records")
     if len(shape) < 2 or min(shape) < 1:
         raise TensorError(f"shape is {list(shape)}, expected [records, features…]", field="records")
     named, held = math.prod(shape) * dtype.itemsize, len(data) - stream.tell()

@@ -21,7 +21,14 @@ from rexis.cli.options import (
     open_chain,
     read_deployment,
 )
-from rexis.protocol.errors import ConflictError, DigestMismatchError, NotFoundError, RexisError, UnavailableError
+from rexis.protocol.errors import (
+    ConflictError,
+    DigestMismatchError,
+    NotFoundError,
+    RexisError,
+    TensorError,
+    UnavailableError,
+)
 
 if TYPE_CHECKING:
     from rexis.api import JobView, ModelView
@@ -32,6 +39,7 @@ if TYPE_CHECKING:
     from rexis.protocol.typed_data import Domain
 
 _MAX_DATASET_BYTES = 8 << 30
+_SEVERAL = ".npz"  # records of several inputs
 OUTPUTS, CERTIFICATE = "outputs.safetensors", "certificate.json"
 
 
@@ -63,8 +71,16 @@ JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 
 def encrypt(
     key: KeyFile,
-    records: Annotated[Path, typer.Option(metavar="FILE", help="Plain records: .npy, or .csv with a header line.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The encrypted dataset to write (.safetensors).")],
+    records: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE", help="Plain records: .npy, or .csv with a header line; of several inputs .npz, by name."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="The encrypted dataset to write (.safetensors); of several inputs .npz."),
+    ],
     manifest: Manifest = None,
     drop: Annotated[
         list[str] | None,
@@ -77,6 +93,9 @@ def encrypt(
 
     Without --manifest the records must be standardised already, as the plain model was trained on them. With it they
     are raw values in the units of the source, and a CSV's columns are found by name.
+
+    Records of several inputs are written as the encrypted model takes them, to be run without a job: jobs run models
+    with one input.
     """
     from rexis.cli.passphrase import read_passphrase
     from rexis.cli.records import look_raw, read_manifest, read_records
@@ -86,6 +105,9 @@ def encrypt(
     from rexis.protocol.tensors import Dataset
 
     require_absent(out)
+    if records.suffix == _SEVERAL:
+        _encrypt_inputs(key, records, out, manifest, passphrase_file, as_json=as_json)
+        return
     plain = read_records(records, read_manifest(manifest) if manifest else None, drop or ())
     if look_raw(plain):
         note("warning: values beyond ±100. Are these records standardised? If not, give --manifest.")
@@ -97,6 +119,28 @@ def encrypt(
         emit({"dataset": str(out), "datasetDigest": str(sha256(blob)), "shape": list(encrypted.shape)})
     else:
         say(f"{out}: {len(encrypted)} records of {encrypted[0].size} values, digest {sha256(blob)}")
+
+
+def _encrypt_inputs(
+    key: Path, records: Path, out: Path, manifest: Path | None, passphrase_file: Path | None, *, as_json: bool
+) -> None:
+    """Encrypt the records of a model with several inputs."""
+    from rexis.cli.passphrase import read_passphrase
+    from rexis.cli.records import read_inputs, write_inputs
+    from rexis.ee import encrypt_records, load_key
+
+    if manifest is not None:
+        raise typer.BadParameter("a manifest describes one input", param_hint="--manifest")
+    if out.suffix != _SEVERAL:
+        raise typer.BadParameter(f"records of several inputs are written as {_SEVERAL}", param_hint="--out")
+    plain = read_inputs(records)
+    encrypted = encrypt_records(load_key(key, read_passphrase(f"EE key {key}", passphrase_file)), plain)
+    write_inputs(out, encrypted)
+    if as_json:
+        emit({"records": str(out), "shapes": {name: list(values.shape) for name, values in encrypted.items()}})
+        return
+    count = len(next(iter(encrypted.values())))
+    say(f"{out}: {count} records of inputs {', '.join(encrypted)}, to be run without a job")
 
 
 def submit(
@@ -158,6 +202,13 @@ def submit(
     model_digest = digest(model, "--model")
     policy = _policy(tier, sample_size, shard_size, max_attempts, abs_tolerance, rel_tolerance, certify_on_chain, rung)
     blob = read_file(dataset, "dataset", max_bytes=_MAX_DATASET_BYTES)
+    if dataset.suffix == _SEVERAL:
+        raise TensorError(
+            f"{dataset} holds records of several inputs; jobs run models with one, since a record is committed as one "
+            "tensor",
+            field="dataset",
+            hint="run the encrypted model on them without a job",
+        )
     records = Dataset.from_bytes(blob)
     domain = read_deployment(deployment).domain if deployment else None
     with connect(coordinator, wallet, passphrase_file, domain) as client:
