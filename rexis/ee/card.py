@@ -251,8 +251,9 @@ def _visible(plan: Plan) -> list[str]:
     reasons = {axis.reason.split(" of ")[0] for axis in plan.clear_axes() if axis.inherent}
     if reasons & {"space", "kernel"}:
         said.append("where in space something is: convolutions and pooling see positions in the clear")
-    if reasons - {"space", "kernel"}:
-        said.append("positions: " + ", ".join(sorted(reasons - {"space", "kernel"})))
+    others = reasons - {"space", "kernel", "repeated values"}  # equal values have no order to hide
+    if others:
+        said.append("positions: " + ", ".join(sorted(others)))
     if any(
         Power.MIX not in plan.powers((factor,)) and factor.variable != 0 and (plan.size((factor,)) or 1) > 1
         for layout in plan.layouts.values()

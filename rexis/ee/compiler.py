@@ -24,6 +24,7 @@ from rexis.ee.plan import Plan
 from rexis.ee.rules import Acceptance, Carried, Folding, OffsetMisfit, rule_for
 from rexis.ee.rules.select import leads_to_lookups
 from rexis.ee.stream import SEED_BYTES, Floats, SecretStream, fresh_seed
+from rexis.ee.turns import Turning
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.errors import EncryptionError
 
@@ -188,10 +189,12 @@ def planned(graph: Graph, accepts: Acceptance, strongest: Power = FREE, fixed: C
         else:
             plan.layouts[name] = tuple(plan.fresh(size) for size in value.shape)
     graph.require_used()
+    turning = Turning(plan)
     for node in graph.computing:
         if node.inputs[0] in plan.tokens and node.op in ("Cast", "Identity"):
             plan.tokens.add(node.output)
-        rule_for(node).plan(node, plan, accepts)
+        if not turning.plans(node):
+            rule_for(node).plan(node, plan, accepts)
     if plan.layout(graph.output)[0] != plan.batch:
         raise EncryptionError("the first axis of the output does not count records", field="output")
     return plan

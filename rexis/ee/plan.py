@@ -11,21 +11,24 @@ no operator tells apart into one dense key, and lets keys differ from head to he
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from rexis.ee.graph import Graph, Node
-from rexis.ee.groups import FREE, NONE, AxisKey, Power, draw
+from rexis.ee.groups import CONFORMAL, FREE, ISOMETRY, MONOMIAL, NONE, AxisKey, Power, draw, on_plane
 from rexis.ee.layout import ORDER, SELF, Axis, Element, Factor, Keyring, Layout
 from rexis.ee.stream import SecretStream
 
 # Variables that are mixed together have at most this many elements: the QR of the key is cubic in it.
 _MAX_JOINT = 4096
-# Heads and the like: a family holds one key for each combination of its index.
+# Heads and the like: a family holds one key for each combination of its index. Planes have small keys.
 _MAX_FAMILY = 64
+_MAX_PLANES = 4096
 
 
 @dataclass(frozen=True)
@@ -134,17 +137,16 @@ class Plan:
 
     def powers(self, axis: Axis) -> Power:
         """What all variables of an axis may do."""
-        found = FREE
-        for factor in self.leaves([axis]):
-            found &= self._powers[factor.variable]
-        return found
+        each = [self._powers[factor.variable] for factor in self.leaves([axis])]
+        return functools.reduce(operator.and_, each, each[0] if each else FREE)
 
     # --- constraints -----------------------------------------------------------------------------------------
 
     def fresh(self, size: int, powers: Power = FREE) -> Axis:
         """A new axis with a key of its own."""
         self._sizes.append(size)
-        self._powers.append(powers & self._strongest)
+        plane = powers & Power.PLANE if size == 2 else NONE
+        self._powers.append(powers & self._strongest | plane)
         return (Factor(len(self._sizes) - 1, SELF),)
 
     def pin(self, name: str, shape: Sequence[int]) -> None:
@@ -153,6 +155,49 @@ class Plan:
         self.pinned.add(name)
         for factor in self.leaves(self.layouts[name]):
             self._positions[factor.variable] = f"the fixed constant {name!r}"
+
+    @property
+    def turns_planes(self) -> bool:
+        """Whether keys may be rotations at all."""
+        return ISOMETRY in self._strongest
+
+    def plane(self, axis: Axis, node: Node, *, inner: bool) -> tuple[Axis, Axis] | None:
+        """Cut an axis into a plane that `node` turns and the axis that counts the planes; None if it is cut otherwise.
+
+        The planes are permuted, and each may have a key of its own (:meth:`groupings`).
+
+        Parameters
+        ----------
+        inner
+            Whether the two coordinates of a plane lie side by side, not half the axis apart.
+        """
+        resolved = self.resolve(axis)
+        count = (self.size(resolved) or 1) // 2
+        if any(factor.variable in self._sums for factor in resolved) or not self._divides(
+            resolved, 2 if inner else count
+        ):
+            return None
+        outer, within = self.split(resolved, [count, 2] if inner else [2, count], node)
+        plane, planes = (within, outer) if inner else (outer, within)
+        (factor,) = self.resolve(plane)
+        self._powers[factor.variable] = on_plane(self._powers[factor.variable] | Power.PLANE)
+        self._positions.setdefault(factor.variable, f"order in pairs of {node}")
+        self.restrict([plane], CONFORMAL, node)
+        self.restrict([planes], Power.PERMUTE, node)
+        return plane, planes
+
+    def _divides(self, axis: Axis, inner: int) -> bool:
+        """Whether an axis without sums can be cut so that its inner part has this size."""
+        for factor in reversed(axis):
+            length = self._sizes[factor.variable] or 1
+            if inner % length:
+                return length % inner == 0
+            inner //= length
+        return inner == 1
+
+    def on_plane(self, factor: Factor) -> bool:
+        """Whether a factor is a plane that is turned."""
+        return Power.PLANE in self._powers[factor.variable]
 
     def restrict(self, axes: Iterable[Axis], powers: Power, node: Node) -> None:
         """Only keys with these powers commute with `node`, which treats `axes` together."""
@@ -250,6 +295,9 @@ class Plan:
             return [resolved]
         if not resolved:
             raise node.refuse("an axis of length 1 is cut")
+        for factor in resolved[:1]:
+            if self.on_plane(factor):
+                self._limit(factor.variable, NONE, str(node))
         if len(resolved) > 1:
             return self._cut_product(resolved, widths, node)
         (factor,) = resolved
@@ -319,9 +367,9 @@ class Plan:
             if x.action != ORDER:
                 x, y = y, x
             # x knows its variable's order only; if y acts with more than an order, it has to be nothing more.
-            self._limit_all(x, Power.PERMUTE | Power.SIGN | Power.SCALE, node)
+            self._limit_all(x, MONOMIAL, node)
             if y.action == ORDER:
-                self._limit_all(y, Power.PERMUTE | Power.SIGN | Power.SCALE, node)
+                self._limit_all(y, MONOMIAL, node)
                 self._attach(y.variable, x.variable, SELF, node)
             else:
                 self._limit_all(y, Power.PERMUTE, node)
@@ -345,6 +393,8 @@ class Plan:
             if relation == ORDER:
                 raise node.refuse("a parameter made of segments meets an axis without")
             variable, to = to, variable
+        if self.on_plane(Factor(variable, SELF)):
+            self._mark_plane(to, node)
         reason = self._reasons.get(variable, str(node))
         # What follows the order of another is itself an order and nothing more, so it hands on that one power only.
         allowed = self._powers[variable] | (Power.SIGN | Power.SCALE if relation == ORDER else NONE)
@@ -353,6 +403,12 @@ class Plan:
             for factor in self.leaves([(Factor(to, SELF),)]):
                 self._positions.setdefault(factor.variable, self._positions[variable])
         self._parents[variable] = (to, relation)
+
+    def _mark_plane(self, variable: int, node: Node) -> None:
+        if variable in self._sums:  # what is cut between the coordinates cannot turn
+            self._limit_all(Factor(variable, SELF), NONE, node)
+        else:
+            self._powers[variable] = on_plane(self._powers[variable])
 
     def _reconcile(self, x: Factor, y: Factor, node: Node) -> None:
         """One variable is asked to act in two ways: both must be the same for every key that is left."""
@@ -365,7 +421,7 @@ class Plan:
 
     def _limit(self, variable: int, powers: Power, reason: str) -> None:
         before = self._powers[variable]
-        self._powers[variable] &= powers
+        self._powers[variable] = on_plane(before & powers) if Power.PLANE in before else before & powers
         if self._powers[variable] == NONE != before:
             self._reasons[variable] = reason
 
@@ -458,7 +514,7 @@ class Plan:
         first: dict[int, int] = {}
         for variable, places in branches.items():
             powers = self._powers[variable]
-            if Power.MIX not in powers:
+            if Power.MIX not in powers or Power.PLANE in powers:
                 continue
             first[variable] = _actions(places[0], variable)[0]
             where = tuple(
@@ -492,6 +548,7 @@ class Plan:
                 {f.variable for f in branch if len(_actions(branch, f.variable)) == 1} for branch in branches[variable]
             ]
             shared = set.intersection(*once) - {0, variable}
+            largest = _MAX_PLANES if Power.PLANE in powers else _MAX_FAMILY
             index: list[int] = []
             for other in sorted(shared):
                 if other in bundled or other in found or Power.MIX in self._powers[other]:
@@ -500,7 +557,7 @@ class Plan:
                     continue
                 if any(other in group and variable not in group for group in together):
                     continue
-                if math.prod(self._sizes[each] or 1 for each in (*index, other)) <= _MAX_FAMILY:
+                if math.prod(self._sizes[each] or 1 for each in (*index, other)) <= largest:
                     index.append(other)
             if index:
                 found[variable] = tuple(index)

@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from rexis.ee.graph import Graph, Node
-from rexis.ee.groups import FREE, MONOMIAL, POSITIVE, Power
-from rexis.ee.layout import ORDER
+from rexis.ee.groups import FREE, MONOMIAL, NONE, POSITIVE, Power
+from rexis.ee.layout import ORDER, Axis, Layout
 from rexis.ee.plan import Plan
 from rexis.ee.rules.base import (
     Acceptance,
@@ -174,7 +174,7 @@ class MulRule(Rule):
 
     A parameter along the last axis, where every reader is linear, is a normalisation's gain: it becomes 1 here and goes
     into the weights behind it, so that dense keys commute. Where one operand has one value for a whole axis, that axis
-    is free.
+    is free. Of two computed operands one is permuted, and the other may be scaled too.
     """
 
     def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
@@ -191,21 +191,13 @@ class MulRule(Rule):
             plan.layouts[node.output] = layout
             plan.gains.add(node.output)
             return
-        relations = dict.fromkeys(stored, ORDER) if len(stored) == 1 else {}
-        before = {name: layout_of(name, node, plan) for name in node.inputs}
-        layout, _ = broadcast(node, plan, node.inputs, relations)
-        rank = len(layout)
-        for position, axis in enumerate(layout):
-            here = [
-                before[name][place]
-                for name in node.inputs
-                if (place := position - rank + len(before[name])) >= 0 and plan.size(before[name][place]) != 1
-            ]
-            if len(here) == 2 and axis != plan.batch:
-                plan.restrict(keyed([axis]), MONOMIAL if len(stored) == 1 else Power.PERMUTE, node)
+        before = layout_of(second, node, plan)
+        if len(stored) == 1:
+            plan.layouts[node.output] = _scaled(node, plan, stored[0])
+        else:
+            plan.layouts[node.output] = _product(node, plan)
         if node.op == "Div" and graph.is_computed(second):
-            plan.restrict(keyed(before[second]), Power.PERMUTE, node)
-        plan.layouts[node.output] = layout
+            plan.restrict(keyed(before), Power.PERMUTE, node)
 
     def magnitude(self, node: Node, folding: Folding) -> float:
         first, second = (folding.magnitude(name) for name in node.inputs)
@@ -233,6 +225,69 @@ class MulRule(Rule):
         rank = len(folding.graph.shape(node.output) or ())
         folding.store(node, node.inputs[1], gain * 0.0 + 1.0)
         folding.settle(node.output, Carried(gain.reshape((1,) * (rank - gain.ndim) + gain.shape), None, None))
+
+
+def _scaled(node: Node, plan: Plan, table: str) -> Layout:
+    """The layout of a value times a parameter, which moves with the elements and is not scaled."""
+    value = next(name for name in node.inputs if name != table)
+    layout, parameter = layout_of(value, node, plan), layout_of(table, node, plan)
+    for place in range(-len(parameter), 0):
+        theirs = parameter[place]
+        if plan.size(theirs) == 1:
+            plan.restrict([theirs], NONE, node)
+            continue
+        if len(parameter) > len(layout) or plan.size(layout[place]) == 1:
+            raise node.refuse(f"the parameter {table!r} is longer than {value!r} along axis {place}")
+        ours = plan.resolve(layout[place])
+        if not any(plan.on_plane(factor) for factor in ours):
+            plan.join(theirs, ours, node, ORDER)
+            plan.restrict(keyed([ours]), MONOMIAL, node)
+            continue
+        sizes = [plan.size((factor,)) or 1 for factor in ours]
+        for inside, (factor, part) in enumerate(zip(ours, plan.split(theirs, sizes, node), strict=True)):
+            if plan.on_plane(factor) and _repeats(plan.graph, table, place, sizes, inside):
+                plan.show([part], node, "repeated values")
+            else:
+                plan.join(part, (factor,), node, ORDER)
+                plan.restrict([(factor,)], MONOMIAL, node)
+    return layout
+
+
+def _repeats(graph: Graph, table: str, axis: int, sizes: list[int], inside: int) -> bool:
+    """Whether a stored constant is the same along one factor of an axis, and scales a plane's coordinates alike."""
+    if graph.view(table) is None:
+        return False
+    cut = np.moveaxis(graph.seen(table), axis, -1)
+    cut = cut.reshape(*cut.shape[:-1], *sizes)
+    return bool((cut == np.take(cut, [0], axis=inside - len(sizes))).all())
+
+
+def _product(node: Node, plan: Plan) -> Layout:
+    """The layout of a product of two computed values.
+
+    Its key is the product of theirs: along an axis that both have, one operand is permuted only (the gate, which has
+    less power left), the other is scaled too, and so is the result.
+    """
+    layouts = [layout_of(name, node, plan) for name in node.inputs]
+    rank = max(len(layout) for layout in layouts)
+    result: list[Axis] = []
+    for position in range(-rank, 0):
+        here = [layout[position] for layout in layouts if -position <= len(layout)]
+        longs = [axis for axis in here if plan.size(axis) != 1]
+        if longs:
+            plan.restrict([axis for axis in here if plan.size(axis) == 1], NONE, node)
+        result.append((longs or here)[0])
+        if len(longs) == 2:
+            gate, value = longs
+            if node.op == "Div" or len(plan.powers(gate)) > len(plan.powers(value)):
+                gate, value = value, gate
+            if keyed(longs) == [(), ()]:
+                plan.join(gate, value, node)
+            else:
+                plan.join(gate, value, node, ORDER)
+                plan.restrict(keyed([value]), MONOMIAL, node)
+            result[-1] = value
+    return tuple(result)
 
 
 @rule("Pow")

@@ -128,7 +128,7 @@ class LengthOneRule(MovingRule):
 
     def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
         layout = layout_of(node.inputs[0], node, plan)
-        axes = self._axes(node, plan.graph)
+        axes = length_one_axes(node, plan.graph)
         if node.op == "Squeeze":
             for axis in axes:
                 if plan.size(layout[axis]) != 1:
@@ -143,20 +143,21 @@ class LengthOneRule(MovingRule):
 
     def keeps_last(self, node: Node, graph: Graph) -> bool:
         rank = rank_of(node.inputs[0] if node.op == "Squeeze" else node.output, node, graph)
-        return rank - 1 not in self._axes(node, graph)
+        return rank - 1 not in length_one_axes(node, graph)
 
     def move(self, node: Node, graph: Graph, output: int, array: Floats) -> Floats:
-        axes = tuple(self._axes(node, graph))
+        axes = tuple(length_one_axes(node, graph))
         return np.squeeze(array, axes) if node.op == "Squeeze" else np.expand_dims(array, axes)
 
-    @staticmethod
-    def _axes(node: Node, graph: Graph) -> list[int]:
-        squeezing = node.op == "Squeeze"
-        rank = rank_of(node.inputs[0] if squeezing else node.output, node, graph)
-        axes = axes_of(node, graph, rank)
-        if axes is None:
-            axes = [place for place, size in enumerate(graph.shape(node.inputs[0]) or ()) if size == 1]
-        return axes
+
+def length_one_axes(node: Node, graph: Graph) -> list[int]:
+    """The axes that a Squeeze takes away, or an Unsqueeze brings."""
+    squeezing = node.op == "Squeeze"
+    rank = rank_of(node.inputs[0] if squeezing else node.output, node, graph)
+    axes = axes_of(node, graph, rank)
+    if axes is None:
+        axes = [place for place, size in enumerate(graph.shape(node.inputs[0]) or ()) if size == 1]
+    return axes
 
 
 @rule("Expand")

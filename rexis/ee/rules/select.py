@@ -62,7 +62,7 @@ class SliceRule(MovingRule):
     def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
         layout = list(layout_of(node.inputs[0], node, plan))
         shape = plan.graph.shape(node.inputs[0]) or ()
-        for axis, (start, stop, step) in self._ranges(node, plan.graph).items():
+        for axis, (start, stop, step) in ranges(node, plan.graph).items():
             size = shape[axis]
             if size is None:
                 raise node.refuse("it cuts an open axis", hint="keep the batch axis apart")
@@ -76,32 +76,13 @@ class SliceRule(MovingRule):
         return False
 
     def keeps_last(self, node: Node, graph: Graph) -> bool:
-        return rank_of(node.inputs[0], node, graph) - 1 not in self._ranges(node, graph)
+        return rank_of(node.inputs[0], node, graph) - 1 not in ranges(node, graph)
 
     def move(self, node: Node, graph: Graph, output: int, array: Floats) -> Floats:
-        for axis, where in self._ranges(node, graph).items():
+        for axis, where in ranges(node, graph).items():
             if array.shape[axis] > 1:
                 array = array[(*(slice(None),) * axis, slice(*where))]
         return array
-
-    @staticmethod
-    def _ranges(node: Node, graph: Graph) -> dict[int, tuple[int, int, int]]:
-        rank = rank_of(node.inputs[0], node, graph)
-        given = {}
-        for place, part in enumerate(("starts", "ends", "axes", "steps"), start=1):
-            name = node.input(place)
-            if part in node.attributes:
-                given[part] = list(node.attributes[part])
-            elif name is not None:
-                if name not in graph.integers:
-                    raise node.refuse(f"its {part} are computed", hint="export with static feature axes")
-                given[part] = graph.integers[name].reshape(-1).tolist()
-        axes = given.get("axes", list(range(len(given["starts"]))))
-        steps = given.get("steps", [1] * len(axes))
-        return {
-            int(axis) % rank: (int(start), int(end), int(step))
-            for axis, start, end, step in zip(axes, given["starts"], given["ends"], steps, strict=True)
-        }
 
 
 @rule("Gather")
@@ -202,6 +183,34 @@ def picked(node: Node, plan: Plan, axis: Axis, size: int, places: range | list[i
     fresh = plan.fresh(len(places))
     plan.show([fresh], node, "picked places")
     return fresh
+
+
+def ranges(node: Node, graph: Graph) -> dict[int, tuple[int, int, int]]:
+    """For each axis that a Slice cuts: start, stop and step."""
+    rank = rank_of(node.inputs[0], node, graph)
+    given = {}
+    for place, part in enumerate(("starts", "ends", "axes", "steps"), start=1):
+        name = node.input(place)
+        if part in node.attributes:
+            given[part] = list(node.attributes[part])
+        elif name is not None:
+            if name not in graph.integers:
+                raise node.refuse(f"its {part} are computed", hint="export with static feature axes")
+            given[part] = graph.integers[name].reshape(-1).tolist()
+    axes = given.get("axes", list(range(len(given["starts"]))))
+    steps = given.get("steps", [1] * len(axes))
+    return {
+        int(axis) % rank: (int(start), int(end), int(step))
+        for axis, start, end, step in zip(axes, given["starts"], given["ends"], steps, strict=True)
+    }
+
+
+def gathered(node: Node, graph: Graph, rank: int) -> tuple[int, list[int]]:
+    """The axis that a Gather picks from, and the places; none if they are computed."""
+    axis = int(node.attributes.get("axis", 0)) % rank
+    places = graph.integers.get(node.inputs[1])
+    size = (graph.shape(node.inputs[0]) or ())[axis]
+    return axis, [] if places is None or size is None else [int(place) % size for place in places.reshape(-1)]
 
 
 def leads_to_lookups(graph: Graph, name: str) -> bool:

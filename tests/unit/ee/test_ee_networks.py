@@ -9,8 +9,9 @@ import pytest
 from torch import Tensor
 
 from rexis.ee import decrypt_outputs, encrypt_records
+from rexis.ee.card import card_of
 from rexis.ee.compiler import EncryptedModel, encrypt_model
-from rexis.ee.groups import Power, group_name
+from rexis.ee.groups import DenseKey, group_name
 from tests.unit.ee.dense_networks import run
 from tests.unit.ee.test_ee_compiler import stored, without_constants
 from tests.unit.ee.torch_networks import NETWORKS, exported
@@ -80,11 +81,27 @@ def test_a_patch_is_mixed_by_one_dense_key_and_patches_are_permuted() -> None:
     assert [element.keys[0].size for element in joint] == [3 * 4 * 4]
 
 
-def test_rotary_embeddings_leave_signed_permutations_of_the_frequencies() -> None:
-    plan = compiled("rotary")[2].plan
-    queries = next(node for node in plan.graph.nodes if node.op == "Reshape").output
-    powers = plan.powers(plan.layout(queries)[-1])
-    assert powers == Power.PERMUTE | Power.SIGN
+@pytest.mark.parametrize("dynamo", EXPORTERS.values(), ids=EXPORTERS.keys())
+@pytest.mark.parametrize("style", ["", ", interleaved", ", split", ", complex", ", partial", ", grouped"])
+def test_rotary_embeddings_leave_a_rotation_and_a_scale_for_each_frequency_of_each_head(
+    style: str, dynamo: bool
+) -> None:
+    encrypted = compiled(f"rotary{style}", dynamo=dynamo)[2]
+    (axis,) = (axis for axis in card_of(encrypted).axes if axis.group == "rotation × scale")
+    copies = 4 if style in (", partial", ", grouped") else 8  # half the frequencies; half the heads
+    assert (axis.size, axis.per_place, axis.parameters) == (2, copies, 2 * copies)
+    assert encrypted.key.keyring is not None
+    dense = [element.keys for element in encrypted.key.keyring.elements if isinstance(element.keys[0], DenseKey)]
+    matrices = [np.array([key.arrays()["matrix"] for key in keys]) for keys in dense if keys[0].size == 2]
+    (planes,) = (m for m in matrices if np.allclose(m[:, 0], m[:, 3]) and np.allclose(m[:, 1], -m[:, 2]))
+    assert len(planes) == copies
+    assert np.ptp(np.hypot(planes[:, 0], planes[:, 1])) > 0.1
+    assert np.ptp(np.arctan2(planes[:, 1], planes[:, 0])) > 0.5
+
+
+def test_a_norm_with_gains_before_a_rotary_embedding_leaves_one_sign_for_each_frequency() -> None:
+    groups = {axis.group for axis in card_of(compiled("rotary, normed")[2]).axes if axis.size == 2}
+    assert groups == {"one sign", "permutation"}
 
 
 def test_token_ids_are_permuted() -> None:

@@ -13,32 +13,65 @@ from torch.nn import functional
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with separate projections; causal, rotary, or with shared keys and values if wanted."""
+    """Multi-head self-attention with separate projections; causal, rotary, or with fewer keys and values if wanted."""
 
     def __init__(
-        self, width: int, heads: int, *, causal: bool = False, rotary: int = 0, bias: bool = True, shared: bool = False
+        self,
+        width: int,
+        heads: int,
+        *,
+        causal: bool = False,
+        rotary: int = 0,
+        style: str = "half",
+        bias: bool = True,
+        few: int = 0,
+        norm: bool = False,
     ) -> None:
         super().__init__()
-        self.heads, self.size, self.causal, self.shared = heads, width // heads, causal, shared
-        small = self.size if shared else width
+        self.heads, self.size, self.causal, self.few, self.style = heads, width // heads, causal, few or heads, style
+        self.inner = nn.ModuleList([RMSNorm(self.size) if norm else nn.Identity() for _ in range(2)])
+        small = self.size * self.few
         self.q, self.k, self.v, self.out = (nn.Linear(width, wide, bias=bias) for wide in (width, small, small, width))
         if rotary:
             angles = torch.arange(rotary)[:, None] / 100 ** (torch.arange(self.size // 2) * 2 / self.size)[None]
-            self.register_buffer("cos", torch.cat([angles, angles], -1).cos())
-            self.register_buffer("sin", torch.cat([angles, angles], -1).sin())
+            if style == "half":
+                angles = torch.cat([angles, angles], -1)
+            elif style == "interleaved":
+                angles = angles.repeat_interleave(2, -1)
+            elif style == "partial":
+                angles = angles[:, : self.size // 4].repeat(1, 2)
+            self.register_buffer("cos", angles.cos())
+            self.register_buffer("sin", angles.sin())
         self.rotary = rotary
 
     def turned(self, x: Tensor) -> Tensor:
         if not self.rotary:
             return x
         half = self.size // 2
+        if self.style == "partial":
+            x, rest = x[..., :half], x[..., half:]
+            low, high = x.chunk(2, -1)
+            return torch.cat([x * self.cos + torch.cat([-high, low], -1) * self.sin, rest], -1)
+        if self.style == "interleaved":
+            turned = torch.stack([-x[..., 1::2], x[..., ::2]], -1).flatten(-2)
+            return x * self.cos + turned * self.sin
+        if self.style == "split":
+            low, high = x[..., :half], x[..., half:]
+            return torch.cat([low * self.cos - high * self.sin, high * self.cos + low * self.sin], -1)
+        if self.style == "complex":
+            low, high = x.unflatten(-1, (half, 2)).unbind(-1)
+            made = torch.stack([low * self.cos - high * self.sin, low * self.sin + high * self.cos], -1)
+            return made.flatten(-2)
         return x * self.cos + torch.cat([-x[..., half:], x[..., :half]], -1) * self.sin
 
     def forward(self, x: Tensor) -> Tensor:
         _, tokens, width = x.shape
         q = self.q(x).view(-1, tokens, self.heads, self.size).transpose(1, 2)
-        few = 1 if self.shared else self.heads
-        k, v = (each(x).view(-1, tokens, few, self.size).transpose(1, 2) for each in (self.k, self.v))
+        k, v = (each(x).view(-1, tokens, self.few, self.size).transpose(1, 2) for each in (self.k, self.v))
+        q, k = self.inner[0](q), self.inner[1](k)
+        if 1 < self.few < self.heads:
+            shape = (-1, self.few, self.heads // self.few, tokens, self.size)
+            k, v = (each[:, :, None].expand(shape).reshape(-1, self.heads, tokens, self.size) for each in (k, v))
         scores = self.turned(q) @ self.turned(k).transpose(-1, -2) / math.sqrt(self.size)
         if self.causal:
             scores = scores + torch.full((tokens, tokens), -1e4).triu(1)
@@ -262,7 +295,14 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "transformer without bias": (lambda: sequence(block(bias=False)), (7, 5)),
     "causal": (lambda: sequence(block(causal=True)), (7, 5)),
     "rotary": (lambda: sequence(block(rotary=7)), (7, 5)),
-    "shared keys and values": (lambda: sequence(block(shared=True)), (7, 5)),
+    "rotary, interleaved": (lambda: sequence(block(rotary=7, style="interleaved")), (7, 5)),
+    "rotary, split": (lambda: sequence(block(rotary=7, style="split")), (7, 5)),
+    "rotary, complex": (lambda: sequence(block(rotary=7, style="complex")), (7, 5)),
+    "rotary, partial": (lambda: sequence(block(rotary=7, style="partial")), (7, 5)),
+    "rotary, normed": (lambda: sequence(block(rotary=7, norm=True)), (7, 5)),
+    "rotary, grouped": (lambda: sequence(block(rotary=7, few=2)), (7, 5)),
+    "grouped keys and values": (lambda: sequence(block(few=2)), (7, 5)),
+    "shared keys and values": (lambda: sequence(block(few=1)), (7, 5)),
     "llama": (llama, (7, 5)),
     "written norms": (
         lambda: sequence(Block(16, Attention(16, 4), WrittenLayerNorm, mlp(16, 32)), norm=WrittenLayerNorm(16)),
