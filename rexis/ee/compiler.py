@@ -22,7 +22,9 @@ from rexis.ee.groups import FREE, Power
 from rexis.ee.keys import DATA_SECRET_BYTES, EEKey, KeyPart, TensorKey
 from rexis.ee.plan import Plan
 from rexis.ee.rules import Acceptance, Carried, Folding, OffsetMisfit, rule_for
+from rexis.ee.rules.backwards import fold_back
 from rexis.ee.rules.select import leads_to_lookups
+from rexis.ee.stacks import Stacks
 from rexis.ee.stream import SEED_BYTES, Floats, SecretStream, fresh_seed
 from rexis.ee.turns import Turning
 from rexis.protocol.digests import Digest, sha256
@@ -142,6 +144,7 @@ def _encrypted(
 ) -> EncryptedModel:
     graph = plan.graph
     _require_hidden(plan, allow_clear)
+    fold_back(plan)
     keyring = plan.keyring(root)
     folding = Folding(plan, accepts, keyring, root)
     folding.settle(graph.input, Carried(offset=None if plan.vocabulary else folding.fresh_offset(graph.input)))
@@ -182,18 +185,22 @@ def planned(graph: Graph, accepts: Acceptance, strongest: Power = FREE, fixed: C
         plan.layouts[graph.input] = (plan.batch, *(plan.fresh(size or 1) for size in shape[1:]))
     for name in graph.roots():
         value = graph.stored(name)
-        if not bool(np.isfinite(value).all()):
+        infinite = bool(np.isneginf(value).any())  # a mask: it may be moved, and nothing more
+        if not bool((np.isfinite(value) | np.isneginf(value)).all()):
             raise EncryptionError(f"constant {name!r} holds NaN or infinity", field=name)
         if name in fixed:
             plan.pin(name, value.shape)
+        elif infinite:
+            plan.layouts[name] = tuple(plan.fresh(size, Power.PERMUTE) for size in value.shape)
         else:
             plan.layouts[name] = tuple(plan.fresh(size) for size in value.shape)
     graph.require_used()
     turning = Turning(plan)
+    stacks = Stacks(plan, turning.starts)
     for node in graph.computing:
         if node.inputs[0] in plan.tokens and node.op in ("Cast", "Identity"):
             plan.tokens.add(node.output)
-        if not turning.plans(node):
+        if not stacks.plans(node) and not turning.plans(node):
             rule_for(node).plan(node, plan, accepts)
     if plan.layout(graph.output)[0] != plan.batch:
         raise EncryptionError("the first axis of the output does not count records", field="output")
@@ -229,6 +236,6 @@ def _tensor_key(folding: Folding, name: str) -> TensorKey:
 def _rounded(values: Floats, name: str) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         rounded = values.astype(np.float32)
-    if not bool(np.isfinite(rounded).all()):
+    if not bool((np.isfinite(rounded) | np.isneginf(values)).all()):
         raise EncryptionError(f"constant {name!r} would overflow float32", field=name)
     return rounded

@@ -23,6 +23,10 @@ from rexis.ee.graph import Graph, Node
 from rexis.ee.groups import CONFORMAL, FREE, ISOMETRY, MONOMIAL, NONE, AxisKey, Power, draw, on_plane
 from rexis.ee.layout import ORDER, SELF, Axis, Element, Factor, Keyring, Layout
 from rexis.ee.stream import SecretStream
+from rexis.protocol.errors import EncryptionError
+
+_APART = "keep the batch axis apart: reshape and transpose records one by one"
+_EVEN = "choose sizes of which one divides the other, or separate linear layers"
 
 # Variables that are mixed together have at most this many elements: the QR of the key is cubic in it.
 _MAX_JOINT = 4096
@@ -85,6 +89,8 @@ class Plan:
         self._positions: dict[int, str] = {}
         # Values that the next linear operators see scaled and shifted: see rules.norm.
         self.gains: set[str] = set()
+        # Gains that go into constants of the operators before them: see rules.backwards.
+        self.absorbed: dict[str, tuple[tuple[str, int], ...]] = {}
         # Token ids, and the axis of the tables that they look up.
         self.tokens: set[str] = set()
         self.vocabulary: Axis | None = None
@@ -135,6 +141,20 @@ class Plan:
                 found.append(factor)
         return found
 
+    def where(self, axis: Axis, node: Node) -> str:
+        """Where an axis stands, as ``value/axis``, for messages: among what `node` reads and writes, if it does."""
+        wanted = {factor.variable for factor in self.leaves([axis])}
+        for name in (*node.inputs, *node.outputs, *self.layouts):
+            for place, each in enumerate(self.layouts.get(name, ())):
+                if wanted & {factor.variable for factor in self.leaves([each])}:
+                    return f"{name}/{place}"
+        return "of length 1"
+
+    def refuse(self, node: Node, axes: Iterable[Axis], reason: str, hint: str | None = None) -> EncryptionError:
+        """The error for a node whose `axes` cannot carry keys."""
+        names = dict.fromkeys(self.where(axis, node) for axis in axes)
+        return node.refuse(f"axis {' and '.join(names)}: {reason}", hint)
+
     def powers(self, axis: Axis) -> Power:
         """What all variables of an axis may do."""
         each = [self._powers[factor.variable] for factor in self.leaves([axis])]
@@ -155,6 +175,11 @@ class Plan:
         self.pinned.add(name)
         for factor in self.leaves(self.layouts[name]):
             self._positions[factor.variable] = f"the fixed constant {name!r}"
+
+    @property
+    def cut_axes(self) -> set[int]:
+        """Variables that are sums of segments."""
+        return set(self._sums)
 
     @property
     def turns_planes(self) -> bool:
@@ -227,7 +252,7 @@ class Plan:
                 continue
             m, n = self._sizes[x.variable], self._sizes[y.variable]
             if m is None or n is None:
-                raise node.refuse("the batch axis meets an axis that carries a key", hint="keep the batch axis apart")
+                raise self.refuse(node, [first, second], "the batch axis meets an axis that carries a key", _APART)
             if m == n:
                 self._unify(x, y, node)
             elif m == 1:
@@ -243,11 +268,11 @@ class Plan:
                 b += self._split(y, [n // m, m], node)
                 a.append(x)
             else:
-                raise node.refuse(f"axes of {m} and {n} elements cannot carry one key")
+                raise self.refuse(node, [first, second], f"parts of {m} and {n} elements cannot carry one key", _EVEN)
             a, b = list(self.resolve(tuple(a))), list(self.resolve(tuple(b)))
         for factor in (*a, *b):
             if self._sizes[factor.variable] != 1:
-                raise node.refuse("axes of different lengths cannot carry one key")
+                raise self.refuse(node, [first, second], "different lengths cannot carry one key", _EVEN)
             self._limit(factor.variable, NONE, str(node))
 
     def split(self, axis: Axis, sizes: Sequence[int], node: Node) -> list[Axis]:
@@ -259,22 +284,23 @@ class Plan:
             missing = size
             while missing > 1:
                 if not rest:
-                    raise node.refuse(f"an axis cannot be cut into {list(sizes)}")
+                    raise self.refuse(node, [axis], f"it cannot be cut into {list(sizes)}", _EVEN)
                 factor = rest.pop()
                 length = self._sizes[factor.variable]
                 if length is None:
-                    raise node.refuse("the batch axis is cut", hint="keep the batch axis apart")
+                    raise self.refuse(node, [axis], "the batch axis is cut", _APART)
                 if missing % length == 0:
                     taken.insert(0, factor)
                     missing //= length
                 elif length % missing == 0:
                     rest += self._split(factor, [length // missing, missing], node)
                 else:
-                    raise node.refuse(f"an axis of {length} elements cannot be cut at {missing}")
+                    reason = f"a part of {length} elements cannot be cut at {missing}"
+                    raise self.refuse(node, [axis], reason, _EVEN)
             found.insert(0, tuple(taken))
         for factor in rest:
             if self._sizes[factor.variable] != 1:
-                raise node.refuse(f"an axis cannot be cut into {list(sizes)}")
+                raise self.refuse(node, [axis], f"it cannot be cut into {list(sizes)}", _EVEN)
             self._limit(factor.variable, NONE, str(node))
         return found
 
@@ -290,11 +316,11 @@ class Plan:
         resolved = self.resolve(axis)
         total = self.size(resolved)
         if total is None:
-            raise node.refuse("the batch axis is cut", hint="keep the batch axis apart")
+            raise self.refuse(node, [axis], "the batch axis is cut", _APART)
         if len(widths) == 1:
             return [resolved]
         if not resolved:
-            raise node.refuse("an axis of length 1 is cut")
+            raise self.refuse(node, [axis], f"an axis of length 1 is cut into {list(widths)}")
         for factor in resolved[:1]:
             if self.on_plane(factor):
                 self._limit(factor.variable, NONE, str(node))
@@ -313,9 +339,25 @@ class Plan:
         outer, inner = axis[:1], axis[1:]
         step = self.size(inner) or 1
         if any(width % step for width in widths):
-            raise node.refuse(f"a cut into {list(widths)} divides axes that carry one key together")
+            return self._cut_inside(axis, widths, node)
         parts = self.segments(outer, [width // step for width in widths], node)
         return [(*part, *inner) for part in parts]
+
+    def _cut_inside(self, axis: Axis, widths: Sequence[int], node: Node) -> list[Axis]:
+        """Cut a product across its inner factors: the outermost one is a row of places, each with the inner key."""
+        outer, inner = axis[:1], axis[1:]
+        count, step = self.size(outer) or 1, self.size(inner) or 1
+        self._limit_all(outer[0], NONE, node)
+        borders = {0, *itertools.accumulate(widths)}
+        parts: list[list[Axis]] = []
+        for start in range(0, count * step, step):
+            inside = sorted({start, start + step} | {border for border in borders if start < border < start + step})
+            cuts = [b - a for a, b in itertools.pairwise(inside)]
+            for border, piece in zip(inside, self.segments(inner, cuts, node), strict=False):
+                if border in borders:
+                    parts.append([])
+                parts[-1].append(piece)
+        return [part[0] if len(part) == 1 else self.concatenate(part) for part in parts]
 
     def _refine(self, variable: int, widths: Sequence[int], node: Node) -> None:
         """Make every border of `widths` a border between segments of a sum."""
@@ -347,7 +389,7 @@ class Plan:
 
     def _split(self, factor: Factor, sizes: list[int], node: Node) -> list[Factor]:
         if factor.variable in self._sums:
-            raise node.refuse("an axis of joined segments is cut into a product")
+            return self._split_sum(factor, sizes, node)
         powers = self._powers[factor.variable]
         axis = tuple(each for size in sizes for each in self.fresh(size, powers))
         self._products[factor.variable] = axis
@@ -357,6 +399,18 @@ class Plan:
             if factor.variable in self._positions:
                 self._positions[each.variable] = self._positions[factor.variable]
         return [Factor(each.variable, factor.action) for each in axis]
+
+    def _split_sum(self, factor: Factor, sizes: list[int], node: Node) -> list[Factor]:
+        """Cut joined segments into a product: rows of one length share one key, and their order stays as it was."""
+        count, width = sizes
+        rows = self.segments((Factor(factor.variable, SELF),), [width] * count, node)
+        for row in rows[1:]:
+            self.join(row, rows[0], node)
+        order = self.fresh(count, NONE)
+        self._positions[order[0].variable] = f"order of joined segments of {node}"
+        del self._sums[factor.variable]
+        self._products[factor.variable] = (*order, *rows[0])
+        return list(self.resolve((factor,)))
 
     def _unify(self, x: Factor, y: Factor, node: Node) -> None:
         if x.variable == y.variable:
@@ -391,7 +445,10 @@ class Plan:
             return
         if variable in self._sums:
             if relation == ORDER:
-                raise node.refuse("a parameter made of segments meets an axis without")
+                widths = [self.size(self.resolve(axis)) or 1 for axis in self._sums[variable]]
+                self.segments((Factor(to, SELF),), widths, node)
+                self._attach(variable, to, relation, node)
+                return
             variable, to = to, variable
         if self.on_plane(Factor(variable, SELF)):
             self._mark_plane(to, node)

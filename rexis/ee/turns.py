@@ -17,9 +17,8 @@ from rexis.ee.groups import Power
 from rexis.ee.layout import Axis
 from rexis.ee.plan import Plan
 from rexis.ee.rules.reshape import length_one_axes
-from rexis.ee.rules.select import gathered, ranges
+from rexis.ee.rules.select import picks
 from rexis.protocol.digests import sha256
-from rexis.protocol.errors import EncryptionError
 
 # How often, and with which sign, each product of tables occurs.
 _Terms = dict[tuple[str, ...], int]
@@ -77,6 +76,7 @@ class Turning:
         found = _turns(plan.graph) if plan.turns_planes else []
         self._plan = plan
         self._waiting = {turn.source: [each for each in found if each.source == turn.source] for turn in found}
+        self.starts = frozenset(name for turn in found for name in turn.starts)
         self._starts: dict[str, tuple[Turn, Axis]] = {}
         self._ends: dict[str, Axis] = {}
 
@@ -173,11 +173,7 @@ def _coordinate(name: str, node: Node, graph: Graph) -> _Form | None:
     source, shape = node.inputs[0], graph.shape(node.inputs[0])
     if shape is None or not graph.is_computed(source):
         return None
-    try:
-        picks = _picks(name, node, graph, len(shape))
-    except EncryptionError:
-        return None
-    cut = [(axis, pick) for axis, pick in picks if axis and (shape[axis] is None or len(pick) != shape[axis])]
+    cut = [(axis, pick) for axis, pick in picks(name, node, graph) if axis and len(pick) != shape[axis]]
     if len(cut) != 1:
         return None
     axis, pick = cut[0]
@@ -190,21 +186,6 @@ def _coordinate(name: str, node: Node, graph: Graph) -> _Form | None:
             terms: tuple[_Terms, _Terms] = ({(): 1}, {}) if pick == halves[0] else ({}, {(): 1})
             return _Form(source, axis, inner, frozenset({name}), frozenset({name}), terms)
     return None
-
-
-def _picks(name: str, node: Node, graph: Graph, rank: int) -> list[tuple[int, range]]:
-    """For each axis that a node cuts, the places that stand in its output `name`."""
-    shape = graph.shape(node.inputs[0]) or ()
-    if node.op == "Slice":
-        cuts = ranges(node, graph).items()
-        return [(axis, range(*slice(*how).indices(shape[axis] or 0))) for axis, how in cuts if shape[axis]]
-    if node.op == "Split":
-        axis = int(node.attributes.get("axis", 0)) % rank
-        widths = [(graph.shape(output) or ())[axis] or 0 for output in node.outputs]
-        start = sum(widths[: node.outputs.index(name)])
-        return [(axis, range(start, start + widths[node.outputs.index(name)]))]
-    axis, places = gathered(node, graph, rank)
-    return [(axis, range(places[0], places[0] + 1))] if len(places) == 1 else []
 
 
 def _identity(table: str, graph: Graph) -> str:

@@ -10,6 +10,7 @@ from rexis.ee.graph import Graph, Node
 from rexis.ee.groups import FREE, MONOMIAL, NONE, POSITIVE, Power
 from rexis.ee.layout import ORDER, Axis, Layout
 from rexis.ee.plan import Plan
+from rexis.ee.rules.backwards import absorbing, gain_of
 from rexis.ee.rules.base import (
     Acceptance,
     Carried,
@@ -26,10 +27,11 @@ from rexis.ee.rules.linear import take_up
 
 # f(s x) = s f(x) for s > 0; f(-x) = -f(x); and the rest, which permutations alone commute with.
 _HOMOGENEOUS = ("Relu", "LeakyRelu", "Abs")
-_ODD = ("Tanh", "Erf", "Sin", "Asinh", "Atan", "Softsign", "Sign")
+_ODD = ("Tanh", "Erf", "Sin", "Tan", "Asin", "Atan", "Sinh", "Asinh", "Atanh", "Softsign", "Sign")
 _ANY = (
     *("Sigmoid", "HardSigmoid", "HardSwish", "Swish", "Gelu", "Mish", "Elu", "Selu", "Celu", "Softplus", "Clip"),
-    *("Exp", "Log", "Sqrt", "Reciprocal", "Cos", "Floor", "Ceil", "Round", "ThresholdedRelu", "Not", "IsNaN"),
+    *("Exp", "Log", "Sqrt", "Reciprocal", "Cos", "Acos", "Cosh", "Acosh", "Floor", "Ceil", "Round", "ThresholdedRelu"),
+    *("Shrink", "Not", "IsNaN", "IsInf"),
 )
 _POWERS = (
     dict.fromkeys(_HOMOGENEOUS, POSITIVE)
@@ -67,7 +69,7 @@ class PReluRule(Rule):
         plan.layouts[node.output] = layout
 
 
-@rule("Add", "Sub")
+@rule("Add", "Sub", "Sum")
 class AddRule(Rule):
     """A sum: both operands carry one key. Where one is broadcast, the key must keep constants.
 
@@ -174,7 +176,8 @@ class MulRule(Rule):
 
     A parameter along the last axis, where every reader is linear, is a normalisation's gain: it becomes 1 here and goes
     into the weights behind it, so that dense keys commute. Where one operand has one value for a whole axis, that axis
-    is free. Of two computed operands one is permuted, and the other may be scaled too.
+    is free. A parameter behind a linear operator goes back into its weight. Of two computed operands one is permuted,
+    and the other may be scaled too.
     """
 
     def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
@@ -190,6 +193,13 @@ class MulRule(Rule):
             plan.join(parameter[-1], layout[-1], node)
             plan.layouts[node.output] = layout
             plan.gains.add(node.output)
+            return
+        taken = absorbing(node, graph) if accepts.gains else ()
+        if taken:
+            value, gain, axis = gain_of(node, graph) or (first, second, -1)
+            plan.layouts[node.output] = layout_of(value, node, plan)
+            plan.join(layout_of(gain, node, plan)[axis], plan.layouts[node.output][axis], node)
+            plan.absorbed[gain] = taken
             return
         before = layout_of(second, node, plan)
         if len(stored) == 1:
@@ -218,6 +228,9 @@ class MulRule(Rule):
         return second if accepts.folds_onwards(node.output, shifted=False) else None
 
     def fold(self, node: Node, folding: Folding) -> None:
+        for name in node.inputs:
+            if name in folding.plan.absorbed:
+                folding.store(node, name, folding.graph.seen(name))  # 1, with no key
         if node.output not in folding.plan.gains:
             super().fold(node, folding)
             return
@@ -237,7 +250,8 @@ def _scaled(node: Node, plan: Plan, table: str) -> Layout:
             plan.restrict([theirs], NONE, node)
             continue
         if len(parameter) > len(layout) or plan.size(layout[place]) == 1:
-            raise node.refuse(f"the parameter {table!r} is longer than {value!r} along axis {place}")
+            where = f"{table}/{len(parameter) + place}"
+            raise node.refuse(f"the parameter is longer than {value!r} along {where}", hint="expand the value first")
         ours = plan.resolve(layout[place])
         if not any(plan.on_plane(factor) for factor in ours):
             plan.join(theirs, ours, node, ORDER)
@@ -301,7 +315,7 @@ class PowRule(Rule):
                 square(node, plan, node.inputs[0])
                 return
         elif node.inputs[1] not in plan.graph.integers:
-            raise node.refuse("its exponent is not a single number")
+            raise node.refuse(f"its exponent {node.inputs[1]!r} is not a single number")
         elif (
             plan.graph.integers[node.inputs[1]].size == 1
             and int(plan.graph.integers[node.inputs[1]].reshape(-1)[0]) == 2
@@ -325,7 +339,7 @@ def square(node: Node, plan: Plan, name: str) -> None:
     plan.layouts[node.output] = layout
 
 
-@rule("Max", "Min", "Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "And", "Or", "Where")
+@rule("Max", "Min", "Mod", "Xor", "Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "And", "Or", "Where")
 class ChoiceRule(Rule):
     """Compares or chooses element by element; conditions and parameters move with the elements."""
 

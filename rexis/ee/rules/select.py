@@ -10,9 +10,10 @@ from rexis.ee.graph import Graph, Node
 from rexis.ee.groups import Power
 from rexis.ee.layout import Axis
 from rexis.ee.plan import Plan
-from rexis.ee.rules.base import Acceptance, Folding, MovingRule, Rule, layout_of, rank_of, rule
+from rexis.ee.rules.base import APART, STATIC, Acceptance, Folding, MovingRule, Rule, keyed, layout_of, rank_of, rule
 from rexis.ee.rules.reshape import axes_of
 from rexis.ee.stream import Floats
+from rexis.protocol.errors import EncryptionError
 
 
 @rule("Concat")
@@ -31,7 +32,7 @@ class ConcatRule(Rule):
             axes = [layout[place] for layout in layouts]
             if place == along:
                 if plan.batch in axes:
-                    raise node.refuse("it joins along the batch axis")
+                    raise node.refuse(f"it joins along {node.inputs[0]}/0, the batch axis", hint=APART)
                 result.append(plan.concatenate(axes))
             else:
                 for axis in axes[1:]:
@@ -49,7 +50,7 @@ class SplitRule(Rule):
         along = int(node.attributes.get("axis", 0)) % len(layout)
         widths = [(plan.graph.shape(name) or ())[along] for name in node.outputs]
         if None in widths:
-            raise node.refuse("it cuts an open axis", hint="keep the batch axis apart")
+            raise node.refuse(f"it cuts {node.inputs[0]}/{along}, an open axis", hint=APART)
         parts = plan.segments(layout[along], [width or 1 for width in widths], node)
         for name, part in zip(node.outputs, parts, strict=True):
             plan.layouts[name] = (*layout[:along], part, *layout[along + 1 :])
@@ -65,7 +66,7 @@ class SliceRule(MovingRule):
         for axis, (start, stop, step) in ranges(node, plan.graph).items():
             size = shape[axis]
             if size is None:
-                raise node.refuse("it cuts an open axis", hint="keep the batch axis apart")
+                raise node.refuse(f"it cuts {node.inputs[0]}/{axis}, an open axis", hint=APART)
             places = range(*slice(start, stop, step).indices(size))
             if len(places) == size and step == 1:
                 continue
@@ -96,21 +97,23 @@ class GatherRule(Rule):
         if indices in plan.tokens:
             plan.restrict([layout[axis]], Power.PERMUTE, node)
             if plan.graph.is_computed(data):
-                raise node.refuse("tokens look up something computed")
+                raise node.refuse(
+                    f"tokens look up {data!r}, which is computed", hint="look tokens up in a stored table"
+                )
             if plan.vocabulary is None:
                 plan.vocabulary = layout[axis]
             plan.join(layout[axis], plan.vocabulary, node)
             plan.layouts[node.output] = (*layout[:axis], *layout_of(indices, node, plan), *layout[axis + 1 :])
             return
         if indices not in plan.graph.integers:
-            raise node.refuse("its indices are computed from the records", hint="token ids may reach Gather only")
+            raise node.refuse(f"its indices {indices!r} are computed", hint="token ids may reach lookups only")
         places = plan.graph.integers[indices]
         size = (plan.graph.shape(data) or ())[axis]
         if size is None:
-            raise node.refuse("it picks from an open axis", hint="keep the batch axis apart")
+            raise node.refuse(f"it picks from {data}/{axis}, an open axis", hint=APART)
         flat = [int(place) % size for place in places.reshape(-1)]
         if places.ndim > 1:
-            raise node.refuse("its indices have several axes")
+            raise node.refuse(f"its indices {indices!r} have several axes", hint="pick with one list of places")
         chosen = picked(node, plan, layout[axis], size, flat)
         if places.ndim == 0:
             plan.restrict([chosen], Power(0), node)
@@ -140,6 +143,16 @@ class GatherRule(Rule):
         folding.settle(node.output, carried.moved(move))
 
 
+@rule("Trilu")
+class TriluRule(Rule):
+    """Sets one side of the diagonal to 0: the places along the last two axes are shown."""
+
+    def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
+        layout = layout_of(node.inputs[0], node, plan)
+        plan.show(keyed(layout[-2:]), node, "order of places")
+        plan.layouts[node.output] = layout
+
+
 @rule("Pad")
 class PadRule(Rule):
     """Padded axes are shown; the others pass, since zero is zero under every key without offset."""
@@ -149,7 +162,7 @@ class PadRule(Rule):
         name, value = node.input(1), node.input(2)
         pads = node.attributes.get("pads") if name is None else plan.graph.integers.get(name)
         if pads is None:
-            raise node.refuse("its padding is computed", hint="export with static feature axes")
+            raise node.refuse(f"its padding {name!r} is computed", hint=STATIC)
         axes = axes_of(node, plan.graph, len(layout), position=3) or list(range(len(layout)))
         constant = node.attributes.get("mode", b"constant") in (b"constant", "constant")
         filled = value is not None and bool(plan.graph.seen(value).any())
@@ -158,7 +171,7 @@ class PadRule(Rule):
                 continue
             size = (plan.graph.shape(node.output) or ())[axis]
             if size is None:
-                raise node.refuse("it pads an open axis", hint="keep the batch axis apart")
+                raise node.refuse(f"it pads {node.inputs[0]}/{axis}, an open axis", hint=APART)
             plan.show([layout[axis]], node, "space")
             layout[axis] = plan.fresh(size)
             plan.show([layout[axis]], node, "space")
@@ -172,7 +185,7 @@ def picked(node: Node, plan: Plan, axis: Axis, size: int, places: range | list[i
     """The part of an axis at `places`: a segment if they are contiguous, else every place of the axis is shown."""
     places = list(places)
     if not places:
-        raise node.refuse("it picks nothing")
+        raise plan.refuse(node, [axis], "it picks nothing")
     if all(b - a == 1 for a, b in pairwise(places)):
         widths = [width for width in (places[0], len(places), size - places[-1] - 1) if width]
         parts = plan.segments(axis, widths, node)
@@ -195,7 +208,7 @@ def ranges(node: Node, graph: Graph) -> dict[int, tuple[int, int, int]]:
             given[part] = list(node.attributes[part])
         elif name is not None:
             if name not in graph.integers:
-                raise node.refuse(f"its {part} are computed", hint="export with static feature axes")
+                raise node.refuse(f"its {part} {name!r} are computed", hint=STATIC)
             given[part] = graph.integers[name].reshape(-1).tolist()
     axes = given.get("axes", list(range(len(given["starts"]))))
     steps = given.get("steps", [1] * len(axes))
@@ -205,12 +218,28 @@ def ranges(node: Node, graph: Graph) -> dict[int, tuple[int, int, int]]:
     }
 
 
-def gathered(node: Node, graph: Graph, rank: int) -> tuple[int, list[int]]:
-    """The axis that a Gather picks from, and the places; none if they are computed."""
-    axis = int(node.attributes.get("axis", 0)) % rank
-    places = graph.integers.get(node.inputs[1])
-    size = (graph.shape(node.inputs[0]) or ())[axis]
-    return axis, [] if places is None or size is None else [int(place) % size for place in places.reshape(-1)]
+def picks(name: str, node: Node, graph: Graph) -> list[tuple[int, range]]:
+    """For each axis that a Slice, Split or Gather cuts, the places that stand in its output `name`.
+
+    Empty where that is not known, or not an arithmetic sequence.
+    """
+    shape = graph.shape(node.inputs[0]) or ()
+    if node.op == "Slice":
+        try:
+            cuts = ranges(node, graph).items()
+        except EncryptionError:
+            return []
+        return [(axis, range(*slice(*how).indices(size))) for axis, how in cuts if (size := shape[axis]) is not None]
+    axis = int(node.attributes.get("axis", 0)) % max(len(shape), 1)
+    if node.op == "Split":
+        widths = [(graph.shape(output) or ())[axis] or 0 for output in node.outputs]
+        place = node.outputs.index(name)
+        return [(axis, range(sum(widths[:place]), sum(widths[: place + 1])))]
+    places, size = graph.integers.get(node.inputs[1]), shape[axis] if shape else None
+    if places is None or size is None or places.size != 1:
+        return []
+    first = int(places.reshape(-1)[0]) % size
+    return [(axis, range(first, first + 1))]
 
 
 def leads_to_lookups(graph: Graph, name: str) -> bool:

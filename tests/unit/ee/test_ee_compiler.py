@@ -230,7 +230,7 @@ def not_finite() -> onnx.ModelProto:
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
-        (activation("Shrink"), r"node 'Shrink_1' \(Shrink\): no rule"),
+        (activation("Hardmax"), r"node 'Hardmax_1' \(Hardmax\): no rule"),
         (two_inputs(), "2 inputs"),
         (unused_constant(), "'forgotten'"),
         (computed_weight(), "batch"),

@@ -11,7 +11,8 @@ from torch import Tensor
 from rexis.ee import decrypt_outputs, encrypt_records
 from rexis.ee.card import card_of
 from rexis.ee.compiler import EncryptedModel, encrypt_model
-from rexis.ee.groups import DenseKey, group_name
+from rexis.ee.groups import MONOMIAL, DenseKey, group_name
+from rexis.ee.layout import ORDER, Factor
 from tests.unit.ee.dense_networks import run
 from tests.unit.ee.test_ee_compiler import stored, without_constants
 from tests.unit.ee.torch_networks import NETWORKS, exported
@@ -62,6 +63,27 @@ def test_a_residual_stream_behind_layer_norms_is_mixed_by_a_dense_key() -> None:
     assert groups("transformer", "/Add_output_0") == [["permutation"], ["orthogonal fixing ones"]]
     assert groups("llama", "/Add_output_0") == [["permutation"], ["orthogonal"]]
     assert groups("post-norm", "/Add_output_0") == [["permutation"], ["permutation"]]
+
+
+def test_a_layer_scale_goes_back_into_the_weight_and_leaves_the_residual_stream_a_dense_key() -> None:
+    model, _, encrypted = compiled("layer scale")
+    assert groups("layer scale", "/Add_output_0") == [["permutation"], ["orthogonal fixing ones"]]
+    after = stored(encrypted.model)
+    gains = [name for name in stored(model) if name.endswith("gain")]
+    assert len(gains) == 2
+    assert all((after[name] == 1.0).all() for name in gains)
+
+
+def test_the_up_branch_of_a_gated_mlp_is_permuted_and_scaled_and_the_gate_permuted() -> None:
+    plan = compiled("llama")[2].plan
+    products = {node.output: node for node in plan.graph.nodes if node.op == "Mul" and "inner" in node.name}
+    up = next(n for n in products.values() if plan.graph.producer(n.inputs[0]) in products.values())
+    gate, linear = (plan.powers(plan.layout(name)[-1]) for name in up.inputs)
+    assert (gate, linear) == (MONOMIAL, MONOMIAL)
+    followed, branch, product = (plan.layout(name)[-1] for name in (*up.inputs, up.output))
+    assert product == branch
+    assert [factor.action for factor in branch] != [ORDER]
+    assert followed == tuple(Factor(each.variable, ORDER) for each in branch)  # permuted alike, and not scaled
 
 
 def test_heads_are_permuted_and_each_has_its_own_dense_keys() -> None:

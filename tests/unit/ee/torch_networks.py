@@ -133,6 +133,35 @@ class PostBlock(Block):
         return self.second(x + self.inner(x))
 
 
+class LayerScale(nn.Module):
+    """A residual block of an MLP whose branch is scaled, one gain a feature."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm, self.inner = nn.LayerNorm(width), mlp(width, 2 * width)
+        self.gain = nn.Parameter(torch.rand(width) * 0.5 + 0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.gain * self.inner(self.norm(x))
+
+
+class ConvNeXt(nn.Module):
+    """Patch stem, and blocks of a depthwise convolution, a norm and an MLP over the last axis, and a LayerScale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 2, 2), nn.Linear(8, 3)
+        self.depth = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.norm, self.inner = nn.LayerNorm(8), mlp(8, 16)
+        self.gain, self.last = nn.Parameter(torch.rand(8, 1, 1) * 0.5 + 0.1), nn.LayerNorm(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        inner = self.inner(self.norm(self.depth(x).permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+        x = x + self.gain * inner
+        return self.head(self.last(x.mean((2, 3))))
+
+
 def mlp(width: int, hidden: int, activation: nn.Module | None = None) -> nn.Module:
     return nn.Sequential(nn.Linear(width, hidden), activation or nn.GELU(), nn.Linear(hidden, width))
 
@@ -295,6 +324,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "transformer without bias": (lambda: sequence(block(bias=False)), (7, 5)),
     "causal": (lambda: sequence(block(causal=True)), (7, 5)),
     "rotary": (lambda: sequence(block(rotary=7)), (7, 5)),
+    "layer scale": (lambda: sequence(LayerScale(16), LayerScale(16), norm=nn.LayerNorm(16)), (7, 5)),
+    "ConvNeXt": (ConvNeXt, (3, 8, 8)),
     "rotary, interleaved": (lambda: sequence(block(rotary=7, style="interleaved")), (7, 5)),
     "rotary, split": (lambda: sequence(block(rotary=7, style="split")), (7, 5)),
     "rotary, complex": (lambda: sequence(block(rotary=7, style="complex")), (7, 5)),
