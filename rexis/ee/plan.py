@@ -268,7 +268,8 @@ class Plan:
                 b += self._split(y, [n // m, m], node)
                 a.append(x)
             else:
-                raise self.refuse(node, [first, second], f"parts of {m} and {n} elements cannot carry one key", _EVEN)
+                self._clear((*first, *second), f"{node}, where parts of {m} and {n} elements meet")
+                return
             a, b = list(self.resolve(tuple(a))), list(self.resolve(tuple(b)))
         for factor in (*a, *b):
             if self._sizes[factor.variable] != 1:
@@ -295,8 +296,12 @@ class Plan:
                 elif length % missing == 0:
                     rest += self._split(factor, [length // missing, missing], node)
                 else:
-                    reason = f"a part of {length} elements cannot be cut at {missing}"
-                    raise self.refuse(node, [axis], reason, _EVEN)
+                    if self.size(axis) is None:
+                        raise self.refuse(node, [axis], "the batch axis is cut", _APART)
+                    self._clear(axis, f"{node}, which cuts a part of {length} elements at {missing}")
+                    parts = [self.fresh(size, NONE) for size in sizes]
+                    self._inherit(factor.variable, [each.variable for part in parts for each in part])
+                    return parts
             found.insert(0, tuple(taken))
         for factor in rest:
             if self._sizes[factor.variable] != 1:
@@ -320,7 +325,7 @@ class Plan:
         if len(widths) == 1:
             return [resolved]
         if not resolved:
-            raise self.refuse(node, [axis], f"an axis of length 1 is cut into {list(widths)}")
+            raise self.refuse(node, [axis], f"an axis of length 1 is cut into {list(widths)}", _EVEN)
         for factor in resolved[:1]:
             if self.on_plane(factor):
                 self._limit(factor.variable, NONE, str(node))
@@ -329,7 +334,9 @@ class Plan:
         (factor,) = resolved
         if factor.variable not in self._sums:
             powers = self._powers[factor.variable]
-            self._sums[factor.variable] = tuple(self.fresh(width, powers) for width in widths)
+            parts = tuple(self.fresh(width, powers) for width in widths)
+            self._sums[factor.variable] = parts
+            self._inherit(factor.variable, [each.variable for part in parts for each in part])
         else:
             self._refine(factor.variable, widths, node)
         return self._gather(factor, widths)
@@ -393,12 +400,14 @@ class Plan:
         powers = self._powers[factor.variable]
         axis = tuple(each for size in sizes for each in self.fresh(size, powers))
         self._products[factor.variable] = axis
-        for each in axis:
-            if factor.variable in self._reasons:
-                self._reasons[each.variable] = self._reasons[factor.variable]
-            if factor.variable in self._positions:
-                self._positions[each.variable] = self._positions[factor.variable]
+        self._inherit(factor.variable, [each.variable for each in axis])
         return [Factor(each.variable, factor.action) for each in axis]
+
+    def _inherit(self, variable: int, parts: Iterable[int]) -> None:
+        """The parts of a variable are what they are for the reasons it had."""
+        for said in (self._reasons, self._positions):
+            if variable in said:
+                said.update(dict.fromkeys(parts, said[variable]))
 
     def _split_sum(self, factor: Factor, sizes: list[int], node: Node) -> list[Factor]:
         """Cut joined segments into a product: rows of one length share one key, and their order stays as it was."""
@@ -475,6 +484,13 @@ class Plan:
     def _limit_all(self, factor: Factor, powers: Power, node: Node, reason: str | None = None) -> None:
         for each in self.leaves([(factor,)]):
             self._limit(each.variable, powers, reason or str(node))
+
+    def _clear(self, axis: Axis, reason: str) -> None:
+        """No key spans what an operator does to an axis: it is left without one, which the owner has to allow."""
+        for factor in self.leaves([axis]):
+            if factor.variable != 0 and self._powers[factor.variable] != NONE:
+                self._limit(factor.variable, NONE, reason)
+                self._positions.pop(factor.variable, None)
 
     def _limit(self, variable: int, powers: Power, reason: str) -> None:
         before = self._powers[variable]

@@ -344,7 +344,8 @@ def broadcast(node: Node, plan: Plan, names: Sequence[str], relations: Mapping[s
         chosen.sort(key=lambda pair: relations.get(pair[0], 1) != 1)
         first = chosen[0][1]
         if relations.get(chosen[0][0], 1) != 1 and len(chosen) == 1 and longs:
-            raise plan.refuse(node, [first], f"the parameter {chosen[0][0]!r} is longer than the value it acts on")
+            longer = f"the parameter {chosen[0][0]!r} is longer than the value it acts on"
+            raise plan.refuse(node, [first], longer, "expand the value first")
         for name, axis in chosen[1:]:
             plan.join(axis, first, node, relations.get(name, 1))
         result.append(first)

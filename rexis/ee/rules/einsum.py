@@ -28,7 +28,7 @@ class EinsumRule(Rule):
         axes = [dict(zip(names, layout, strict=True)) for names, layout in zip(operands, layouts, strict=True)]
         for place, names in enumerate(operands):
             if len(set(names)) < len(names):
-                raise node.refuse(f"operand {node.inputs[place]!r} has a label twice: its diagonal is read")
+                raise node.refuse(f"operand {node.inputs[place]!r} has a label twice", "no key keeps a diagonal apart")
         found: dict[str, Axis] = {}
         for label in dict.fromkeys("".join(operands)):
             here = [each[label] for each in axes if label in each]
@@ -45,7 +45,7 @@ class EinsumRule(Rule):
             elif label not in result:
                 plan.restrict(keyed(here), AVERAGING, node)
         if any(label not in found for label in result):
-            raise node.refuse("its output has a label that no operand has")
+            raise node.refuse(f"{node.output!r} has a label that no operand has", hint="correct the equation")
         plan.layouts[node.output] = tuple(found[label] for label in result)
 
     def magnitude(self, node: Node, folding: Folding) -> float:
@@ -67,7 +67,7 @@ def labels(node: Node, ranks: list[int]) -> tuple[list[str], str]:
     left, arrow, right = text.partition("->")
     operands = left.split(",")
     if len(operands) != len(ranks):
-        raise node.refuse(f"its equation {text!r} has {len(operands)} operands, and it has {len(ranks)}")
+        raise node.refuse(f"its equation {text!r} is for {len(operands)} operands", hint="correct the equation")
     free = [letter for letter in string.ascii_letters if letter not in text]
     missing = [rank - len(names.replace("...", "")) for names, rank in zip(operands, ranks, strict=True)]
     most = max((count for names, count in zip(operands, missing, strict=True) if "..." in names), default=0)
@@ -77,5 +77,5 @@ def labels(node: Node, ranks: list[int]) -> tuple[list[str], str]:
         once = sorted(label for label in set(left) if label.isalpha() and left.count(label) == 1)
         right = ("..." if "..." in left else "") + "".join(once)
     if any(len(names) != rank for names, rank in zip(full, ranks, strict=True)):
-        raise node.refuse(f"its equation {text!r} does not fit operands of {ranks} axes")
+        raise node.refuse(f"its equation {text!r} does not fit operands of {ranks} axes", hint="correct the equation")
     return full, right.replace("...", letters)

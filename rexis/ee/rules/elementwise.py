@@ -53,7 +53,7 @@ class UnaryRule(Rule):
         layout = layout_of(node.inputs[0], node, plan)
         for name in node.inputs[1:]:
             if name and any(plan.size(axis) != 1 for axis in layout_of(name, node, plan)):
-                raise node.refuse(f"its bound {name!r} is not a single number")
+                raise node.refuse(f"its bound {name!r} is not a single number", hint="use Min and Max")
         if _POWERS[node.op] != FREE:
             plan.restrict(keyed(layout), _POWERS[node.op], node)
         plan.layouts[node.output] = layout
@@ -290,6 +290,8 @@ def _product(node: Node, plan: Plan) -> Layout:
         longs = [axis for axis in here if plan.size(axis) != 1]
         if longs:
             plan.restrict([axis for axis in here if plan.size(axis) == 1], NONE, node)
+        else:
+            longs = [axis for axis in here if axis]  # a single element may be scaled, too
         result.append((longs or here)[0])
         if len(longs) == 2:
             gate, value = longs
@@ -315,7 +317,7 @@ class PowRule(Rule):
                 square(node, plan, node.inputs[0])
                 return
         elif node.inputs[1] not in plan.graph.integers:
-            raise node.refuse(f"its exponent {node.inputs[1]!r} is not a single number")
+            raise node.refuse(f"its exponent {node.inputs[1]!r} is not a single number", hint="use one exponent")
         elif (
             plan.graph.integers[node.inputs[1]].size == 1
             and int(plan.graph.integers[node.inputs[1]].reshape(-1)[0]) == 2

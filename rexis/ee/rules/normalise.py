@@ -132,9 +132,7 @@ class GroupNormRule(Rule):
         plan.restrict(keyed([across, within, *layout[2:]]), Power.PERMUTE, node)
         plan.keep_together(keyed([within, *layout[2:]]))
         for name in node.inputs[1:3]:
-            (theirs,) = layout_of(name, node, plan)
-            # Until opset 20 γ and β are of groups, later of channels.
-            plan.join(theirs, across if plan.size(theirs) == groups != channels else layout[1], node)
+            plan.join(layout_of(name, node, plan)[0], layout[1], node)
         plan.layouts[node.output] = layout
 
     def magnitude(self, node: Node, folding: Folding) -> float:

@@ -146,7 +146,7 @@ class LengthOneRule(MovingRule):
         if node.op == "Squeeze":
             for axis in axes:
                 if plan.size(layout[axis]) != 1:
-                    raise node.refuse(f"axis {node.inputs[0]}/{axis} is longer than 1")
+                    raise node.refuse(f"axis {node.inputs[0]}/{axis} is longer than 1", hint=STATIC)
                 plan.restrict([layout[axis]], NONE, node)
             plan.layouts[node.output] = tuple(axis for place, axis in enumerate(layout) if place not in axes)
         else:

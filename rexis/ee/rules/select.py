@@ -185,7 +185,7 @@ def picked(node: Node, plan: Plan, axis: Axis, size: int, places: range | list[i
     """The part of an axis at `places`: a segment if they are contiguous, else every place of the axis is shown."""
     places = list(places)
     if not places:
-        raise plan.refuse(node, [axis], "it picks nothing")
+        raise plan.refuse(node, [axis], "it picks nothing", "remove the operator")
     if all(b - a == 1 for a, b in pairwise(places)):
         widths = [width for width in (places[0], len(places), size - places[-1] - 1) if width]
         parts = plan.segments(axis, widths, node)

@@ -35,7 +35,7 @@ class Sketch:
         made = self.node("MatMul", value, self.constant(self.random.normal(size=(rows, columns)) / np.sqrt(rows)))
         return self.node("Add", made, self.constant(self.random.normal(size=columns) * 0.3)) if bias else made
 
-    def build(self, classes: int = 3) -> onnx.ModelProto:
+    def build(self, classes: int = 3, opset: int = 17) -> onnx.ModelProto:
         output = self.linear(self.value, self.width, classes)
         graph = helper.make_graph(
             self.nodes,
@@ -44,7 +44,7 @@ class Sketch:
             [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", self.tokens, classes])],
             self.constants,
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
         onnx.checker.check_model(model, full_check=True)
         return model
 

@@ -22,8 +22,8 @@ EXPORTERS = {"legacy": False, "dynamo": True}
 
 
 @cache
-def compiled(name: str, *, dynamo: bool = False) -> tuple[bytes, Tensor, EncryptedModel]:
-    model, records = exported(name, dynamo=dynamo)
+def compiled(name: str, *, dynamo: bool = False, opset: int | None = None) -> tuple[bytes, Tensor, EncryptedModel]:
+    model, records = exported(name, dynamo=dynamo, opset=opset)
     return model, records, encrypt_model(model, epoch=1, seed=SEED)
 
 
@@ -33,10 +33,15 @@ def groups(name: str, value: str) -> list[list[str]]:
     return [[group_name(powers, size) for size, powers in axis] for _, axis in plan.groups_of(value)]
 
 
-@pytest.mark.parametrize("dynamo", EXPORTERS.values(), ids=EXPORTERS.keys())
-@pytest.mark.parametrize("name", NETWORKS)
-def test_decrypted_outputs_are_the_plain_outputs(name: str, dynamo: bool) -> None:
-    model, tensor, encrypted = compiled(name, dynamo=dynamo)
+FUSED = ["torch attention", "fused attention", "groups", "torch encoder, post-norm", "rotary, grouped"]
+
+
+@pytest.mark.parametrize(
+    ("name", "dynamo", "opset"),
+    [(name, dynamo, None) for name in NETWORKS for dynamo in (False, True)] + [(name, True, 23) for name in FUSED],
+)
+def test_decrypted_outputs_are_the_plain_outputs(name: str, dynamo: bool, opset: int | None) -> None:
+    model, tensor, encrypted = compiled(name, dynamo=dynamo, opset=opset)
     records = tensor.numpy()
     hidden = encrypt_records(encrypted.key, records)
     assert hidden.shape == records.shape
@@ -55,7 +60,10 @@ def test_only_constants_change(name: str) -> None:
     assert before.keys() == after.keys()
     for constant, plain in before.items():
         assert (after[constant].shape, after[constant].dtype) == (plain.shape, plain.dtype)
-        if plain.size > 1 and plain.dtype == np.float32 and not (plain == plain.flat[0]).all():
+        if constant in encrypted.plan.pinned:
+            assert constant.endswith("Constant_output_0")  # by which factor Resize makes space larger
+            assert (after[constant] == plain).all()
+        elif plain.size > 1 and plain.dtype == np.float32 and not (plain == plain.flat[0]).all():
             assert not np.allclose(after[constant], plain, atol=1e-3), constant
 
 
@@ -95,6 +103,35 @@ def test_heads_are_permuted_and_each_has_its_own_dense_keys() -> None:
     families = [element for element in plan.keyring(SEED).elements if element.index]
     assert len(families) == 4  # queries and keys share one, values have another, in each of two blocks
     assert all(len({key.arrays()["matrix"].tobytes() for key in each.keys}) == 4 for each in families)
+
+
+@pytest.mark.parametrize("dynamo", EXPORTERS.values(), ids=EXPORTERS.keys())
+@pytest.mark.parametrize(
+    "name", ["transformer", "torch attention", "fused by view", "fused by chunk", "torch encoder, post-norm"]
+)
+def test_queries_and_keys_share_a_dense_key_for_each_head_and_values_have_another(name: str, dynamo: bool) -> None:
+    families = [axis for axis in card_of(compiled(name, dynamo=dynamo)[2]).axes if axis.per_place == 4]
+    assert {(axis.size, axis.group) for axis in families} == {(4, "invertible")}
+    assert len(families) == (4 if name == "transformer" else 2)  # two in each block
+
+
+def test_dual_keys_of_queries_and_keys_cancel() -> None:
+    encrypted = compiled("transformer")[2]
+    plan, keyring = encrypted.plan, encrypted.key.keyring
+    assert keyring is not None
+    scores = next(
+        node
+        for node in plan.graph.nodes
+        if node.op == "MatMul" and plan.layout(node.output)[1] and len(plan.layout(node.output)) == 4
+    )
+    random = np.random.default_rng(1)
+    query, key = (
+        random.normal(size=(1, *(size or 1 for size in plan.graph.shape(name)[1:]))) for name in scores.inputs
+    )  # type: ignore[index]
+    hidden = [keyring.apply(value, plan.layout(name)) for value, name in zip((query, key), scores.inputs, strict=True)]
+    found = keyring.apply(hidden[0] @ hidden[1], plan.layout(scores.output), invert=True)
+    assert np.allclose(found, query @ key)
+    assert not np.allclose(hidden[0] @ hidden[1], query @ key)
 
 
 def test_a_patch_is_mixed_by_one_dense_key_and_patches_are_permuted() -> None:

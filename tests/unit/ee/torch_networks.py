@@ -162,6 +162,79 @@ class ConvNeXt(nn.Module):
         return self.head(self.last(x.mean((2, 3))))
 
 
+class UNet(nn.Module):
+    """Down by pooling, up by a transposed convolution, a skip by concatenation, and resizing at the end."""
+
+    def __init__(self, mode: str) -> None:
+        super().__init__()
+        self.mode = mode
+        self.first, self.down = nn.Conv2d(2, 6, 3, padding=1), nn.Conv2d(6, 8, 3, padding=1)
+        self.up, self.head = nn.ConvTranspose2d(8, 6, 2, 2), nn.Conv2d(12, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skip = torch.relu(self.first(x))
+        x = torch.relu(self.down(functional.max_pool2d(skip, 2)))
+        x = self.head(torch.cat([skip, self.up(x)], 1))
+        return functional.interpolate(x, scale_factor=2, mode=self.mode)
+
+
+class Mixer(nn.Module):
+    """MLP-Mixer: an MLP over patches, then one over channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 16, 4, 4), nn.Linear(16, 3)
+        self.first, self.second, self.last = (nn.LayerNorm(16) for _ in range(3))
+        self.patches, self.channels = mlp(16, 24), mlp(16, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).flatten(2).transpose(1, 2)
+        x = x + self.patches(self.first(x).transpose(1, 2)).transpose(1, 2)
+        x = x + self.channels(self.second(x))
+        return self.head(self.last(x).mean(1))
+
+
+class TorchAttention(nn.Module):
+    """torch's own multi-head attention: one packed projection, taken apart by a reshape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.head = nn.MultiheadAttention(16, 4, batch_first=True), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.inner(x, x, x, need_weights=False)[0])
+
+
+class Products(Attention):
+    """Attention by torch's fused function, or by einsum."""
+
+    def __init__(self, *, fused: bool) -> None:
+        super().__init__(16, 4)
+        self.fused = fused
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (each(x).view(-1, 7, 4, 4) for each in (self.q, self.k, self.v))
+        if self.fused:
+            q, k, v = (each.transpose(1, 2) for each in (q, k, v))
+            mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
+        else:
+            mixed = torch.einsum("bhts,bshd->bthd", torch.einsum("bthd,bshd->bhts", q, k).softmax(-1), v)
+        return self.out(mixed.flatten(2))
+
+
+def groups2d(groups: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(2, 8, 3), nn.GroupNorm(groups, 8), nn.SiLU(), nn.ConvTranspose2d(8, 8, 2, 2, groups=groups),
+        nn.ReLU(), nn.Conv2d(8, 2, 1),
+    )  # fmt: skip
+
+
+def shuffled() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(2, 8, 3), nn.PixelShuffle(2), nn.ReLU(), nn.Conv2d(2, 4, 1), nn.PixelUnshuffle(2), nn.Conv2d(16, 2, 1)
+    )
+
+
 def mlp(width: int, hidden: int, activation: nn.Module | None = None) -> nn.Module:
     return nn.Sequential(nn.Linear(width, hidden), activation or nn.GELU(), nn.Linear(hidden, width))
 
@@ -324,6 +397,15 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "transformer without bias": (lambda: sequence(block(bias=False)), (7, 5)),
     "causal": (lambda: sequence(block(causal=True)), (7, 5)),
     "rotary": (lambda: sequence(block(rotary=7)), (7, 5)),
+    "U-Net, nearest": (lambda: UNet("nearest"), (2, 8, 8)),
+    "U-Net, bilinear": (lambda: UNet("bilinear"), (2, 8, 8)),
+    "Mixer": (Mixer, (3, 16, 16)),
+    "torch attention": (TorchAttention, (7, 16)),
+    "fused attention": (lambda: Products(fused=True), (7, 16)),
+    "einsum attention": (lambda: Products(fused=False), (7, 16)),
+    "groups": (lambda: groups2d(4), (2, 8, 8)),
+    "groups of one": (lambda: groups2d(8), (2, 8, 8)),
+    "pixel shuffle": (shuffled, (2, 8, 8)),
     "layer scale": (lambda: sequence(LayerScale(16), LayerScale(16), norm=nn.LayerNorm(16)), (7, 5)),
     "ConvNeXt": (ConvNeXt, (3, 8, 8)),
     "rotary, interleaved": (lambda: sequence(block(rotary=7, style="interleaved")), (7, 5)),
@@ -356,7 +438,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }  # fmt: skip
 
 
-def exported(name: str, *, dynamo: bool = False, opset: int = 17) -> tuple[bytes, Tensor]:
+def exported(name: str, *, dynamo: bool = False, opset: int | None = None) -> tuple[bytes, Tensor]:
     """A network with random weights as ONNX with an open batch axis, and some records for it."""
     make, shape = NETWORKS[name]
     torch.manual_seed(3)
@@ -375,12 +457,12 @@ def exported(name: str, *, dynamo: bool = False, opset: int = 17) -> tuple[bytes
         if dynamo:
             batch = torch.export.Dim("batch")
             program = torch.onnx.export(
-                network, (records[:2],), dynamo=True, dynamic_shapes=({0: batch},), verbose=False
+                network, (records[:2],), dynamo=True, dynamic_shapes=({0: batch},), verbose=False, opset_version=opset
             )
             program.save(buffer)
         else:
             torch.onnx.export(
-                network, (records[:2],), buffer, dynamo=False, opset_version=opset, input_names=["records"],
+                network, (records[:2],), buffer, dynamo=False, opset_version=opset or 17, input_names=["records"],
                 output_names=["outputs"], dynamic_axes={"records": {0: "batch"}, "outputs": {0: "batch"}},
             )  # fmt: skip
     return buffer.getvalue(), records
