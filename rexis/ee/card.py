@@ -17,7 +17,7 @@ from pydantic.alias_generators import to_camel
 from rexis.ee.compiler import EncryptedModel, planned
 from rexis.ee.graph import Graph
 from rexis.ee.groups import MAX_CONDITION, NONE, Power, group_name, key_space
-from rexis.ee.layout import Keyring
+from rexis.ee.layout import ORDER, Keyring
 from rexis.ee.plan import Grouping, Plan
 from rexis.ee.rules import Acceptance
 from rexis.protocol.digests import sha256
@@ -215,8 +215,10 @@ def _axes(plan: Plan) -> list[AxisCard]:
                 grouping = together[factor.variable]
                 powers[grouping] = plan.powers((factor,))
                 where = places.setdefault(grouping, [])
-                if f"{name}/{position}" not in where:
-                    where.append(f"{name}/{position}")
+                follows = factor.action == ORDER and powers[grouping] != Power.PERMUTE
+                text = f"{name}/{position}" + (" (its order only)" if follows else "")
+                if text not in where:
+                    where.append(text)
     found = []
     for grouping, where in places.items():
         size, copies = plan.extent(grouping.members), plan.extent(grouping.places)

@@ -92,9 +92,9 @@ class ReshapeRule(Rule):
         return name == node.inputs[0] and accepts.of(node.output)
 
     def takes_gain(self, node: Node, accepts: Acceptance, name: str, *, shifted: bool) -> bool:
-        shapes = [accepts.graph.shape(each) for each in (node.inputs[0], node.output)]
-        same = shapes[0] is not None and shapes[1] is not None and shapes[0][-1] == shapes[1][-1] is not None
-        return name == node.inputs[0] and same and accepts.folds_onwards(node.output, shifted=shifted)
+        before, after = (accepts.graph.shape(each) or () for each in (node.inputs[0], node.output))
+        kept = repeats(before, after) is not None
+        return name == node.inputs[0] and kept and accepts.folds_onwards(node.output, shifted=shifted)
 
     def fold(self, node: Node, folding: Folding) -> None:
         graph = folding.graph
@@ -102,12 +102,28 @@ class ReshapeRule(Rule):
         after: Shape = graph.shape(node.output) or ()
 
         def move(array: Floats) -> Floats:
-            if array.shape[-1] == before[-1] == after[-1] and prod(array.shape) == array.shape[-1]:
-                return array.reshape((1,) * (len(after) - 1) + array.shape[-1:])
+            times = repeats(before, after)
+            if times is not None and array.shape[-1] == before[-1] and prod(array.shape) == array.shape[-1]:
+                return np.tile(array.reshape(-1), times).reshape((1,) * (len(after) - 1) + (-1,))
             full = np.broadcast_to(array, (1, *(size or 1 for size in before[1:])))
             return full.reshape((1, *(size or 1 for size in after[1:])))
 
         folding.settle(node.output, folding.of(node.inputs[0]).moved(move))
+
+
+def repeats(before: Shape, after: Shape) -> int | None:
+    """How often the last axis stands in the last axis of a reshaped value, once for each place of axes merged with it.
+
+    None where it is cut itself, or merged with the batch.
+    """
+    if not before or not after or before[-1] is None or after[-1] is None:
+        return None
+    times = 1
+    for size in reversed(before[1:-1]):
+        if before[-1] * times >= after[-1]:
+            break
+        times *= size or 0
+    return times if before[-1] * times == after[-1] else None
 
 
 def cut(node: Node, plan: Plan, layout: Sequence[Axis], shape: list[int | None]) -> tuple[Axis, ...]:

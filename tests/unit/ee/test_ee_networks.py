@@ -73,6 +73,12 @@ def test_a_residual_stream_behind_layer_norms_is_mixed_by_a_dense_key() -> None:
     assert groups("post-norm", "/Add_output_0") == [["permutation"], ["permutation"]]
 
 
+def test_a_norm_whose_features_are_flattened_with_their_places_hands_its_gain_on() -> None:
+    plan = compiled("norm, flattened")[2].plan
+    norm = next(node for node in plan.graph.nodes if node.op == "LayerNormalization")
+    assert groups("norm, flattened", norm.output) == [["permutation"], ["orthogonal fixing ones"]]
+
+
 def test_a_layer_scale_goes_back_into_the_weight_and_leaves_the_residual_stream_a_dense_key() -> None:
     model, _, encrypted = compiled("layer scale")
     assert groups("layer scale", "/Add_output_0") == [["permutation"], ["orthogonal fixing ones"]]

@@ -406,6 +406,10 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "groups": (lambda: groups2d(4), (2, 8, 8)),
     "groups of one": (lambda: groups2d(8), (2, 8, 8)),
     "pixel shuffle": (shuffled, (2, 8, 8)),
+    "norm, flattened": (
+        lambda: nn.Sequential(nn.Linear(5, 16), nn.LayerNorm(16), nn.Flatten(), nn.Linear(112, 3)),
+        (7, 5),
+    ),
     "layer scale": (lambda: sequence(LayerScale(16), LayerScale(16), norm=nn.LayerNorm(16)), (7, 5)),
     "ConvNeXt": (ConvNeXt, (3, 8, 8)),
     "rotary, interleaved": (lambda: sequence(block(rotary=7, style="interleaved")), (7, 5)),
