@@ -24,6 +24,7 @@ from rexis.ee.rules.base import (
     spread_evenly,
 )
 from rexis.ee.rules.linear import take_up
+from rexis.ee.rules.reshape import length_one_axes
 
 # f(s x) = s f(x) for s > 0; f(-x) = -f(x); and the rest, which permutations alone commute with.
 _HOMOGENEOUS = ("Relu", "LeakyRelu", "Abs")
@@ -268,12 +269,31 @@ def _scaled(node: Node, plan: Plan, table: str) -> Layout:
 
 
 def _repeats(graph: Graph, table: str, axis: int, sizes: list[int], inside: int) -> bool:
-    """Whether a stored constant is the same along one factor of an axis, and scales a plane's coordinates alike."""
+    """Whether a table is the same along one factor of an axis, and scales a plane's coordinates alike."""
     if graph.view(table) is None:
-        return False
+        return inside == 0 and _doubled(graph, table, axis)
     cut = np.moveaxis(graph.seen(table), axis, -1)
     cut = cut.reshape(*cut.shape[:-1], *sizes)
     return bool((cut == np.take(cut, [0], axis=inside - len(sizes))).all())
+
+
+def _doubled(graph: Graph, name: str, axis: int) -> bool:
+    """Whether a table that the graph computes is one value twice along an axis, counted from the back."""
+    maker = graph.producer(name)
+    if maker is None:
+        return False
+    if maker.op == "Concat":
+        rank = len(graph.shape(name) or ())
+        along = int(maker.attributes["axis"]) % max(rank, 1) - rank
+        return along == axis and len(maker.inputs) == 2 and len(set(maker.inputs)) == 1
+    if maker.op == "Unsqueeze":
+        ones, rank = length_one_axes(maker, graph), len(graph.shape(name) or ())
+        kept = [place - rank for place in range(rank) if place not in ones]
+        return axis in kept and _doubled(graph, maker.inputs[0], kept.index(axis) - len(kept))
+    others = [graph.shape(each) for each in maker.inputs[1:]]
+    alone = all(shape is not None and all(size == 1 for size in shape) for shape in others)
+    passes = maker.op in ("Cos", "Sin", "Neg", "Identity", "Cast", "Mul", "Div")
+    return passes and alone and _doubled(graph, maker.inputs[0], axis)
 
 
 def _product(node: Node, plan: Plan) -> Layout:

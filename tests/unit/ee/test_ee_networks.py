@@ -147,7 +147,7 @@ def test_a_patch_is_mixed_by_one_dense_key_and_patches_are_permuted() -> None:
 
 
 @pytest.mark.parametrize("dynamo", EXPORTERS.values(), ids=EXPORTERS.keys())
-@pytest.mark.parametrize("style", ["", ", interleaved", ", split", ", complex", ", partial", ", grouped"])
+@pytest.mark.parametrize("style", ["", ", interleaved", ", split", ", complex", ", computed", ", partial", ", grouped"])
 def test_rotary_embeddings_leave_a_rotation_and_a_scale_for_each_frequency_of_each_head(
     style: str, dynamo: bool
 ) -> None:

@@ -40,6 +40,7 @@ class Attention(nn.Module):
                 angles = angles.repeat_interleave(2, -1)
             elif style == "partial":
                 angles = angles[:, : self.size // 4].repeat(1, 2)
+            self.register_buffer("steps", 1 / 100 ** (torch.arange(self.size // 2) * 2 / self.size))
             self.register_buffer("cos", angles.cos())
             self.register_buffer("sin", angles.sin())
         self.rotary = rotary
@@ -48,6 +49,10 @@ class Attention(nn.Module):
         if not self.rotary:
             return x
         half = self.size // 2
+        if self.style == "computed":  # as transformers' language models do
+            angles = torch.arange(x.shape[-2]).float()[:, None] * self.steps
+            angles = torch.cat([angles, angles], -1)
+            return x * angles.cos() + torch.cat([-x[..., half:], x[..., :half]], -1) * angles.sin()
         if self.style == "partial":
             x, rest = x[..., :half], x[..., half:]
             low, high = x.chunk(2, -1)
@@ -416,6 +421,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "rotary, split": (lambda: sequence(block(rotary=7, style="split")), (7, 5)),
     "rotary, complex": (lambda: sequence(block(rotary=7, style="complex")), (7, 5)),
     "rotary, partial": (lambda: sequence(block(rotary=7, style="partial")), (7, 5)),
+    "rotary, computed": (lambda: sequence(block(rotary=7, style="computed")), (7, 5)),
     "rotary, normed": (lambda: sequence(block(rotary=7, norm=True)), (7, 5)),
     "rotary, grouped": (lambda: sequence(block(rotary=7, few=2)), (7, 5)),
     "grouped keys and values": (lambda: sequence(block(few=2)), (7, 5)),
