@@ -283,7 +283,11 @@ def _orders(plan: Plan) -> list[str]:
 
 def _distances(plain: bytes, base: bytes) -> list[Distance]:
     mine, theirs = Graph(plain), Graph(base)
-    names = [name for name in mine.roots() if mine.stored(name).ndim > 1]
+    names = [
+        name
+        for name in mine.roots()
+        if (value := mine.stored(name)).ndim > 1 and bool(np.isfinite(value).all())  # an infinite mask has no length
+    ]
     found = []
     for name in names:
         if name not in theirs.roots() or mine.shape(name) != theirs.shape(name):

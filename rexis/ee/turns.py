@@ -85,7 +85,7 @@ class Turning:
         for name in node.inputs:
             for turn in self._waiting.pop(name, []):  # before anything else reads the source
                 self._cut(node, turn)
-        if node.output in self._starts:
+        if all(name in self._starts for name in node.outputs):
             for name in node.outputs:
                 self._take(name, *self._starts[name])
         elif node.output in self._ends:

@@ -169,6 +169,21 @@ def test_joined_segments_are_cut_into_rows_that_share_a_key_and_the_card_says_th
     assert any("c0/1" in axis.where and "c2/1" in axis.where for axis in shared)
 
 
+def causal(s: Sketch) -> None:
+    scores = s.node("MatMul", s.value, s.node("Transpose", s.value, perm=[0, 2, 1]))
+    mask = s.constant(np.triu(np.full((s.tokens, s.tokens), -np.inf), 1))
+    s.value = s.node("MatMul", s.node("Softmax", s.node("Add", scores, mask), axis=-1), s.value)
+
+
+def test_an_infinite_mask_is_permuted_and_no_part_of_the_distance_from_a_base_model() -> None:
+    model = model_of(causal)
+    encrypted = carried_through(model)
+    assert card_of(encrypted).clear == []
+    data = model.SerializeToString()
+    distances = card_of(encrypted, plain=data, base=data).distances
+    assert [(each.constant, each.distance) for each in distances] == [("c1", 0.0)]
+
+
 def cut_across_heads(s: Sketch) -> None:
     made = s.linear(s.value, s.width, 6)
     heads = s.node("Reshape", made, s.constant(np.array([-1, s.tokens, 2, 3])))
