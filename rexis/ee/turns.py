@@ -150,7 +150,7 @@ def _formed(name: str, node: Node, graph: Graph, known: dict[str, _Form | None])
         return None
     first, inside = forms[0], frozenset({name}).union(*(form.inside for form in forms))
     if node.op in ("Neg", "Identity", "Unsqueeze", "Squeeze"):
-        if node.op.endswith("squeeze") and 0 in length_one_axes(node, graph):
+        if node.op in ("Unsqueeze", "Squeeze") and 0 in length_one_axes(node, graph):
             return None
         terms = (_negated(first.terms[0]), _negated(first.terms[1])) if node.op == "Neg" else first.terms
         return replace(first, inside=inside, terms=terms)

@@ -40,9 +40,11 @@ class Attention(nn.Module):
                 angles = angles.repeat_interleave(2, -1)
             elif style == "partial":
                 angles = angles[:, : self.size // 4].repeat(1, 2)
-            self.register_buffer("steps", 1 / 100 ** (torch.arange(self.size // 2) * 2 / self.size))
-            self.register_buffer("cos", angles.cos())
-            self.register_buffer("sin", angles.sin())
+            if style == "computed":
+                self.register_buffer("steps", 1 / 100 ** (torch.arange(self.size // 2) * 2 / self.size))
+            else:
+                self.register_buffer("cos", angles.cos())
+                self.register_buffer("sin", angles.sin())
         self.rotary = rotary
 
     def turned(self, x: Tensor) -> Tensor:
