@@ -20,7 +20,7 @@ from rexis.ee.container import model_digest
 from rexis.ee.glossary import GLOSSARY
 from rexis.ee.graph import Graph
 from rexis.ee.groups import FREE, MAX_CONDITION, NONE, Power, group_name, key_space
-from rexis.ee.layout import Keyring
+from rexis.ee.layout import ORDER, Keyring
 from rexis.ee.plan import Grouping, Plan
 from rexis.ee.rules import Acceptance
 from rexis.protocol.errors import EncryptionError
@@ -263,8 +263,10 @@ def _axes(plan: Plan) -> list[AxisCard]:
                 grouping = together[factor.variable]
                 powers[grouping] = plan.powers((factor,))
                 where = places.setdefault(grouping, [])
-                if f"{name}/{position}" not in where:
-                    where.append(f"{name}/{position}")
+                follows = factor.action == ORDER and powers[grouping] != Power.PERMUTE
+                text = f"{name}/{position}" + (" (its order only)" if follows else "")
+                if text not in where:
+                    where.append(text)
     found = []
     for grouping, where in places.items():
         size, copies = plan.extent(grouping.members), plan.extent(grouping.places)
@@ -300,8 +302,9 @@ def _visible(plan: Plan) -> list[str]:
     reasons = {axis.reason.split(" of ")[0] for axis in plan.clear_axes() if axis.inherent}
     if reasons & {"space", "kernel"}:
         said.append("where in space something is: convolutions and pooling see positions in the clear")
-    if reasons - {"space", "kernel"}:
-        said.append("positions: " + ", ".join(sorted(reasons - {"space", "kernel"})))
+    others = reasons - {"space", "kernel", "repeated values"}  # equal values have no order to hide
+    if others:
+        said.append("positions: " + ", ".join(sorted(others)))
     if any(
         Power.MIX not in plan.powers((factor,)) and factor.variable != 0 and (plan.size((factor,)) or 1) > 1
         for layout in plan.layouts.values()
@@ -360,7 +363,11 @@ def _orders(plan: Plan) -> list[str]:
 
 def _distances(plain: bytes | Path, base: bytes | Path) -> list[Distance]:
     mine, theirs = Graph(plain), Graph(base)
-    names = [name for name in mine.roots() if mine.raw(name).ndim > 1]
+    names = [
+        name
+        for name in mine.roots()
+        if (value := mine.raw(name)).ndim > 1 and bool(np.isfinite(value).all())  # an infinite mask has no length
+    ]
     found = []
     for name in names:
         if name not in theirs.roots() or mine.shape(name) != theirs.shape(name):

@@ -22,8 +22,11 @@ from rexis.ee.groups import FREE, Power
 from rexis.ee.keys import DATA_SECRET_BYTES, EEKey, KeyPart, TensorKey
 from rexis.ee.plan import Plan
 from rexis.ee.rules import Acceptance, Carried, Folding, OffsetMisfit, rule_for
+from rexis.ee.rules.backwards import fold_back
 from rexis.ee.rules.select import leads_to_lookups
+from rexis.ee.stacks import Stacks
 from rexis.ee.stream import SEED_BYTES, Floats, SecretStream, fresh_seed
+from rexis.ee.turns import Turning
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import EncryptionError
 
@@ -153,6 +156,7 @@ def _encrypted(
 ) -> EncryptedModel:
     graph = plan.graph
     _require_hidden(plan, allow_clear)
+    fold_back(plan)
     keyring = plan.keyring(root)
     folding = Folding(plan, accepts, keyring, root)
     for name in graph.inputs:
@@ -193,17 +197,23 @@ def planned(graph: Graph, accepts: Acceptance, strongest: Power = FREE, fixed: C
         plan.layouts[name] = (plan.batch, *(plan.fresh(size or 1, powers) for size in (graph.shape(name) or ())[1:]))
     for name in graph.roots():
         value = graph.raw(name)
-        if not bool(np.isfinite(value).all()) and not _masks(graph, name, value):
+        infinite = bool(np.isneginf(value).any())  # a mask: it may be moved, and nothing more
+        if not bool((np.isfinite(value) | np.isneginf(value)).all()) and not _masks(graph, name, value):
             raise EncryptionError(f"constant {name!r} holds NaN or infinity", field=name)
         if name in fixed:
             plan.pin(name, value.shape)
+        elif infinite:
+            plan.layouts[name] = tuple(plan.fresh(size, Power.PERMUTE) for size in value.shape)
         else:
             plan.layouts[name] = tuple(plan.fresh(size) for size in value.shape)
     graph.require_used()
+    turning = Turning(plan)
+    stacks = Stacks(plan, turning.starts)
     for node in graph.computing:
         if node.inputs[0] in plan.tokens and node.op in ("Cast", "Identity"):
             plan.tokens[node.output] = plan.tokens[node.inputs[0]]
-        rule_for(node).plan(node, plan, accepts)
+        if not stacks.plans(node) and not turning.plans(node):
+            rule_for(node).plan(node, plan, accepts)
     if plan.layout(graph.output)[0] != plan.batch:
         raise EncryptionError("the first axis of the output does not count records", field="output")
     return plan

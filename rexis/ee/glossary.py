@@ -10,6 +10,8 @@ GLOSSARY: dict[str, str] = {
     "in the clear": "Readable by whoever holds the encrypted model or record, without any key.",
     "permutation": "The order is changed, the values stay: which values there are remains visible.",
     "sign, scale, positive scale": "Each value is negated or not, or multiplied by a secret number.",
+    "rotation, one scale, one positive scale, one sign": "Of a pair of values, as rotary embeddings have them: the "
+    "pair is turned as a whole, or both get the same number or sign. How long a pair is stays visible up to its scale.",
     "trivial": "Nothing is done along this axis.",
     "⊗": "Two keys act on one axis, each along its part of it.",
     "invertible, orthogonal, orthogonal fixing ones": "Each value becomes a mixture of all. Orthogonal mixtures "

@@ -149,6 +149,7 @@ class Graph:
         self._derived: set[str] = set()
         self.computing = [node for node in self.nodes if self._is_computing(node)]
         self._consumers: dict[str, list[Node]] = {}
+        self._producers = {name: node for node in self.computing for name in node.outputs}
         for node in self.computing:
             for name in dict.fromkeys(node.inputs):
                 self._consumers.setdefault(name, []).append(node)
@@ -215,6 +216,10 @@ class Graph:
     def consumers(self, name: str) -> list[Node]:
         """Computing nodes that read a value."""
         return self._consumers.get(name, [])
+
+    def producer(self, name: str) -> Node | None:
+        """The computing node that a value comes from."""
+        return self._producers.get(name)
 
     def uses(self, name: str) -> int:
         """How many operands of computing nodes come from the constant that `name` shows. Relays do not count."""

@@ -15,8 +15,14 @@ permute, scale                            permutation × positive scale
 permute, sign                             signed permutation
 permute                                   permutation
 scale, sign / scale / sign                diagonal
+plane, mix, sign, scale                   rotation × scale of a plane (an axis of 2)
+plane, mix, sign                          rotation of a plane
+plane, sign, scale / sign / scale         one scale (one sign) for both coordinates
 (none)                                    trivial: the axis is in the clear
 ========================================  ==========================================
+
+A plane is an axis of length 2 that some operator turns, as a rotary embedding does: its key has to commute with
+rotations, so that its powers act on both coordinates alike (complex numbers).
 
 All arithmetic is float64. Keys are immutable, and their text form shows the group and the size, never a value.
 """
@@ -50,6 +56,8 @@ class Power(Flag):
     SIGN = 2
     SCALE = 4
     MIX = 8
+    # Not a power: the axis is a plane, and the others act on it as one complex number acts on another.
+    PLANE = 16
 
 
 NONE = Power(0)
@@ -59,6 +67,15 @@ ISOMETRY = Power.PERMUTE | Power.SIGN | Power.MIX
 AVERAGING = Power.PERMUTE | Power.MIX
 MONOMIAL = Power.PERMUTE | Power.SIGN | Power.SCALE
 POSITIVE = Power.PERMUTE | Power.SCALE
+CONFORMAL = Power.PLANE | Power.MIX | Power.SIGN | Power.SCALE
+
+
+def on_plane(powers: Power) -> Power:
+    """What is left of `powers` on a plane: exchanging coordinates is no rotation, and none fixes the ones vector."""
+    left = powers & (Power.SIGN | Power.SCALE)
+    if Power.MIX | Power.SIGN in powers:
+        left |= Power.MIX
+    return left | Power.PLANE if left != NONE else NONE
 
 
 def draw_offset(stream: SecretStream, size: int) -> Floats:
@@ -68,6 +85,11 @@ def draw_offset(stream: SecretStream, size: int) -> Floats:
 
 def group_name(powers: Power, size: int) -> str:
     """The group that an axis of `size` gets from `powers`, in words."""
+    if Power.PLANE in powers:
+        scaled = " × scale" if Power.SCALE in powers else ""
+        if Power.MIX in powers:
+            return f"rotation{scaled}"
+        return "one sign" if not scaled else "one scale" if Power.SIGN in powers else "one positive scale"
     if Power.MIX in powers and size > 1:
         if powers == FREE:
             return "invertible"
@@ -254,8 +276,10 @@ def draw(powers: Power, stream: SecretStream, size: int) -> AxisKey:
 
     Invertible keys are ``U diag(s) Vᵀ`` with independent Haar-random U and V, and log-uniform s between condition
     number 2 and 4. Their mean squared row norm is 1, so that standardised records stay near unit variance
-    (fixed-point circuits have a fixed step).
+    (fixed-point circuits have a fixed step). On a plane: uniform angles, log-uniform scales.
     """
+    if Power.PLANE in powers:
+        return _draw_on_plane(powers, stream)
     if Power.MIX in powers and size > 1:
         if powers == FREE:
             return DenseKey(_invertible(stream, size))
@@ -271,8 +295,12 @@ def key_space(powers: Power, size: int) -> tuple[float, int]:
     """How many keys there are: bits of the discrete part, and real parameters of the continuous one.
 
     ``log2(size!)`` bits for a permutation and a bit for each sign; ``size`` parameters for scales, ``n(n-1)/2`` for
-    orthogonal matrices (``(n-1)(n-2)/2`` if they fix a vector), ``n²`` for invertible ones.
+    orthogonal matrices (``(n-1)(n-2)/2`` if they fix a vector), ``n²`` for invertible ones. On a plane an angle and
+    a scale, or a bit for its one sign.
     """
+    if Power.PLANE in powers:
+        turned, signed = Power.MIX in powers, Power.SIGN in powers
+        return float(signed and not turned), int(turned) + int(Power.SCALE in powers)
     if Power.MIX in powers and size > 1:
         if powers == FREE:
             return 0.0, size * size
@@ -293,6 +321,16 @@ def log_uniform(stream: SecretStream, size: int) -> Floats:
     """Scales, log-uniform in :data:`SCALE_RANGE`."""
     low, high = np.log(SCALE_RANGE)
     return np.exp(stream.uniform(low, high, size))
+
+
+def _draw_on_plane(powers: Power, stream: SecretStream) -> AxisKey:
+    scale = log_uniform(stream, 1)[0] if Power.SCALE in powers else 1.0
+    angle = stream.uniform(0.0, 2 * np.pi, 1)[0]
+    if Power.MIX in powers:
+        cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+        return DenseKey(np.array([[cos, -sin], [sin, cos]]))
+    signed = Power.SIGN in powers and angle < np.pi
+    return MonomialKey(np.arange(2), np.full(2, -scale if signed else scale))
 
 
 def _invertible(stream: SecretStream, size: int) -> Floats:

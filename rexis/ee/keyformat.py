@@ -140,7 +140,11 @@ def read_key(data: bytes) -> EEKey:
     document = _Key.from_json(text)
     sizes = dict(document.keyring.sizes)
     segments = {variable: tuple(_axis(axis) for axis in axes) for variable, axes in document.keyring.segments}
-    elements = tuple(_element(number, each, sizes, arrays) for number, each in enumerate(document.keyring.elements))
+    grouped: dict[str, dict[str, Floats]] = {}
+    for name, values in arrays.items():
+        lead, _, last = name.rpartition("/")
+        grouped.setdefault(lead, {})[last] = values
+    elements = tuple(_element(number, each, sizes, grouped) for number, each in enumerate(document.keyring.elements))
     keyring = Keyring(sizes, segments, elements)
     inputs = {
         each.name: _tensor_key(f"input{number}", each, keyring, arrays) for number, each in enumerate(document.inputs)
@@ -184,7 +188,9 @@ def _header_text(data: bytes, length: int) -> bytes:
     return canonical_json({"metadata": header.get("__metadata__", {})})
 
 
-def _element(number: int, element: _Element, sizes: dict[int, int | None], arrays: dict[str, Floats]) -> Element:
+def _element(
+    number: int, element: _Element, sizes: dict[int, int | None], arrays: dict[str, dict[str, Floats]]
+) -> Element:
     known = [sizes.get(each) for each in (*element.members, *element.index)]
     if None in known or len(element.actions) != len(element.members):
         raise EncryptionError("an element of the keyring names a variable that is not there")
@@ -194,8 +200,7 @@ def _element(number: int, element: _Element, sizes: dict[int, int | None], array
         raise EncryptionError("an element of the keyring has another size than its variables")
     kind, keys = KINDS[element.kind], []
     for which in range(count):
-        lead = f"{number}/{which}/"
-        mine = {name.removeprefix(lead): values for name, values in arrays.items() if name.startswith(lead)}
+        mine = arrays.get(f"{number}/{which}", {})
         if any(values.dtype != np.float64 for values in mine.values()):
             raise EncryptionError("an array of an axis key is not float64")
         keys.append(kind.from_arrays(element.size, mine))

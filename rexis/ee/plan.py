@@ -11,21 +11,28 @@ no operator tells apart into one dense key, and lets keys differ from head to he
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from rexis.ee.graph import Graph, Node
-from rexis.ee.groups import FREE, NONE, AxisKey, Power, draw
+from rexis.ee.groups import CONFORMAL, FREE, ISOMETRY, MONOMIAL, NONE, AxisKey, Power, draw, on_plane
 from rexis.ee.layout import ORDER, SELF, Axis, Element, Factor, Keyring, Layout
 from rexis.ee.stream import SecretStream
+from rexis.protocol.errors import EncryptionError
+
+_APART = "keep the batch axis apart: reshape and transpose records one by one"
+_EVEN = "choose sizes of which one divides the other, or separate linear layers"
 
 # Variables that are mixed together have at most this many elements: the QR of the key is cubic in it.
 _MAX_JOINT = 4096
-# Heads and the like: a family holds one key for each combination of its index.
+# Heads and the like: a family holds one key for each combination of its index. Planes have small keys.
 _MAX_FAMILY = 64
+_MAX_PLANES = 4096
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,8 @@ class Plan:
         self._positions: dict[int, str] = {}
         # Values that the next linear operators see scaled and shifted: see rules.norm.
         self.gains: set[str] = set()
+        # Gains that go into constants of the operators before them: see rules.backwards.
+        self.absorbed: dict[str, tuple[tuple[str, int], ...]] = {}
         # Token ids: the input that each value holds the ids of; for each such input, the axis of the tables looked up.
         self.tokens: dict[str, str] = {}
         self.vocabularies: dict[str, Axis] = {}
@@ -132,6 +141,20 @@ class Plan:
                 found.append(factor)
         return found
 
+    def where(self, axis: Axis, node: Node) -> str:
+        """Where an axis stands, as ``value/axis``, for messages: among what `node` reads and writes, if it does."""
+        wanted = {factor.variable for factor in self.leaves([axis])}
+        for name in (*node.inputs, *node.outputs, *self.layouts):
+            for place, each in enumerate(self.layouts.get(name, ())):
+                if wanted & {factor.variable for factor in self.leaves([each])}:
+                    return f"{name}/{place}"
+        return "of length 1"
+
+    def refuse(self, node: Node, axes: Iterable[Axis], reason: str, hint: str | None = None) -> EncryptionError:
+        """The error for a node whose `axes` cannot carry keys."""
+        names = dict.fromkeys(self.where(axis, node) for axis in axes)
+        return node.refuse(f"axis {' and '.join(names)}: {reason}", hint)
+
     def vocabulary(self, name: str) -> Axis | None:
         """The axis of the tables that a value's token ids look up; None for anything else."""
         axis = self.vocabularies.get(self.tokens.get(name, ""))
@@ -139,17 +162,16 @@ class Plan:
 
     def powers(self, axis: Axis) -> Power:
         """What all variables of an axis may do."""
-        found = FREE
-        for factor in self.leaves([axis]):
-            found &= self._powers[factor.variable]
-        return found
+        each = [self._powers[factor.variable] for factor in self.leaves([axis])]
+        return functools.reduce(operator.and_, each, each[0] if each else FREE)
 
     # --- constraints -----------------------------------------------------------------------------------------
 
     def fresh(self, size: int, powers: Power = FREE) -> Axis:
         """A new axis with a key of its own."""
         self._sizes.append(size)
-        self._powers.append(powers & self._strongest)
+        plane = powers & Power.PLANE if size == 2 else NONE
+        self._powers.append(powers & self._strongest | plane)
         return (Factor(len(self._sizes) - 1, SELF),)
 
     def pin(self, name: str, shape: Sequence[int]) -> None:
@@ -158,6 +180,54 @@ class Plan:
         self.pinned.add(name)
         for factor in self.leaves(self.layouts[name]):
             self._positions[factor.variable] = f"the fixed constant {name!r}"
+
+    @property
+    def cut_axes(self) -> set[int]:
+        """Variables that are sums of segments."""
+        return set(self._sums)
+
+    @property
+    def turns_planes(self) -> bool:
+        """Whether keys may be rotations at all."""
+        return ISOMETRY in self._strongest
+
+    def plane(self, axis: Axis, node: Node, *, inner: bool) -> tuple[Axis, Axis] | None:
+        """Cut an axis into a plane that `node` turns and the axis that counts the planes; None if it is cut otherwise.
+
+        The planes are permuted, and each may have a key of its own (:meth:`groupings`).
+
+        Parameters
+        ----------
+        inner
+            Whether the two coordinates of a plane lie side by side, not half the axis apart.
+        """
+        resolved = self.resolve(axis)
+        count = (self.size(resolved) or 1) // 2
+        if any(factor.variable in self._sums for factor in resolved) or not self._divides(
+            resolved, 2 if inner else count
+        ):
+            return None
+        outer, within = self.split(resolved, [count, 2] if inner else [2, count], node)
+        plane, planes = (within, outer) if inner else (outer, within)
+        (factor,) = self.resolve(plane)
+        self._powers[factor.variable] = on_plane(self._powers[factor.variable] | Power.PLANE)
+        self._positions.setdefault(factor.variable, f"order in pairs of {node}")
+        self.restrict([plane], CONFORMAL, node)
+        self.restrict([planes], Power.PERMUTE, node)
+        return plane, planes
+
+    def _divides(self, axis: Axis, inner: int) -> bool:
+        """Whether an axis without sums can be cut so that its inner part has this size."""
+        for factor in reversed(axis):
+            length = self._sizes[factor.variable] or 1
+            if inner % length:
+                return length % inner == 0
+            inner //= length
+        return inner == 1
+
+    def on_plane(self, factor: Factor) -> bool:
+        """Whether a factor is a plane that is turned."""
+        return Power.PLANE in self._powers[factor.variable]
 
     def restrict(self, axes: Iterable[Axis], powers: Power, node: Node) -> None:
         """Only keys with these powers commute with `node`, which treats `axes` together."""
@@ -194,7 +264,7 @@ class Plan:
                 continue
             m, n = self._sizes[x.variable], self._sizes[y.variable]
             if m is None or n is None:
-                raise node.refuse("the batch axis meets an axis that carries a key", hint="keep the batch axis apart")
+                raise self.refuse(node, [first, second], "the batch axis meets an axis that carries a key", _APART)
             if m == n:
                 self._unify(x, y, node)
             elif m == 1:
@@ -210,11 +280,12 @@ class Plan:
                 b += self._split(y, [n // m, m], node)
                 a.append(x)
             else:
-                raise node.refuse(f"axes of {m} and {n} elements cannot carry one key")
+                self._clear((*first, *second), f"{node}, where parts of {m} and {n} elements meet")
+                return
             a, b = list(self.resolve(tuple(a))), list(self.resolve(tuple(b)))
         for factor in (*a, *b):
             if self._sizes[factor.variable] != 1:
-                raise node.refuse("axes of different lengths cannot carry one key")
+                raise self.refuse(node, [first, second], "different lengths cannot carry one key", _EVEN)
             self._limit(factor.variable, NONE, str(node))
 
     def split(self, axis: Axis, sizes: Sequence[int], node: Node) -> list[Axis]:
@@ -226,22 +297,27 @@ class Plan:
             missing = size
             while missing > 1:
                 if not rest:
-                    raise node.refuse(f"an axis cannot be cut into {list(sizes)}")
+                    raise self.refuse(node, [axis], f"it cannot be cut into {list(sizes)}", _EVEN)
                 factor = rest.pop()
                 length = self._sizes[factor.variable]
                 if length is None:
-                    raise node.refuse("the batch axis is cut", hint="keep the batch axis apart")
+                    raise self.refuse(node, [axis], "the batch axis is cut", _APART)
                 if missing % length == 0:
                     taken.insert(0, factor)
                     missing //= length
                 elif length % missing == 0:
                     rest += self._split(factor, [length // missing, missing], node)
                 else:
-                    raise node.refuse(f"an axis of {length} elements cannot be cut at {missing}")
+                    if self.size(axis) is None:
+                        raise self.refuse(node, [axis], "the batch axis is cut", _APART)
+                    self._clear(axis, f"{node}, which cuts a part of {length} elements at {missing}")
+                    parts = [self.fresh(size, NONE) for size in sizes]
+                    self._inherit(factor.variable, [each.variable for part in parts for each in part])
+                    return parts
             found.insert(0, tuple(taken))
         for factor in rest:
             if self._sizes[factor.variable] != 1:
-                raise node.refuse(f"an axis cannot be cut into {list(sizes)}")
+                raise self.refuse(node, [axis], f"it cannot be cut into {list(sizes)}", _EVEN)
             self._limit(factor.variable, NONE, str(node))
         return found
 
@@ -257,17 +333,22 @@ class Plan:
         resolved = self.resolve(axis)
         total = self.size(resolved)
         if total is None:
-            raise node.refuse("the batch axis is cut", hint="keep the batch axis apart")
+            raise self.refuse(node, [axis], "the batch axis is cut", _APART)
         if len(widths) == 1:
             return [resolved]
         if not resolved:
-            raise node.refuse("an axis of length 1 is cut")
+            raise self.refuse(node, [axis], f"an axis of length 1 is cut into {list(widths)}", _EVEN)
+        for factor in resolved[:1]:
+            if self.on_plane(factor):
+                self._limit(factor.variable, NONE, str(node))
         if len(resolved) > 1:
             return self._cut_product(resolved, widths, node)
         (factor,) = resolved
         if factor.variable not in self._sums:
             powers = self._powers[factor.variable]
-            self._sums[factor.variable] = tuple(self.fresh(width, powers) for width in widths)
+            parts = tuple(self.fresh(width, powers) for width in widths)
+            self._sums[factor.variable] = parts
+            self._inherit(factor.variable, [each.variable for part in parts for each in part])
         else:
             self._refine(factor.variable, widths, node)
         return self._gather(factor, widths)
@@ -277,9 +358,25 @@ class Plan:
         outer, inner = axis[:1], axis[1:]
         step = self.size(inner) or 1
         if any(width % step for width in widths):
-            raise node.refuse(f"a cut into {list(widths)} divides axes that carry one key together")
+            return self._cut_inside(axis, widths, node)
         parts = self.segments(outer, [width // step for width in widths], node)
         return [(*part, *inner) for part in parts]
+
+    def _cut_inside(self, axis: Axis, widths: Sequence[int], node: Node) -> list[Axis]:
+        """Cut a product across its inner factors: the outermost one is a row of places, each with the inner key."""
+        outer, inner = axis[:1], axis[1:]
+        count, step = self.size(outer) or 1, self.size(inner) or 1
+        self._limit_all(outer[0], NONE, node)
+        borders = {0, *itertools.accumulate(widths)}
+        parts: list[list[Axis]] = []
+        for start in range(0, count * step, step):
+            inside = sorted({start, start + step} | {border for border in borders if start < border < start + step})
+            cuts = [b - a for a, b in itertools.pairwise(inside)]
+            for border, piece in zip(inside, self.segments(inner, cuts, node), strict=False):
+                if border in borders:
+                    parts.append([])
+                parts[-1].append(piece)
+        return [part[0] if len(part) == 1 else self.concatenate(part) for part in parts]
 
     def _refine(self, variable: int, widths: Sequence[int], node: Node) -> None:
         """Make every border of `widths` a border between segments of a sum."""
@@ -311,16 +408,30 @@ class Plan:
 
     def _split(self, factor: Factor, sizes: list[int], node: Node) -> list[Factor]:
         if factor.variable in self._sums:
-            raise node.refuse("an axis of joined segments is cut into a product")
+            return self._split_sum(factor, sizes, node)
         powers = self._powers[factor.variable]
         axis = tuple(each for size in sizes for each in self.fresh(size, powers))
         self._products[factor.variable] = axis
-        for each in axis:
-            if factor.variable in self._reasons:
-                self._reasons[each.variable] = self._reasons[factor.variable]
-            if factor.variable in self._positions:
-                self._positions[each.variable] = self._positions[factor.variable]
+        self._inherit(factor.variable, [each.variable for each in axis])
         return [Factor(each.variable, factor.action) for each in axis]
+
+    def _inherit(self, variable: int, parts: Iterable[int]) -> None:
+        """The parts of a variable are what they are for the reasons it had."""
+        for said in (self._reasons, self._positions):
+            if variable in said:
+                said.update(dict.fromkeys(parts, said[variable]))
+
+    def _split_sum(self, factor: Factor, sizes: list[int], node: Node) -> list[Factor]:
+        """Cut joined segments into a product: rows of one length share one key, and their order stays as it was."""
+        count, width = sizes
+        rows = self.segments((Factor(factor.variable, SELF),), [width] * count, node)
+        for row in rows[1:]:
+            self.join(row, rows[0], node)
+        order = self.fresh(count, NONE)
+        self._positions[order[0].variable] = f"order of joined segments of {node}"
+        del self._sums[factor.variable]
+        self._products[factor.variable] = (*order, *rows[0])
+        return list(self.resolve((factor,)))
 
     def _unify(self, x: Factor, y: Factor, node: Node) -> None:
         if x.variable == y.variable:
@@ -331,9 +442,9 @@ class Plan:
             if x.action != ORDER:
                 x, y = y, x
             # x knows its variable's order only; if y acts with more than an order, it has to be nothing more.
-            self._limit_all(x, Power.PERMUTE | Power.SIGN | Power.SCALE, node)
+            self._limit_all(x, MONOMIAL, node)
             if y.action == ORDER:
-                self._limit_all(y, Power.PERMUTE | Power.SIGN | Power.SCALE, node)
+                self._limit_all(y, MONOMIAL, node)
                 self._attach(y.variable, x.variable, SELF, node)
             else:
                 self._limit_all(y, Power.PERMUTE, node)
@@ -355,8 +466,13 @@ class Plan:
             return
         if variable in self._sums:
             if relation == ORDER:
-                raise node.refuse("a parameter made of segments meets an axis without")
+                widths = [self.size(self.resolve(axis)) or 1 for axis in self._sums[variable]]
+                self.segments((Factor(to, SELF),), widths, node)
+                self._attach(variable, to, relation, node)
+                return
             variable, to = to, variable
+        if self.on_plane(Factor(variable, SELF)):
+            self._mark_plane(to, node)
         reason = self._reasons.get(variable, str(node))
         # What follows the order of another is itself an order and nothing more, so it hands on that one power only.
         allowed = self._powers[variable] | (Power.SIGN | Power.SCALE if relation == ORDER else NONE)
@@ -365,6 +481,12 @@ class Plan:
             for factor in self.leaves([(Factor(to, SELF),)]):
                 self._positions.setdefault(factor.variable, self._positions[variable])
         self._parents[variable] = (to, relation)
+
+    def _mark_plane(self, variable: int, node: Node) -> None:
+        if variable in self._sums:  # what is cut between the coordinates cannot turn
+            self._limit_all(Factor(variable, SELF), NONE, node)
+        else:
+            self._powers[variable] = on_plane(self._powers[variable])
 
     def _reconcile(self, x: Factor, y: Factor, node: Node) -> None:
         """One variable is asked to act in two ways: both must be the same for every key that is left."""
@@ -375,9 +497,16 @@ class Plan:
         for each in self.leaves([(factor,)]):
             self._limit(each.variable, powers, reason or str(node))
 
+    def _clear(self, axis: Axis, reason: str) -> None:
+        """No key spans what an operator does to an axis: it is left without one, which the owner has to allow."""
+        for factor in self.leaves([axis]):
+            if factor.variable != 0 and self._powers[factor.variable] != NONE:
+                self._limit(factor.variable, NONE, reason)
+                self._positions.pop(factor.variable, None)
+
     def _limit(self, variable: int, powers: Power, reason: str) -> None:
         before = self._powers[variable]
-        self._powers[variable] &= powers
+        self._powers[variable] = on_plane(before & powers) if Power.PLANE in before else before & powers
         if self._powers[variable] == NONE != before:
             self._reasons[variable] = reason
 
@@ -470,7 +599,7 @@ class Plan:
         first: dict[int, int] = {}
         for variable, places in branches.items():
             powers = self._powers[variable]
-            if Power.MIX not in powers:
+            if Power.MIX not in powers or Power.PLANE in powers:
                 continue
             first[variable] = _actions(places[0], variable)[0]
             where = tuple(
@@ -510,6 +639,7 @@ class Plan:
                 {f.variable for f in branch if len(_actions(branch, f.variable)) == 1} for branch in branches[variable]
             ]
             shared = set.intersection(*once) - {0, variable}
+            largest = _MAX_PLANES if Power.PLANE in powers else _MAX_FAMILY
             index: list[int] = []
             for other in sorted(shared):
                 if other in bundled or other in found or Power.MIX in self._powers[other]:
@@ -521,7 +651,7 @@ class Plan:
                     for group, beside in together
                 ):
                     continue
-                if math.prod(self._sizes[each] or 1 for each in (*index, other)) <= _MAX_FAMILY:
+                if math.prod(self._sizes[each] or 1 for each in (*index, other)) <= largest:
                     index.append(other)
             if index:
                 found[variable] = tuple(index)

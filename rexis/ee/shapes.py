@@ -25,6 +25,8 @@ except ImportError as error:
 Shape = tuple[int | None, ...]
 # What these give depends on shapes alone.
 OF_SHAPES = ("Shape", "Size")
+# Functions in terms of other operators, as onnx defines them: their shapes are not inferred in every version.
+_SAME_SHAPE = ("GroupNormalization", "RMSNormalization", "Swish", "Mish")
 _BATCHES = (5, 7)
 _MAX_EVALUATED = 1 << 18
 _MAX_ROUNDS = 8
@@ -94,9 +96,22 @@ def _with_batch(model: onnx.ModelProto, batch: int, types: dict[str, int]) -> tu
     shapes: dict[str, Shape] = {}
     for _ in range(_MAX_ROUNDS):
         shapes = _inferred(sized, types)
-        if not _evaluate(sized, shapes, known):
+        passed = _pass_shapes(sized, shapes, types)
+        if not _evaluate(sized, shapes, known) and not passed:
             break
     return shapes, known
+
+
+def _pass_shapes(model: onnx.ModelProto, shapes: dict[str, Shape], types: dict[str, int]) -> bool:
+    """Write down the shapes that onnx does not infer although they are those of an input."""
+    progress = False
+    for node in model.graph.node:
+        shape = shapes.get(node.input[0]) if node.op_type in _SAME_SHAPE else None
+        if shape is not None and node.output[0] not in shapes:
+            made = onnx.helper.make_tensor_value_info(node.output[0], types[node.input[0]], shape)
+            model.graph.value_info.append(made)
+            progress = True
+    return progress
 
 
 def _inferred(model: onnx.ModelProto, types: dict[str, int]) -> dict[str, Shape]:

@@ -29,6 +29,9 @@ from rexis.ee.plan import Plan
 from rexis.ee.stream import Floats, SecretStream
 from rexis.protocol.errors import EncryptionError
 
+STATIC = "export with static feature axes"
+APART = "keep the batch axis apart: reshape and transpose records one by one"
+
 
 class OffsetMisfit(EncryptionError):
     """An offset does not fit the constant that has to take it up. The compiler then does without offsets."""
@@ -78,6 +81,11 @@ class Acceptance:
             self._found[name] = False  # for the time of the question; graphs have no cycles
             self._found[name] = all(rule_for(node).accepts(node, self, name) for node in self.graph.consumers(name))
         return self._found[name]
+
+    @property
+    def gains(self) -> bool:
+        """Whether a gain may go into another weight."""
+        return self._gains
 
     def folds_onwards(self, name: str, *, shifted: bool) -> bool:
         """Whether every reader takes a gain on the last axis (and a shift) into its weights."""
@@ -288,7 +296,7 @@ def layout_of(name: str, node: Node, plan: Plan) -> Layout:
         plan.layouts[name] = tuple(plan.fresh(size) if size > 1 else () for size in fixed.shape)
         plan.show([axis for axis in plan.layouts[name] if axis], node, "positions in a constant")
     if name not in plan.layouts:
-        raise node.refuse(f"{name!r} is neither a value nor a float constant", hint="export with static shapes")
+        raise node.refuse(f"{name!r} is neither a value nor a float constant", hint=STATIC)
     return plan.layout(name)
 
 
@@ -296,7 +304,7 @@ def rank_of(name: str, node: Node, graph: Graph) -> int:
     """Number of axes of a value."""
     shape = graph.shape(name)
     if shape is None:
-        raise node.refuse(f"the shape of {name!r} is not known", hint="export with static feature axes")
+        raise node.refuse(f"the shape of {name!r} is not known", hint=STATIC)
     return len(shape)
 
 
@@ -344,7 +352,8 @@ def broadcast(node: Node, plan: Plan, names: Sequence[str], relations: Mapping[s
         chosen.sort(key=lambda pair: relations.get(pair[0], 1) != 1)
         first = chosen[0][1]
         if relations.get(chosen[0][0], 1) != 1 and len(chosen) == 1 and longs:
-            raise node.refuse("a parameter is longer than the value it acts on")
+            longer = f"the parameter {chosen[0][0]!r} is longer than the value it acts on"
+            raise plan.refuse(node, [first], longer, "expand the value first")
         for name, axis in chosen[1:]:
             plan.join(axis, first, node, relations.get(name, 1))
         result.append(first)

@@ -7,9 +7,10 @@ import math
 import numpy as np
 
 from rexis.ee.graph import Graph, Node
-from rexis.ee.groups import FREE, MONOMIAL, POSITIVE, Power
-from rexis.ee.layout import ORDER
+from rexis.ee.groups import FREE, MONOMIAL, NONE, POSITIVE, Power
+from rexis.ee.layout import ORDER, Axis, Layout
 from rexis.ee.plan import Plan
+from rexis.ee.rules.backwards import absorbing, gain_of
 from rexis.ee.rules.base import (
     Acceptance,
     Carried,
@@ -23,13 +24,15 @@ from rexis.ee.rules.base import (
     spread_evenly,
 )
 from rexis.ee.rules.linear import take_up
+from rexis.ee.rules.reshape import length_one_axes
 
 # f(s x) = s f(x) for s > 0; f(-x) = -f(x); and the rest, which permutations alone commute with.
 _HOMOGENEOUS = ("Relu", "LeakyRelu", "Abs")
-_ODD = ("Tanh", "Erf", "Sin", "Asinh", "Atan", "Softsign", "Sign")
+_ODD = ("Tanh", "Erf", "Sin", "Tan", "Asin", "Atan", "Sinh", "Asinh", "Atanh", "Softsign", "Sign")
 _ANY = (
     *("Sigmoid", "HardSigmoid", "HardSwish", "Swish", "Gelu", "Mish", "Elu", "Selu", "Celu", "Softplus", "Clip"),
-    *("Exp", "Log", "Sqrt", "Reciprocal", "Cos", "Floor", "Ceil", "Round", "ThresholdedRelu", "Not", "IsNaN"),
+    *("Exp", "Log", "Sqrt", "Reciprocal", "Cos", "Acos", "Cosh", "Acosh", "Floor", "Ceil", "Round", "ThresholdedRelu"),
+    *("Shrink", "Not", "IsNaN", "IsInf"),
 )
 _POWERS = (
     dict.fromkeys(_HOMOGENEOUS, POSITIVE)
@@ -51,7 +54,7 @@ class UnaryRule(Rule):
         layout = layout_of(node.inputs[0], node, plan)
         for name in node.inputs[1:]:
             if name and any(plan.size(axis) != 1 for axis in layout_of(name, node, plan)):
-                raise node.refuse(f"its bound {name!r} is not a single number")
+                raise node.refuse(f"its bound {name!r} is not a single number", hint="use Min and Max")
         if _POWERS[node.op] != FREE:
             plan.restrict(keyed(layout), _POWERS[node.op], node)
         plan.layouts[node.output] = layout
@@ -67,7 +70,7 @@ class PReluRule(Rule):
         plan.layouts[node.output] = layout
 
 
-@rule("Add", "Sub")
+@rule("Add", "Sub", "Sum")
 class AddRule(Rule):
     """A sum: both operands carry one key. Where one is broadcast, the key must keep constants.
 
@@ -174,7 +177,8 @@ class MulRule(Rule):
 
     A parameter along the last axis, where every reader is linear, is a normalisation's gain: it becomes 1 here and goes
     into the weights behind it, so that dense keys commute. Where one operand has one value for a whole axis, that axis
-    is free.
+    is free. A parameter behind a linear operator goes back into its weight. Of two computed operands one is permuted,
+    and the other may be scaled too.
     """
 
     def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
@@ -191,21 +195,20 @@ class MulRule(Rule):
             plan.layouts[node.output] = layout
             plan.gains.add(node.output)
             return
-        relations = dict.fromkeys(stored, ORDER) if len(stored) == 1 else {}
-        before = {name: layout_of(name, node, plan) for name in node.inputs}
-        layout, _ = broadcast(node, plan, node.inputs, relations)
-        rank = len(layout)
-        for position, axis in enumerate(layout):
-            here = [
-                before[name][place]
-                for name in node.inputs
-                if (place := position - rank + len(before[name])) >= 0 and plan.size(before[name][place]) != 1
-            ]
-            if len(here) == 2 and axis != plan.batch:
-                plan.restrict(keyed([axis]), MONOMIAL if len(stored) == 1 else Power.PERMUTE, node)
+        taken = absorbing(node, graph) if accepts.gains else ()
+        if taken:
+            value, gain, axis = gain_of(node, graph) or (first, second, -1)
+            plan.layouts[node.output] = layout_of(value, node, plan)
+            plan.join(layout_of(gain, node, plan)[axis], plan.layouts[node.output][axis], node)
+            plan.absorbed[gain] = taken
+            return
+        before = layout_of(second, node, plan)
+        if len(stored) == 1:
+            plan.layouts[node.output] = _scaled(node, plan, stored[0])
+        else:
+            plan.layouts[node.output] = _product(node, plan)
         if node.op == "Div" and graph.is_computed(second):
-            plan.restrict(keyed(before[second]), Power.PERMUTE, node)
-        plan.layouts[node.output] = layout
+            plan.restrict(keyed(before), Power.PERMUTE, node)
 
     def magnitude(self, node: Node, folding: Folding) -> float:
         first, second = (folding.magnitude(name) for name in node.inputs)
@@ -226,6 +229,9 @@ class MulRule(Rule):
         return second if accepts.folds_onwards(node.output, shifted=False) else None
 
     def fold(self, node: Node, folding: Folding) -> None:
+        for name in node.inputs:
+            if name in folding.plan.absorbed:
+                folding.store(node, name, folding.graph.seen(name))  # 1, with no key
         if node.output not in folding.plan.gains:
             super().fold(node, folding)
             return
@@ -233,6 +239,91 @@ class MulRule(Rule):
         rank = len(folding.graph.shape(node.output) or ())
         folding.store(node, node.inputs[1], gain * 0.0 + 1.0)
         folding.settle(node.output, Carried(gain.reshape((1,) * (rank - gain.ndim) + gain.shape), None, None))
+
+
+def _scaled(node: Node, plan: Plan, table: str) -> Layout:
+    """The layout of a value times a parameter, which moves with the elements and is not scaled."""
+    value = next(name for name in node.inputs if name != table)
+    layout, parameter = layout_of(value, node, plan), layout_of(table, node, plan)
+    for place in range(-len(parameter), 0):
+        theirs = parameter[place]
+        if plan.size(theirs) == 1:
+            plan.restrict([theirs], NONE, node)
+            continue
+        if len(parameter) > len(layout) or plan.size(layout[place]) == 1:
+            where = f"{table}/{len(parameter) + place}"
+            raise node.refuse(f"the parameter is longer than {value!r} along {where}", hint="expand the value first")
+        ours = plan.resolve(layout[place])
+        if not any(plan.on_plane(factor) for factor in ours):
+            plan.join(theirs, ours, node, ORDER)
+            plan.restrict(keyed([ours]), MONOMIAL, node)
+            continue
+        sizes = [plan.size((factor,)) or 1 for factor in ours]
+        for inside, (factor, part) in enumerate(zip(ours, plan.split(theirs, sizes, node), strict=True)):
+            if plan.on_plane(factor) and _repeats(plan.graph, table, place, sizes, inside):
+                plan.show([part], node, "repeated values")
+            else:
+                plan.join(part, (factor,), node, ORDER)
+                plan.restrict([(factor,)], MONOMIAL, node)
+    return layout
+
+
+def _repeats(graph: Graph, table: str, axis: int, sizes: list[int], inside: int) -> bool:
+    """Whether a table is the same along one factor of an axis, and scales a plane's coordinates alike."""
+    if graph.view(table) is None:
+        return inside == 0 and _doubled(graph, table, axis)
+    cut = np.moveaxis(graph.seen(table), axis, -1)
+    cut = cut.reshape(*cut.shape[:-1], *sizes)
+    return bool((cut == np.take(cut, [0], axis=inside - len(sizes))).all())
+
+
+def _doubled(graph: Graph, name: str, axis: int) -> bool:
+    """Whether a table that the graph computes is one value twice along an axis, counted from the back."""
+    maker = graph.producer(name)
+    if maker is None:
+        return False
+    if maker.op == "Concat":
+        rank = len(graph.shape(name) or ())
+        along = int(maker.attributes["axis"]) % max(rank, 1) - rank
+        return along == axis and len(maker.inputs) == 2 and len(set(maker.inputs)) == 1
+    if maker.op == "Unsqueeze":
+        ones, rank = length_one_axes(maker, graph), len(graph.shape(name) or ())
+        kept = [place - rank for place in range(rank) if place not in ones]
+        return axis in kept and _doubled(graph, maker.inputs[0], kept.index(axis) - len(kept))
+    others = [graph.shape(each) for each in maker.inputs[1:]]
+    alone = all(shape is not None and all(size == 1 for size in shape) for shape in others)
+    passes = maker.op in ("Cos", "Sin", "Neg", "Identity", "Cast", "Mul", "Div")
+    return passes and alone and _doubled(graph, maker.inputs[0], axis)
+
+
+def _product(node: Node, plan: Plan) -> Layout:
+    """The layout of a product of two computed values.
+
+    Its key is the product of theirs: along an axis that both have, one operand is permuted only (the gate, which has
+    less power left), the other is scaled too, and so is the result.
+    """
+    layouts = [layout_of(name, node, plan) for name in node.inputs]
+    rank = max(len(layout) for layout in layouts)
+    result: list[Axis] = []
+    for position in range(-rank, 0):
+        here = [layout[position] for layout in layouts if -position <= len(layout)]
+        longs = [axis for axis in here if plan.size(axis) != 1]
+        if longs:
+            plan.restrict([axis for axis in here if plan.size(axis) == 1], NONE, node)
+        else:
+            longs = [axis for axis in here if axis]  # a single element may be scaled, too
+        result.append((longs or here)[0])
+        if len(longs) == 2:
+            gate, value = longs
+            if node.op == "Div" or len(plan.powers(gate)) > len(plan.powers(value)):
+                gate, value = value, gate
+            if keyed(longs) == [(), ()]:
+                plan.join(gate, value, node)
+            else:
+                plan.join(gate, value, node, ORDER)
+                plan.restrict(keyed([value]), MONOMIAL, node)
+            result[-1] = value
+    return tuple(result)
 
 
 @rule("Pow")
@@ -246,7 +337,7 @@ class PowRule(Rule):
                 square(node, plan, node.inputs[0])
                 return
         elif node.inputs[1] not in plan.graph.integers:
-            raise node.refuse("its exponent is not a single number")
+            raise node.refuse(f"its exponent {node.inputs[1]!r} is not a single number", hint="use one exponent")
         elif (
             plan.graph.integers[node.inputs[1]].size == 1
             and int(plan.graph.integers[node.inputs[1]].reshape(-1)[0]) == 2
@@ -270,7 +361,7 @@ def square(node: Node, plan: Plan, name: str) -> None:
     plan.layouts[node.output] = layout
 
 
-@rule("Max", "Min", "Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "And", "Or", "Where")
+@rule("Max", "Min", "Mod", "Xor", "Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "And", "Or", "Where")
 class ChoiceRule(Rule):
     """Compares or chooses element by element; conditions and parameters move with the elements."""
 

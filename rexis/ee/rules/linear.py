@@ -12,6 +12,7 @@ from rexis.ee.layout import DUAL, ORDER, Axis
 from rexis.ee.plan import Plan
 from rexis.ee.rules.base import (
     PLAIN,
+    STATIC,
     Acceptance,
     Carried,
     Folding,
@@ -33,7 +34,8 @@ class MatMulRule(Rule):
     def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
         left, right = (layout_of(name, node, plan) for name in node.inputs[:2])
         if min(len(left), len(right)) < 2:
-            raise node.refuse("an operand has one axis", hint="give both operands two axes or more")
+            short = node.inputs[0] if len(left) < 2 else node.inputs[1]
+            raise node.refuse(f"its operand {short!r} has one axis", hint="give both operands two axes or more")
         plan.join(right[-2], left[-1], node, DUAL)
         plan.keep_together([left[-1]], [*left[:-1], *right[:-2], right[-1]])
         outer: list[Axis] = []
@@ -143,7 +145,7 @@ class GemmRule(Rule):
 
     def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
         if node.attributes.get("transA", 0):
-            raise node.refuse("transA would multiply over the batch axis")
+            raise node.refuse(f"transA would sum over {node.inputs[0]}/0, the batch axis", hint="use transA=0")
         if node.attributes.get("alpha", 1.0) == 0.0 or node.attributes.get("beta", 1.0) == 0.0:
             raise node.refuse("alpha or beta is 0", hint="remove the operand that has no effect")
         left, weight = (layout_of(name, node, plan) for name in node.inputs[:2])
@@ -238,16 +240,19 @@ class ConvRule(Rule):
             plan.join(into, incoming, node, DUAL)
             return out
         width = plan.size(incoming) or 0
-        if width == groups and not outward and plan.size(weight[0]) == groups:
+        if width == groups == plan.size(weight[0]) and plan.size(weight[1]) == 1:
             # Depthwise: a weight for each channel, which moves with it and is not scaled.
             plan.restrict([incoming], MONOMIAL, node)
             plan.join(weight[0], incoming, node, ORDER)
             plan.restrict([weight[1]], NONE, node)
             return incoming
-        if outward:
-            raise node.refuse("a grouped ConvTranspose is not supported", hint="use groups=1")
         across, within = plan.split(incoming, [groups, width // groups], node)
         plan.restrict([across], Power.PERMUTE, node)
+        if outward:
+            in_across, in_within = plan.split(weight[0], [groups, width // groups], node)
+            plan.join(in_across, across, node)
+            plan.join(in_within, within, node, DUAL)
+            return (*across, *weight[1])
         out_across, out_within = plan.split(weight[0], [groups, (plan.size(weight[0]) or 0) // groups], node)
         plan.join(out_across, across, node)
         plan.join(weight[1], within, node, DUAL)
@@ -272,7 +277,7 @@ class ConvRule(Rule):
         plan.show([kernel], node, "kernel")
         after = (accepts.graph.shape(node.output) or ())[2 + place]
         if after is None:
-            raise node.refuse("the size of its output is not known", hint="export with static feature axes")
+            raise node.refuse(f"the length of axis {node.output}/{2 + place} is not known", hint=STATIC)
         if after == 1:
             return ()
         fresh = plan.fresh(after)

@@ -21,7 +21,9 @@ class LayerNormRule(Rule):
 
     def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
         if len(node.outputs) > 1:
-            raise node.refuse("its mean or deviation is read")
+            raise node.refuse(
+                f"its mean or deviation, {node.outputs[1]!r}, is read", hint="export without these outputs"
+            )
         layout = layout_of(node.inputs[0], node, plan)
         axis = int(node.attributes.get("axis", -1)) % len(layout)
         along, others = layout[axis:], layout[:axis]
@@ -117,3 +119,21 @@ class InstanceNormRule(Rule):
         for name in node.inputs[1:3]:
             plan.join(layout_of(name, node, plan)[0], layout[1], node)
         plan.layouts[node.output] = layout
+
+
+@rule("GroupNormalization")
+class GroupNormRule(Rule):
+    """Normalises groups of channels over channels and space: groups, channels in them and space are permuted."""
+
+    def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
+        layout = layout_of(node.inputs[0], node, plan)
+        groups, channels = int(node.attributes["num_groups"]), plan.size(layout[1]) or 0
+        across, within = plan.split(layout[1], [groups, channels // groups], node)
+        plan.restrict(keyed([across, within, *layout[2:]]), Power.PERMUTE, node)
+        plan.keep_together(keyed([within, *layout[2:]]))
+        for name in node.inputs[1:3]:
+            plan.join(layout_of(name, node, plan)[0], layout[1], node)
+        plan.layouts[node.output] = layout
+
+    def magnitude(self, node: Node, folding: Folding) -> float:
+        return folding.magnitude(node.inputs[1])

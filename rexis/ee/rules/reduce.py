@@ -8,7 +8,7 @@ from rexis.ee.graph import Graph, Node
 from rexis.ee.groups import AVERAGING, ISOMETRY, POSITIVE, Power
 from rexis.ee.layout import Axis
 from rexis.ee.plan import Plan
-from rexis.ee.rules.base import Acceptance, Folding, MovingRule, Rule, keyed, layout_of, rank_of, rule
+from rexis.ee.rules.base import STATIC, Acceptance, Folding, MovingRule, Rule, keyed, layout_of, rank_of, rule
 from rexis.ee.rules.reshape import axes_of
 from rexis.ee.stream import Floats
 
@@ -24,7 +24,7 @@ class MeanRule(MovingRule):
         layout = layout_of(node.inputs[0], node, plan)
         axes = reduced(node, plan.graph, len(layout))
         if 0 in axes and plan.graph.is_computed(node.inputs[0]):
-            raise node.refuse("it sums over the batch axis")
+            raise node.refuse(f"it sums over {node.inputs[0]}/0, the batch axis", hint="reduce the axes of one record")
         for place in axes:
             squares = node.inputs[0] in plan.squares and axes == [len(layout) - 1]
             plan.restrict(keyed([layout[place]]), ISOMETRY if squares else AVERAGING, node)
@@ -45,7 +45,21 @@ class MeanRule(MovingRule):
         return np.asarray(array.mean(axis=axes, keepdims=_keeps(node)))
 
 
-@rule("ReduceMax", "ReduceMin", "GlobalMaxPool", "ReduceL2")
+# What keys may do along the reduced axes, and along the others.
+_REDUCED = {
+    "ReduceMax": (Power.PERMUTE, POSITIVE),
+    "ReduceMin": (Power.PERMUTE, POSITIVE),
+    "GlobalMaxPool": (Power.PERMUTE, POSITIVE),
+    "ReduceL1": (Power.PERMUTE | Power.SIGN, POSITIVE),
+    "ReduceL2": (ISOMETRY, POSITIVE),
+    "ReduceSumSquare": (ISOMETRY, Power.PERMUTE),
+    "ReduceProd": (Power.PERMUTE, Power.PERMUTE),
+    "ReduceLogSum": (Power.PERMUTE, Power.PERMUTE),
+    "ReduceLogSumExp": (Power.PERMUTE, Power.PERMUTE),
+}
+
+
+@rule(*_REDUCED)
 class ReduceRule(Rule):
     """The largest or smallest along axes is found wherever it stands; a norm is kept by isometries."""
 
@@ -53,12 +67,13 @@ class ReduceRule(Rule):
         layout = layout_of(node.inputs[0], node, plan)
         axes = reduced(node, plan.graph, len(layout))
         if 0 in axes:
-            raise node.refuse("it reduces over the batch axis")
+            raise node.refuse(f"it reduces {node.inputs[0]}/0, the batch axis", hint="reduce the axes of one record")
         along = keyed([layout[place] for place in axes])
-        plan.restrict(along, ISOMETRY if node.op == "ReduceL2" else Power.PERMUTE, node)
+        inside, outside = _REDUCED[node.op]
+        plan.restrict(along, inside, node)
         plan.keep_together(along)
         others = [axis for place, axis in enumerate(layout) if place not in axes]
-        plan.restrict(keyed(others), POSITIVE, node)
+        plan.restrict(keyed(others), outside, node)
         plan.layouts[node.output] = without(layout, axes, keep=_keeps(node))
 
 
@@ -69,14 +84,14 @@ class PoolRule(Rule):
     def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
         layout, shape = layout_of(node.inputs[0], node, plan), plan.graph.shape(node.output)
         if len(node.outputs) > 1:
-            raise node.refuse("the places of maxima are read")
+            raise node.refuse(f"the places of maxima, {node.outputs[1]!r}, are read", hint="export without indices")
         plan.show(layout[2:], node, "space")
         if node.op == "MaxPool":
             plan.restrict([layout[1]], POSITIVE, node)
         space: list[Axis] = []
-        for size in (shape or ())[2:]:
+        for place, size in enumerate((shape or ())[2:], start=2):
             if size is None:
-                raise node.refuse("the size of its output is not known", hint="export with static feature axes")
+                raise node.refuse(f"the length of axis {node.output}/{place} is not known", hint=STATIC)
             axis = plan.fresh(size) if size > 1 else ()
             plan.show([axis], node, "space")
             space.append(axis)

@@ -11,7 +11,17 @@ from rexis.ee.graph import Graph, Node
 from rexis.ee.groups import AVERAGING, NONE
 from rexis.ee.layout import Axis
 from rexis.ee.plan import Plan
-from rexis.ee.rules.base import Acceptance, Folding, MovingRule, Rule, layout_of, rank_of, rule
+from rexis.ee.rules.base import (
+    APART,
+    STATIC,
+    Acceptance,
+    Folding,
+    MovingRule,
+    Rule,
+    layout_of,
+    rank_of,
+    rule,
+)
 from rexis.ee.shapes import Shape
 from rexis.ee.stream import Floats
 
@@ -22,7 +32,7 @@ def axes_of(node: Node, graph: Graph, rank: int, *, position: int = 1) -> list[i
     name = node.input(position)
     if given is None and name is not None:
         if name not in graph.integers:
-            raise node.refuse("its axes are computed")
+            raise node.refuse(f"its axes {name!r} are computed", hint=STATIC)
         given = graph.integers[name].reshape(-1).tolist()
     return None if given is None else sorted(int(axis) % rank for axis in given)
 
@@ -38,7 +48,10 @@ class RelayRule(MovingRule):
         if node.op == "Cast" and not plan.graph.is_float(node.output) and plan.graph.is_float(node.inputs[0]):
             if node.output in plan.tokens:
                 return
-            raise node.refuse("it rounds values to integers, which no key commutes with")
+            raise node.refuse(
+                f"it rounds {node.inputs[0]!r} to integers, which no key commutes with",
+                hint="integers may be token ids that reach lookups only",
+            )
 
     def move(self, node: Node, graph: Graph, output: int, array: Floats) -> Floats:
         return array
@@ -72,16 +85,16 @@ class ReshapeRule(Rule):
         layout = layout_of(node.inputs[0], node, plan)
         shape = plan.graph.shape(node.output)
         if shape is None:
-            raise node.refuse("the shape of its output is not known", hint="export with static feature axes")
+            raise node.refuse(f"the shape of its output {node.output!r} is not known", hint=STATIC)
         plan.layouts[node.output] = cut(node, plan, layout, list(shape))
 
     def accepts(self, node: Node, accepts: Acceptance, name: str) -> bool:
         return name == node.inputs[0] and accepts.of(node.output)
 
     def takes_gain(self, node: Node, accepts: Acceptance, name: str, *, shifted: bool) -> bool:
-        shapes = [accepts.graph.shape(each) for each in (node.inputs[0], node.output)]
-        same = shapes[0] is not None and shapes[1] is not None and shapes[0][-1] == shapes[1][-1] is not None
-        return name == node.inputs[0] and same and accepts.folds_onwards(node.output, shifted=shifted)
+        before, after = (accepts.graph.shape(each) or () for each in (node.inputs[0], node.output))
+        kept = repeats(before, after) is not None
+        return name == node.inputs[0] and kept and accepts.folds_onwards(node.output, shifted=shifted)
 
     def fold(self, node: Node, folding: Folding) -> None:
         graph = folding.graph
@@ -89,12 +102,28 @@ class ReshapeRule(Rule):
         after: Shape = graph.shape(node.output) or ()
 
         def move(array: Floats) -> Floats:
-            if array.shape[-1] == before[-1] == after[-1] and prod(array.shape) == array.shape[-1]:
-                return array.reshape((1,) * (len(after) - 1) + array.shape[-1:])
+            times = repeats(before, after)
+            if times is not None and array.shape[-1] == before[-1] and prod(array.shape) == array.shape[-1]:
+                return np.tile(array.reshape(-1), times).reshape((1,) * (len(after) - 1) + (-1,))
             full = np.broadcast_to(array, (1, *(size or 1 for size in before[1:])))
             return full.reshape((1, *(size or 1 for size in after[1:])))
 
         folding.settle(node.output, folding.of(node.inputs[0]).moved(move))
+
+
+def repeats(before: Shape, after: Shape) -> int | None:
+    """How often the last axis stands in the last axis of a reshaped value, once for each place of axes merged with it.
+
+    None where it is cut itself, or merged with the batch.
+    """
+    if not before or not after or before[-1] is None or after[-1] is None:
+        return None
+    times = 1
+    for size in reversed(before[1:-1]):
+        if before[-1] * times >= after[-1]:
+            break
+        times *= size or 0
+    return times if before[-1] * times == after[-1] else None
 
 
 def cut(node: Node, plan: Plan, layout: Sequence[Axis], shape: list[int | None]) -> tuple[Axis, ...]:
@@ -103,12 +132,13 @@ def cut(node: Node, plan: Plan, layout: Sequence[Axis], shape: list[int | None])
     batched = [place for place, factor in enumerate(flat) if factor.variable == 0]
     if not batched:
         if None in shape:
-            raise node.refuse("the shape of its output is not known", hint="export with static feature axes")
+            raise node.refuse(f"the shape of its output {node.output!r} is not known", hint=STATIC)
         return tuple(plan.split(flat, [size or 1 for size in shape], node))
     if None not in shape:
         shape[0] = None  # a model with a fixed batch
     if shape.count(None) > 1:
-        raise node.refuse("several axes of its output are open", hint="export with one open batch axis")
+        places = ", ".join(f"{node.output}/{place}" for place, size in enumerate(shape) if size is None)
+        raise node.refuse(f"axes {places} are open", hint="export with one open batch axis")
     open_at = shape.index(None)
     before, after = [size or 1 for size in shape[:open_at]], [size or 1 for size in shape[open_at + 1 :]]
     head, tail = flat[: batched[0]], flat[batched[0] + 1 :]
@@ -116,7 +146,7 @@ def cut(node: Node, plan: Plan, layout: Sequence[Axis], shape: list[int | None])
     kept = rest // prod(after) if rest % prod(after) == 0 else 0
     lead = plan.size(head) or 1
     if kept == 0 or lead % prod(before):
-        raise node.refuse("the batch axis is cut", hint="keep the batch axis apart")
+        raise node.refuse(f"axis {node.output}/{open_at}: the batch axis is cut", hint=APART)
     inner = plan.split(tail, [kept, *after], node)
     outer = plan.split(head, [*before, lead // prod(before)], node)
     return (*outer[:-1], (*outer[-1], *plan.batch, *inner[0]), *inner[1:])
@@ -128,11 +158,11 @@ class LengthOneRule(MovingRule):
 
     def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
         layout = layout_of(node.inputs[0], node, plan)
-        axes = self._axes(node, plan.graph)
+        axes = length_one_axes(node, plan.graph)
         if node.op == "Squeeze":
             for axis in axes:
                 if plan.size(layout[axis]) != 1:
-                    raise node.refuse(f"axis {axis} is longer than 1")
+                    raise node.refuse(f"axis {node.inputs[0]}/{axis} is longer than 1", hint=STATIC)
                 plan.restrict([layout[axis]], NONE, node)
             plan.layouts[node.output] = tuple(axis for place, axis in enumerate(layout) if place not in axes)
         else:
@@ -143,20 +173,21 @@ class LengthOneRule(MovingRule):
 
     def keeps_last(self, node: Node, graph: Graph) -> bool:
         rank = rank_of(node.inputs[0] if node.op == "Squeeze" else node.output, node, graph)
-        return rank - 1 not in self._axes(node, graph)
+        return rank - 1 not in length_one_axes(node, graph)
 
     def move(self, node: Node, graph: Graph, output: int, array: Floats) -> Floats:
-        axes = tuple(self._axes(node, graph))
+        axes = tuple(length_one_axes(node, graph))
         return np.squeeze(array, axes) if node.op == "Squeeze" else np.expand_dims(array, axes)
 
-    @staticmethod
-    def _axes(node: Node, graph: Graph) -> list[int]:
-        squeezing = node.op == "Squeeze"
-        rank = rank_of(node.inputs[0] if squeezing else node.output, node, graph)
-        axes = axes_of(node, graph, rank)
-        if axes is None:
-            axes = [place for place, size in enumerate(graph.shape(node.inputs[0]) or ()) if size == 1]
-        return axes
+
+def length_one_axes(node: Node, graph: Graph) -> list[int]:
+    """The axes that a Squeeze takes away, or an Unsqueeze brings."""
+    squeezing = node.op == "Squeeze"
+    rank = rank_of(node.inputs[0] if squeezing else node.output, node, graph)
+    axes = axes_of(node, graph, rank)
+    if axes is None:
+        axes = [place for place, size in enumerate(graph.shape(node.inputs[0]) or ()) if size == 1]
+    return axes
 
 
 @rule("Expand")
@@ -166,7 +197,7 @@ class ExpandRule(Rule):
     def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
         layout, shape = layout_of(node.inputs[0], node, plan), plan.graph.shape(node.output)
         if shape is None:
-            raise node.refuse("the shape of its output is not known", hint="export with static feature axes")
+            raise node.refuse(f"the shape of its output {node.output!r} is not known", hint=STATIC)
         result: list[Axis] = []
         for place, size in enumerate(shape):
             at = place - len(shape) + len(layout)
@@ -179,4 +210,20 @@ class ExpandRule(Rule):
             else:
                 plan.restrict([axis], NONE, node)
                 result.append(plan.fresh(size, AVERAGING))
+        plan.layouts[node.output] = tuple(result)
+
+
+@rule("Tile")
+class TileRule(Rule):
+    """Repeats a value along axes: what is repeated must stay so."""
+
+    def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
+        layout = layout_of(node.inputs[0], node, plan)
+        if node.inputs[1] not in plan.graph.integers:
+            raise node.refuse(f"its repeats {node.inputs[1]!r} are computed", hint=STATIC)
+        result: list[Axis] = []
+        for place, (axis, times) in enumerate(zip(layout, plan.graph.integers[node.inputs[1]].tolist(), strict=True)):
+            if times != 1 and axis == plan.batch:
+                raise node.refuse(f"it repeats {node.inputs[0]}/{place}, the batch axis", hint=APART)
+            result.append(axis if times == 1 else (*plan.fresh(int(times), AVERAGING), *axis))
         plan.layouts[node.output] = tuple(result)

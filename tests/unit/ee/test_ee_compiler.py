@@ -229,7 +229,7 @@ def not_finite() -> onnx.ModelProto:
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
-        (activation("Shrink"), r"node 'Shrink_1' \(Shrink\): no rule"),
+        (activation("Hardmax"), r"node 'Hardmax_1' \(Hardmax\): no rule"),
         (unread_input(), "read by no operator"),
         (unused_constant(), "'forgotten'"),
         (computed_weight(), "batch"),

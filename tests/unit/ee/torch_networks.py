@@ -13,32 +13,72 @@ from torch.nn import functional
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with separate projections; causal, rotary, or with shared keys and values if wanted."""
+    """Multi-head self-attention with separate projections; causal, rotary, or with fewer keys and values if wanted."""
 
     def __init__(
-        self, width: int, heads: int, *, causal: bool = False, rotary: int = 0, bias: bool = True, shared: bool = False
+        self,
+        width: int,
+        heads: int,
+        *,
+        causal: bool = False,
+        rotary: int = 0,
+        style: str = "half",
+        bias: bool = True,
+        few: int = 0,
+        norm: bool = False,
     ) -> None:
         super().__init__()
-        self.heads, self.size, self.causal, self.shared = heads, width // heads, causal, shared
-        small = self.size if shared else width
+        self.heads, self.size, self.causal, self.few, self.style = heads, width // heads, causal, few or heads, style
+        self.inner = nn.ModuleList([RMSNorm(self.size) if norm else nn.Identity() for _ in range(2)])
+        small = self.size * self.few
         self.q, self.k, self.v, self.out = (nn.Linear(width, wide, bias=bias) for wide in (width, small, small, width))
         if rotary:
             angles = torch.arange(rotary)[:, None] / 100 ** (torch.arange(self.size // 2) * 2 / self.size)[None]
-            self.register_buffer("cos", torch.cat([angles, angles], -1).cos())
-            self.register_buffer("sin", torch.cat([angles, angles], -1).sin())
+            if style == "half":
+                angles = torch.cat([angles, angles], -1)
+            elif style == "interleaved":
+                angles = angles.repeat_interleave(2, -1)
+            elif style == "partial":
+                angles = angles[:, : self.size // 4].repeat(1, 2)
+            if style == "computed":
+                self.register_buffer("steps", 1 / 100 ** (torch.arange(self.size // 2) * 2 / self.size))
+            else:
+                self.register_buffer("cos", angles.cos())
+                self.register_buffer("sin", angles.sin())
         self.rotary = rotary
 
     def turned(self, x: Tensor) -> Tensor:
         if not self.rotary:
             return x
         half = self.size // 2
+        if self.style == "computed":  # as transformers' language models do
+            angles = torch.arange(x.shape[-2]).float()[:, None] * self.steps
+            angles = torch.cat([angles, angles], -1)
+            return x * angles.cos() + torch.cat([-x[..., half:], x[..., :half]], -1) * angles.sin()
+        if self.style == "partial":
+            x, rest = x[..., :half], x[..., half:]
+            low, high = x.chunk(2, -1)
+            return torch.cat([x * self.cos + torch.cat([-high, low], -1) * self.sin, rest], -1)
+        if self.style == "interleaved":
+            turned = torch.stack([-x[..., 1::2], x[..., ::2]], -1).flatten(-2)
+            return x * self.cos + turned * self.sin
+        if self.style == "split":
+            low, high = x[..., :half], x[..., half:]
+            return torch.cat([low * self.cos - high * self.sin, high * self.cos + low * self.sin], -1)
+        if self.style == "complex":
+            low, high = x.unflatten(-1, (half, 2)).unbind(-1)
+            made = torch.stack([low * self.cos - high * self.sin, low * self.sin + high * self.cos], -1)
+            return made.flatten(-2)
         return x * self.cos + torch.cat([-x[..., half:], x[..., :half]], -1) * self.sin
 
     def forward(self, x: Tensor) -> Tensor:
         _, tokens, width = x.shape
         q = self.q(x).view(-1, tokens, self.heads, self.size).transpose(1, 2)
-        few = 1 if self.shared else self.heads
-        k, v = (each(x).view(-1, tokens, few, self.size).transpose(1, 2) for each in (self.k, self.v))
+        k, v = (each(x).view(-1, tokens, self.few, self.size).transpose(1, 2) for each in (self.k, self.v))
+        q, k = self.inner[0](q), self.inner[1](k)
+        if 1 < self.few < self.heads:
+            shape = (-1, self.few, self.heads // self.few, tokens, self.size)
+            k, v = (each[:, :, None].expand(shape).reshape(-1, self.heads, tokens, self.size) for each in (k, v))
         scores = self.turned(q) @ self.turned(k).transpose(-1, -2) / math.sqrt(self.size)
         if self.causal:
             scores = scores + torch.full((tokens, tokens), -1e4).triu(1)
@@ -98,6 +138,108 @@ class PostBlock(Block):
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x + self.mixer(x))
         return self.second(x + self.inner(x))
+
+
+class LayerScale(nn.Module):
+    """A residual block of an MLP whose branch is scaled, one gain a feature."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm, self.inner = nn.LayerNorm(width), mlp(width, 2 * width)
+        self.gain = nn.Parameter(torch.rand(width) * 0.5 + 0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.gain * self.inner(self.norm(x))
+
+
+class ConvNeXt(nn.Module):
+    """Patch stem, and blocks of a depthwise convolution, a norm and an MLP over the last axis, and a LayerScale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 2, 2), nn.Linear(8, 3)
+        self.depth = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.norm, self.inner = nn.LayerNorm(8), mlp(8, 16)
+        self.gain, self.last = nn.Parameter(torch.rand(8, 1, 1) * 0.5 + 0.1), nn.LayerNorm(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        inner = self.inner(self.norm(self.depth(x).permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+        x = x + self.gain * inner
+        return self.head(self.last(x.mean((2, 3))))
+
+
+class UNet(nn.Module):
+    """Down by pooling, up by a transposed convolution, a skip by concatenation, and resizing at the end."""
+
+    def __init__(self, mode: str) -> None:
+        super().__init__()
+        self.mode = mode
+        self.first, self.down = nn.Conv2d(2, 6, 3, padding=1), nn.Conv2d(6, 8, 3, padding=1)
+        self.up, self.head = nn.ConvTranspose2d(8, 6, 2, 2), nn.Conv2d(12, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skip = torch.relu(self.first(x))
+        x = torch.relu(self.down(functional.max_pool2d(skip, 2)))
+        x = self.head(torch.cat([skip, self.up(x)], 1))
+        return functional.interpolate(x, scale_factor=2, mode=self.mode)
+
+
+class Mixer(nn.Module):
+    """MLP-Mixer: an MLP over patches, then one over channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 16, 4, 4), nn.Linear(16, 3)
+        self.first, self.second, self.last = (nn.LayerNorm(16) for _ in range(3))
+        self.patches, self.channels = mlp(16, 24), mlp(16, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).flatten(2).transpose(1, 2)
+        x = x + self.patches(self.first(x).transpose(1, 2)).transpose(1, 2)
+        x = x + self.channels(self.second(x))
+        return self.head(self.last(x).mean(1))
+
+
+class TorchAttention(nn.Module):
+    """torch's own multi-head attention: one packed projection, taken apart by a reshape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.head = nn.MultiheadAttention(16, 4, batch_first=True), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.inner(x, x, x, need_weights=False)[0])
+
+
+class Products(Attention):
+    """Attention by torch's fused function, or by einsum."""
+
+    def __init__(self, *, fused: bool) -> None:
+        super().__init__(16, 4)
+        self.fused = fused
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (each(x).view(-1, 7, 4, 4) for each in (self.q, self.k, self.v))
+        if self.fused:
+            q, k, v = (each.transpose(1, 2) for each in (q, k, v))
+            mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
+        else:
+            mixed = torch.einsum("bhts,bshd->bthd", torch.einsum("bthd,bshd->bhts", q, k).softmax(-1), v)
+        return self.out(mixed.flatten(2))
+
+
+def groups2d(groups: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(2, 8, 3), nn.GroupNorm(groups, 8), nn.SiLU(), nn.ConvTranspose2d(8, 8, 2, 2, groups=groups),
+        nn.ReLU(), nn.Conv2d(8, 2, 1),
+    )  # fmt: skip
+
+
+def shuffled() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(2, 8, 3), nn.PixelShuffle(2), nn.ReLU(), nn.Conv2d(2, 4, 1), nn.PixelUnshuffle(2), nn.Conv2d(16, 2, 1)
+    )
 
 
 def mlp(width: int, hidden: int, activation: nn.Module | None = None) -> nn.Module:
@@ -262,7 +404,30 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "transformer without bias": (lambda: sequence(block(bias=False)), (7, 5)),
     "causal": (lambda: sequence(block(causal=True)), (7, 5)),
     "rotary": (lambda: sequence(block(rotary=7)), (7, 5)),
-    "shared keys and values": (lambda: sequence(block(shared=True)), (7, 5)),
+    "U-Net, nearest": (lambda: UNet("nearest"), (2, 8, 8)),
+    "U-Net, bilinear": (lambda: UNet("bilinear"), (2, 8, 8)),
+    "Mixer": (Mixer, (3, 16, 16)),
+    "torch attention": (TorchAttention, (7, 16)),
+    "fused attention": (lambda: Products(fused=True), (7, 16)),
+    "einsum attention": (lambda: Products(fused=False), (7, 16)),
+    "groups": (lambda: groups2d(4), (2, 8, 8)),
+    "groups of one": (lambda: groups2d(8), (2, 8, 8)),
+    "pixel shuffle": (shuffled, (2, 8, 8)),
+    "norm, flattened": (
+        lambda: nn.Sequential(nn.Linear(5, 16), nn.LayerNorm(16), nn.Flatten(), nn.Linear(112, 3)),
+        (7, 5),
+    ),
+    "layer scale": (lambda: sequence(LayerScale(16), LayerScale(16), norm=nn.LayerNorm(16)), (7, 5)),
+    "ConvNeXt": (ConvNeXt, (3, 8, 8)),
+    "rotary, interleaved": (lambda: sequence(block(rotary=7, style="interleaved")), (7, 5)),
+    "rotary, split": (lambda: sequence(block(rotary=7, style="split")), (7, 5)),
+    "rotary, complex": (lambda: sequence(block(rotary=7, style="complex")), (7, 5)),
+    "rotary, partial": (lambda: sequence(block(rotary=7, style="partial")), (7, 5)),
+    "rotary, computed": (lambda: sequence(block(rotary=7, style="computed")), (7, 5)),
+    "rotary, normed": (lambda: sequence(block(rotary=7, norm=True)), (7, 5)),
+    "rotary, grouped": (lambda: sequence(block(rotary=7, few=2)), (7, 5)),
+    "grouped keys and values": (lambda: sequence(block(few=2)), (7, 5)),
+    "shared keys and values": (lambda: sequence(block(few=1)), (7, 5)),
     "llama": (llama, (7, 5)),
     "written norms": (
         lambda: sequence(Block(16, Attention(16, 4), WrittenLayerNorm, mlp(16, 32)), norm=WrittenLayerNorm(16)),
@@ -285,7 +450,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }  # fmt: skip
 
 
-def exported(name: str, *, dynamo: bool = False, opset: int = 17) -> tuple[bytes, Tensor]:
+def exported(name: str, *, dynamo: bool = False, opset: int | None = None) -> tuple[bytes, Tensor]:
     """A network with random weights as ONNX with an open batch axis, and some records for it."""
     make, shape = NETWORKS[name]
     torch.manual_seed(3)
@@ -304,12 +469,12 @@ def exported(name: str, *, dynamo: bool = False, opset: int = 17) -> tuple[bytes
         if dynamo:
             batch = torch.export.Dim("batch")
             program = torch.onnx.export(
-                network, (records[:2],), dynamo=True, dynamic_shapes=({0: batch},), verbose=False
+                network, (records[:2],), dynamo=True, dynamic_shapes=({0: batch},), verbose=False, opset_version=opset
             )
             program.save(buffer)
         else:
             torch.onnx.export(
-                network, (records[:2],), buffer, dynamo=False, opset_version=opset, input_names=["records"],
+                network, (records[:2],), buffer, dynamo=False, opset_version=opset or 17, input_names=["records"],
                 output_names=["outputs"], dynamic_axes={"records": {0: "batch"}, "outputs": {0: "batch"}},
             )  # fmt: skip
     return buffer.getvalue(), records
