@@ -38,6 +38,15 @@ def encrypt(
         list[str] | None,
         typer.Option(metavar="AXIS", help="An axis (value/axis) that may stay readable; may be repeated."),
     ] = None,
+    decoy_inputs: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Features of fresh noise that every record gets. Changes shapes.")
+    ] = 0,
+    decoy_neurons: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=1.0, metavar="SHARE", help="Share of hidden neurons to split in two. Changes shapes."
+        ),
+    ] = 0.0,
     card: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the leakage card here: .json, or .html for a page.")
     ] = None,
@@ -53,6 +62,8 @@ def encrypt(
     """Draw a fresh EE key, write it to a new file, and encrypt a model with it.
 
     The key file is itself encrypted with a passphrase. Whoever has both reads your records and your model.
+
+    Decoys make the model larger and slower, and a worker who looks for them finds them: docs/ee-leakage.md.
     """
     from rexis.cli.passphrase import read_passphrase
     from rexis.files import read_file, require_absent, write_file
@@ -60,6 +71,7 @@ def encrypt(
     with needs("ee"):
         from rexis.ee.card import card_of
         from rexis.ee.compiler import encrypt_model
+        from rexis.ee.decoys import Decoys
     from rexis.ee import save_key
 
     if rung not in _RUNGS:
@@ -68,9 +80,11 @@ def encrypt(
     plain = read_file(model, "model", max_bytes=MAX_MODEL_BYTES)
     public = read_file(base, "base model", max_bytes=MAX_MODEL_BYTES) if base else None
     with working("encrypting the model"):
-        encrypted = encrypt_model(plain, epoch=epoch, allow_clear=allow_clear or ())
-    made = card_of(encrypted, plain=plain, base=public, require_private=rung == "ee-private-weights")
-    error = _checked(plain, encrypted)
+        decoys = Decoys(decoy_inputs, decoy_neurons) if decoy_inputs or decoy_neurons else None
+        encrypted = encrypt_model(plain, epoch=epoch, allow_clear=allow_clear or (), decoys=decoys)
+    error, ratio = _checked(plain, encrypted)
+    private = rung == "ee-private-weights"
+    made = card_of(encrypted, plain=plain, base=public, require_private=private, runtime_ratio=ratio)
     save_key(key, encrypted.key, read_passphrase(f"new EE key {key}", passphrase_file, new=True))
     try:
         write_file(out, encrypted.model)
@@ -100,6 +114,8 @@ def encrypt(
     for side, found in (("records", made.input), ("outputs", made.output)):
         moved = ", moved by an offset" if found.offset else ""
         say(f"{side:15} {_shape(found.shape)}: {'; '.join(found.axes)}{moved}")
+    if made.decoys is not None:
+        say(f"decoys          {made.decoys.said}")
     if error is not None:
         say(f"checked         relative error {error:.1e} (median of {_CHECK_RECORDS} random records)")
 
@@ -174,8 +190,8 @@ def _warnings(card: LeakageCard) -> list[str]:
     return found
 
 
-def _checked(plain: bytes, encrypted: EncryptedModel) -> float | None:
-    """Median relative error on random records, if ONNX Runtime is here; refuses what is beyond float32's.
+def _checked(plain: bytes, encrypted: EncryptedModel) -> tuple[float | None, float | None]:
+    """Median relative error on random records, and with decoys the runtime ratio, if ONNX Runtime is here.
 
     Raises
     ------
@@ -185,25 +201,26 @@ def _checked(plain: bytes, encrypted: EncryptedModel) -> float | None:
     try:
         import onnxruntime
     except ModuleNotFoundError:
-        return None
+        return None, None
     import numpy as np
 
     from rexis.ee import decrypt_outputs, encrypt_records
 
     key = encrypted.key.input
     if key is None:
-        return None
+        return None, None
     random = np.random.default_rng(0)
-    shape = (_CHECK_RECORDS, *key.shape)
+    shape = (_CHECK_RECORDS, *key.plain_shape)
     records = random.normal(size=shape) if key.tokens is None else random.integers(0, key.tokens, shape)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    sides = []
+    sides, fed = [], []
     for model, given in ((plain, records), (encrypted.model, encrypt_records(encrypted.key, records.astype("f4")))):
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         node = session.get_inputs()[0]
         kind = np.float32 if node.type == "tensor(float)" else np.int64
-        sides.append(session.run(None, {node.name: given.astype(kind)})[0])
+        fed.append((model, given.astype(kind)))
+        sides.append(session.run(None, {node.name: fed[-1][1]})[0])
     expected, found = sides[0], decrypt_outputs(encrypted.key, sides[1])
     difference = np.linalg.norm((found - expected).reshape(len(expected), -1), axis=1)
     size = np.linalg.norm(expected.reshape(len(expected), -1), axis=1)
@@ -213,4 +230,8 @@ def _checked(plain: bytes, encrypted: EncryptedModel) -> float | None:
             f"the encrypted model is off by {error:.1e} of the plain one's outputs (median of random records)",
             hint="its outputs lose more precision than float32 has; standardise the records and rescale the outputs",
         )
-    return error
+    if encrypted.widening is None:
+        return error, None
+    from rexis.ee.decoys.cost import runtime_ratio
+
+    return error, runtime_ratio(*fed)

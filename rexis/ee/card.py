@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from rexis.ee.compiler import EncryptedModel, planned
+from rexis.ee.decoys import Widening
 from rexis.ee.graph import Graph
 from rexis.ee.groups import MAX_CONDITION, NONE, Power, group_name, key_space
 from rexis.ee.layout import Keyring
@@ -71,6 +72,37 @@ class ClearCard(_Part):
     allowed_by_owner: bool
 
 
+class DecoyCard(_Part):
+    """Decoys in the model: the one option of EE that changes shapes.
+
+    Attributes
+    ----------
+    inputs
+        Features of noise that each record gets.
+    neurons
+        Hidden axes with split neurons: how many there were, and are.
+    not_split
+        Values whose neurons could not be split, with the node that is in the way.
+    runtime_ratio
+        Time of the encrypted model over the plain one's, as measured when it was encrypted; None if it was not.
+    """
+
+    inputs: int
+    neurons: dict[str, tuple[int, int]]
+    not_split: dict[str, str]
+    runtime_ratio: float | None
+
+    @property
+    def said(self) -> str:
+        """In one line."""
+        before, after = (sum(pair[side] for pair in self.neurons.values()) for side in (0, 1))
+        slower = "not measured" if self.runtime_ratio is None else f"{self.runtime_ratio:.2f} times the plain model's"
+        return (
+            f"{self.inputs} noise features a record, {after} neurons for {before} in {len(self.neurons)} layers; "
+            f"shapes changed, run time {slower}"
+        )
+
+
 class Distance(_Part):
     """Relative Frobenius distance of one constant from the public base model's."""
 
@@ -86,6 +118,8 @@ class LeakageCard(_Part):
     max_condition
         Largest condition number of a key: how far distances between records, and rounding errors, can be stretched.
         None without the key; every key stays below :data:`~rexis.ee.groups.MAX_CONDITION`.
+    decoys
+        None where there are none, or none are known: they cannot be told from the graph without looking at weights.
     distances, smallest_distance
         Against the public base model; empty and None if none was named.
     rung
@@ -98,6 +132,7 @@ class LeakageCard(_Part):
     output: SideCard
     axes: list[AxisCard]
     clear: list[ClearCard]
+    decoys: DecoyCard | None = None
     visible: list[str]
     max_condition: float | None
     base_digest: str | None
@@ -111,7 +146,12 @@ class LeakageCard(_Part):
 
 
 def card_of(
-    encrypted: EncryptedModel, *, plain: bytes | None = None, base: bytes | None = None, require_private: bool = False
+    encrypted: EncryptedModel,
+    *,
+    plain: bytes | None = None,
+    base: bytes | None = None,
+    require_private: bool = False,
+    runtime_ratio: float | None = None,
 ) -> LeakageCard:
     """The card of a model that was just encrypted.
 
@@ -121,6 +161,8 @@ def card_of(
         The plain model and the public one that it may have come from, to measure their distance.
     require_private
         Refuse a model that does not earn ``ee-private-weights``.
+    runtime_ratio
+        With decoys: time over the plain model's.
 
     Raises
     ------
@@ -137,6 +179,9 @@ def card_of(
     card = _card(
         encrypted.plan, accepts, str(encrypted.digest), encrypted.allowed_clear, offsets, key.keyring, base, distances
     )
+    if encrypted.widening is not None:
+        decoys = _decoys(encrypted.widening, runtime_ratio)
+        card = card.model_copy(update={"decoys": decoys, "visible": [*card.visible, *_seen_decoys(encrypted.widening)]})
     if require_private and card.rung != "ee-private-weights":
         why = (
             "no public base model was named"
@@ -191,6 +236,25 @@ def _card(
         smallest_distance=smallest,
         rung="ee-private-weights" if private else "ee-outsourced",
     )
+
+
+def _decoys(widening: Widening, runtime_ratio: float | None) -> DecoyCard:
+    return DecoyCard(
+        inputs=widening.padding.count if widening.padding else 0,
+        neurons={each.axis.value: (each.axis.size, len(each.origin)) for each in widening.split},
+        not_split=widening.left_out,
+        runtime_ratio=runtime_ratio,
+    )
+
+
+def _seen_decoys(widening: Widening) -> list[str]:
+    """What a worker, who has the model, makes of decoys."""
+    said = []
+    if widening.padding is not None:
+        said.append("which part of a record is decoy noise: the first weight does not see it, so that it is removed")
+    if widening.split:
+        said.append("which neurons were split: their halves have parallel weights, so that they are put together")
+    return said
 
 
 def _side(plan: Plan, name: str, *, offset: bool) -> SideCard:
@@ -336,6 +400,7 @@ readable.</p>
 <h3>Axes in the clear</h3>{table(("where", "size", "why", "by whom"), clear)}
 <h2>Keys</h2><p>Largest condition number: {condition}.</p>
 {table(("where", "size", "group", "keys (one a head)", "bits", "real parameters"), keys)}
+<h2>Decoys</h2><p>{html.escape(card.decoys.said) if card.decoys else "none, or none that are known"}</p>
 <h2>Distance from a public base model</h2>
 <p>{
         "Threshold for ee-private-weights: " + f"{PRIVATE_WEIGHTS_DISTANCE:.0%} in every layer."

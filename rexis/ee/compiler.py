@@ -5,18 +5,21 @@
 3. Refuse what would stay readable, unless the caller allows it.
 4. Draw the keys and fold them into the constants (:mod:`rexis.ee.rules`).
 5. Exchange the constants: nodes, names, shapes and dtypes stay, so that the encrypted model runs at plain speed.
+
+Decoys (:mod:`rexis.ee.decoys`) are put in before the first step, where they are asked for; they change shapes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from rexis.ee.decoys import Decoys, Widening, widen
 from rexis.ee.graph import Graph
 from rexis.ee.groups import FREE, Power
 from rexis.ee.keys import DATA_SECRET_BYTES, EEKey, KeyPart, TensorKey
@@ -36,12 +39,15 @@ class EncryptedModel:
     ----------
     allowed_clear
         Axes that the caller allowed to stay readable.
+    widening
+        The decoys that were put in before; None without any.
     """
 
     model: bytes = field(repr=False)
     key: EEKey
     plan: Plan = field(repr=False)
     allowed_clear: tuple[str, ...] = ()
+    widening: Widening | None = field(default=None, repr=False)
 
     @property
     def digest(self) -> Digest:
@@ -56,6 +62,7 @@ def encrypt_model(
     seed: bytes | None = None,
     allow_clear: Collection[str] = (),
     strongest: Power = FREE,
+    decoys: Decoys | None = None,
 ) -> EncryptedModel:
     """Fold a fresh EE key into a model's constants.
 
@@ -77,6 +84,8 @@ def encrypt_model(
         Axes (``value/axis``) that may stay readable although a key was expected for them.
     strongest
         Caps every variable's powers: no key may do more.
+    decoys
+        Makes the model wider first (:mod:`rexis.ee.decoys`). Shapes change then, and with them the time that it takes.
 
     Raises
     ------
@@ -86,7 +95,20 @@ def encrypt_model(
         An operator, shape or constant that no rule can transform, or an axis that would stay readable; the message
         names the node and the reason.
     """
-    graph, root = Graph(model), _root(epoch, seed)
+    root = _root(epoch, seed)
+    if decoys is not None:
+        data = model if isinstance(model, bytes) else model.SerializeToString()
+        wide, widening = widen(data, decoys, SecretStream(root, "decoys"))
+        made = _any_offsets(Graph(wide), epoch, root, allow_clear, strongest)
+        key = replace(made.key, input=replace(made.key.input, decoys=widening.padding)) if made.key.input else made.key
+        return replace(made, key=key, widening=widening)
+    return _any_offsets(Graph(model), epoch, root, allow_clear, strongest)
+
+
+def _any_offsets(
+    graph: Graph, epoch: int, root: bytes, allow_clear: Collection[str], strongest: Power
+) -> EncryptedModel:
+    """With offsets and gains, if they fit; or with fewer of them."""
     attempts = (
         Acceptance(graph),
         Acceptance(graph, offsets=False),

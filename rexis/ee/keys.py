@@ -29,6 +29,14 @@ class KeyPart(StrEnum):
     DECRYPT = "decrypt"
 
 
+@dataclass(frozen=True)
+class Padding:
+    """Decoy features that every record gets: how many, and along which axis of a batch of records."""
+
+    axis: int
+    count: int
+
+
 @dataclass(frozen=True, eq=False)
 class TensorKey:
     """How the records, or the outputs, of a model are encrypted.
@@ -38,7 +46,7 @@ class TensorKey:
     Attributes
     ----------
     shape
-        Of one record, without the batch axis.
+        Of one record, without the batch axis; with its decoys.
     layout
         Of a batch of records.
     keyring
@@ -47,6 +55,8 @@ class TensorKey:
         Broadcastable to a batch of records; None for 0.
     vocabulary
         The axis whose key permutes token ids; None for numbers.
+    decoys
+        Features at the end of an axis that each record gets before it is encrypted, of fresh noise; None without.
     """
 
     shape: tuple[int, ...]
@@ -55,6 +65,15 @@ class TensorKey:
     offset: Floats | None = field(default=None, repr=False)
     shift: Floats | None = field(default=None, repr=False)
     vocabulary: Axis | None = None
+    decoys: Padding | None = None
+
+    @property
+    def plain_shape(self) -> tuple[int, ...]:
+        """Of one record without its decoys."""
+        if self.decoys is None:
+            return self.shape
+        place, count = self.decoys.axis - 1, self.decoys.count
+        return (*self.shape[:place], self.shape[place] - count, *self.shape[place + 1 :])
 
     def apply_fast(self, values: NDArray[np.float32]) -> NDArray[np.float32] | None:
         """Encrypt ``[n, …]`` in float32, where one dense key acts on whole records; None where it does not.

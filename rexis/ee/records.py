@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hmac
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rexis.ee.keys import EEKey, TensorKey
+from rexis.ee.keys import EEKey, Padding, TensorKey
+from rexis.ee.stream import SecretStream, fresh_seed
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import KeyFileError, TensorError
 
@@ -17,18 +19,22 @@ _SALT_BYTES = 32
 _BLOCK = 1 << 14  # records at a time: intermediate arrays stay small
 
 
-def encrypt_records(key: EEKey, records: NDArray[Any]) -> NDArray[np.float32]:
+def encrypt_records(key: EEKey, records: NDArray[Any], *, seed: bytes | None = None) -> NDArray[np.float32]:
     """Apply the input key to every record.
 
     Parameters
     ----------
     records
         ``float32`` or ``float64`` ``[n, …]``, standardised as the plain model expects them; or token ids.
+    seed
+        32 secret bytes that decoy features are drawn from, by default fresh from the operating system. Give one to
+        repeat an encryption, and never one for two sets of records.
 
     Returns
     -------
     encrypted
-        ``float32 [n, …]``, of the same shape. Deterministic: equal records give equal rows.
+        ``float32 [n, …]``, of the shape that the model takes: the records' own, or longer by the decoy features.
+        Without decoys equal records give equal rows; with them each row has noise of its own.
 
     Raises
     ------
@@ -40,7 +46,11 @@ def encrypt_records(key: EEKey, records: NDArray[Any]) -> NDArray[np.float32]:
     if key.input is None:
         raise KeyFileError("this key only decrypts outputs", hint="records are encrypted with the data owner's key")
     checked = _tokens(_checked(records, key.input, "records"), key.input)
-    parts = [_encrypted(key.input, checked[start : start + _BLOCK]) for start in range(0, len(checked), _BLOCK)]
+    noise = SecretStream(fresh_seed() if seed is None else seed, "decoys")
+    parts = [
+        _encrypted(key.input, _padded(checked[start : start + _BLOCK], key.input.decoys, noise))
+        for start in range(0, len(checked), _BLOCK)
+    ]
     return np.concatenate(parts) if parts else np.empty((0, *key.input.shape), dtype=np.float32)
 
 
@@ -100,11 +110,11 @@ def record_salts(key: EEKey, records_digest: Digest, count: int) -> NDArray[np.u
 def _checked(values: NDArray[Any], key: TensorKey, what: str) -> NDArray[Any]:
     if values.dtype not in (np.float32, np.float64):
         raise TensorError(f"dtype {values.dtype} cannot be used", field=what, hint="convert to float32")
-    if values.ndim < 1 or values.shape[1:] != key.shape:
+    if values.ndim < 1 or values.shape[1:] != key.plain_shape:
         raise TensorError(
             f"shape {list(values.shape)} does not fit the key",
             field=what,
-            hint=f"expected [n, {', '.join(str(size) for size in key.shape)}]",
+            hint=f"expected [n, {', '.join(str(size) for size in key.plain_shape)}]",
         )
     finite = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
     if not bool(finite.all()):
@@ -120,6 +130,15 @@ def _tokens(records: NDArray[Any], key: TensorKey) -> NDArray[Any]:
             row = int(np.argmin(good.all(axis=tuple(range(1, good.ndim)))))
             raise TensorError(f"row {row} holds a token outside 0 … {key.tokens - 1}", field="records")
     return records
+
+
+def _padded(records: NDArray[Any], decoys: Padding | None, noise: SecretStream) -> NDArray[Any]:
+    """Records with their decoys: standard normal, as standardised features are on the whole."""
+    if decoys is None:
+        return records
+    shape = [decoys.count if place == decoys.axis else size for place, size in enumerate(records.shape)]
+    drawn = noise.normal(math.prod(shape)).reshape(shape).astype(records.dtype)
+    return np.concatenate((records, drawn), axis=decoys.axis)
 
 
 def _encrypted(key: TensorKey, records: NDArray[Any]) -> NDArray[np.float32]:

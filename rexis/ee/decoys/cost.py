@@ -1,0 +1,42 @@
+"""What decoys cost: the encrypted model timed beside the plain one."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+_PAIRS = 40
+_BLOCK_SECONDS = 0.002  # long against the clock's step, short against the scheduler's
+
+
+def runtime_ratio(plain: tuple[bytes, NDArray[Any]], encrypted: tuple[bytes, NDArray[Any]]) -> float:
+    """Time of the encrypted model over that of the plain one: the median over pairs of blocks, one thread each.
+
+    Blocks alternate, so that whatever else the machine does hits both alike.
+
+    Parameters
+    ----------
+    plain, encrypted
+        A model (ONNX) and a batch of records as it takes them.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    sides = []
+    for model, records in (plain, encrypted):
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        sides.append((session, {session.get_inputs()[0].name: records}))
+    calls = max(1, round(_BLOCK_SECONDS / min(_seconds(*side, calls=3) for side in sides)))
+    times = np.array([[_seconds(*side, calls=calls) for side in sides] for _ in range(_PAIRS)])
+    return float(np.median(times[:, 1] / times[:, 0]))
+
+
+def _seconds(session: Any, feed: dict[str, NDArray[Any]], *, calls: int) -> float:
+    start = time.perf_counter()
+    for _ in range(calls):
+        session.run(None, feed)
+    return (time.perf_counter() - start) / calls
