@@ -8,7 +8,6 @@ from sklearn.linear_model import Ridge, RidgeClassifier
 from sklearn.preprocessing import StandardScaler
 
 from rexis.ee.attacks.target import NotApplicableError, Result, Target, observe, r_squared
-from rexis.ee.records import encrypt_records
 from rexis.ee.stream import Floats
 
 _RIDGES = (1e2, 1e3, 1e4, 1e5, 1e6)
@@ -34,11 +33,10 @@ def attention_scores(target: Target) -> Result:
     names = [node.inputs[0] for node in inside if node.output != target.graph.output]
     if not names:
         raise NotApplicableError("the model has no attention")
-    key = target.encrypted.key
     scores = {
         "ee": [
             _flat(observe(target.encrypted.model, each, names))
-            for each in (encrypt_records(key, target.public), target.ciphertexts)
+            for each in (target.encrypt(target.public, "pairs"), target.ciphertexts)
         ],
         "plain": [_flat(observe(target.plain, each, names)) for each in (target.public, target.records)],
     }

@@ -7,7 +7,7 @@ grants, and only then opens the key to score itself. All randomness comes from t
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,7 @@ import onnx
 from numpy.typing import NDArray
 
 from rexis.ee.compiler import EncryptedModel, encrypt_model
+from rexis.ee.decoys import Decoys
 from rexis.ee.graph import Graph
 from rexis.ee.groups import FREE, Power
 from rexis.ee.records import encrypt_records
@@ -90,6 +91,10 @@ class Target:
         Of both, where there are any.
     base
         A public model of the same architecture that the plain one was tuned from; None to simulate it by noise.
+    strongest, decoys
+        How the model was encrypted, as anybody sees from its shapes and operators.
+    cleaned
+        What the attacker does to each ciphertext first (:mod:`~rexis.ee.attacks.undecoyed`).
     """
 
     plain: bytes = field(repr=False)
@@ -100,26 +105,39 @@ class Target:
     public_labels: NDArray[Any] | None = field(default=None, repr=False)
     base: bytes | None = field(default=None, repr=False)
     strongest: Power = FREE
+    decoys: Decoys | None = None
     seed: int = 0
+    cleaned: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = field(default=None, repr=False)
 
     @classmethod
     def compiled(
         cls, plain: bytes, records: NDArray[np.float32], public: NDArray[np.float32], *, seed: int = 0, **more: Any
     ) -> Target:
         """A target whose key is drawn from `seed`, so that an attack can be repeated."""
-        strongest = more.get("strongest", FREE)
-        encrypted = encrypt_model(plain, epoch=1, seed=derived_seed(seed, "victim"), strongest=strongest)
+        how = {"strongest": more.get("strongest", FREE), "decoys": more.get("decoys")}
+        encrypted = encrypt_model(plain, epoch=1, seed=derived_seed(seed, "victim"), **how)
         return cls(plain, encrypted, records, public, seed=seed, **more)
 
     @cached_property
     def graph(self) -> Graph:
-        """The plain model's graph; the encrypted model's is the same."""
+        """The plain model's graph; the encrypted model's is the same, with decoys but for widths."""
         return Graph(self.plain)
 
     @cached_property
     def ciphertexts(self) -> NDArray[np.float32]:
         """The private records as the worker gets them."""
-        return encrypt_records(self.encrypted.key, self.records)
+        return self.encrypt(self.records, "private")
+
+    def encrypt(
+        self, records: NDArray[np.float32], purpose: str, by: EncryptedModel | None = None
+    ) -> NDArray[np.float32]:
+        """Records as the worker gets them (and cleans them), under the victim's key or another one.
+
+        Decoy noise follows from `purpose` and the seed: a purpose each, or records would share noise.
+        """
+        key = (by or self.encrypted).key
+        found = encrypt_records(key, records, seed=derived_seed(self.seed, f"noise for {purpose}"))
+        return found if self.cleaned is None or by is not None else self.cleaned(found)
 
     @property
     def is_tokens(self) -> bool:
@@ -133,7 +151,7 @@ class Target:
     def another(self, purpose: str, model: bytes | None = None) -> EncryptedModel:
         """The model (or another of its architecture) under a key that `purpose` and the seed determine."""
         seed = derived_seed(self.seed, purpose)
-        return encrypt_model(model or self.plain, epoch=2, seed=seed, strongest=self.strongest)
+        return encrypt_model(model or self.plain, epoch=2, seed=seed, strongest=self.strongest, decoys=self.decoys)
 
 
 def derived_seed(seed: int, purpose: str) -> bytes:

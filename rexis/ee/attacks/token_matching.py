@@ -10,7 +10,6 @@ from scipy.spatial.distance import cdist
 from rexis.ee.attacks.target import NotApplicableError, Result, Target, observe
 from rexis.ee.attacks.weight_matching import HEADLINE, perturbed, relative_distance
 from rexis.ee.groups import NONE, Power
-from rexis.ee.records import encrypt_records
 from rexis.ee.stream import Floats
 
 _MAX_LAYERS = 12
@@ -39,7 +38,7 @@ def token_matching(target: Target) -> Result:
     known = target.another("dictionary", base)
     candidates = np.concatenate([target.records, target.public])
     seen = observe(target.encrypted.model, target.ciphertexts, layers)
-    guessed = observe(known.model, encrypt_records(known.key, candidates), layers)
+    guessed = observe(known.model, target.encrypt(candidates, "candidates", known), layers)
     by_layer = {}
     for name, a, b in zip(layers, seen, guessed, strict=True):
         kinds = [(a, b), (a - a.mean(axis=0), b - b.mean(axis=0))]
