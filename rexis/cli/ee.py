@@ -13,6 +13,7 @@ from rexis.cli.options import Json, KeyFile, PassphraseFile, needs
 from rexis.protocol.errors import EncryptionError, RexisError
 
 if TYPE_CHECKING:
+    from rexis.ee.attack_card import AttackReport
     from rexis.ee.card import LeakageCard
     from rexis.ee.compiler import EncryptedModel
 
@@ -21,8 +22,12 @@ app = typer.Typer(help="Encrypt models, see what that hides, and attack it.", no
 MAX_MODEL_BYTES = 2 << 30  # a protobuf message cannot be larger
 _RUNGS = ("ee-outsourced", "ee-private-weights")
 _CHECK_RECORDS = 32
+_MAX_REPORT_BYTES = 1 << 20
 _MAX_ERROR = 1e-4
 
+Attacks = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="What attacks got, for the card: see `rexis ee attack --out`.")
+]
 PlainModel = Annotated[Path, typer.Option("--model", metavar="FILE", help="The plain model (ONNX).")]
 
 
@@ -53,6 +58,7 @@ def encrypt(
     base: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The public model that this one was fine-tuned from (ONNX).")
     ] = None,
+    attacks: Attacks = None,
     rung: Annotated[
         str, typer.Option(metavar="|".join(_RUNGS), help="Refuse a model that does not earn this rung.")
     ] = _RUNGS[0],
@@ -69,7 +75,7 @@ def encrypt(
     from rexis.files import read_file, require_absent, write_file
 
     with needs("ee"):
-        from rexis.ee.card import card_of
+        from rexis.ee.card import card_of, with_attacks
         from rexis.ee.compiler import encrypt_model
         from rexis.ee.decoys import Decoys
     from rexis.ee import save_key
@@ -85,6 +91,8 @@ def encrypt(
     error, ratio = _checked(plain, encrypted)
     private = rung == "ee-private-weights"
     made = card_of(encrypted, plain=plain, base=public, require_private=private, runtime_ratio=ratio)
+    if attacks is not None:
+        made = with_attacks(made, encrypted.model, _report(attacks))
     save_key(key, encrypted.key, read_passphrase(f"new EE key {key}", passphrase_file, new=True))
     try:
         write_file(out, encrypted.model)
@@ -126,6 +134,7 @@ def card(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write it to a file instead: .json, or .html for a page.")
     ] = None,
+    attacks: Attacks = None,
     as_json: Json = False,
 ) -> None:
     """What an encrypted model hides and what stays visible, from its graph alone.
@@ -135,9 +144,12 @@ def card(
     from rexis.files import read_file, write_file
 
     with needs("ee"):
-        from rexis.ee.card import card_of_graph
+        from rexis.ee.card import card_of_graph, with_attacks
 
-    made = card_of_graph(read_file(model, "model", max_bytes=MAX_MODEL_BYTES))
+    data = read_file(model, "model", max_bytes=MAX_MODEL_BYTES)
+    made = card_of_graph(data)
+    if attacks is not None:
+        made = with_attacks(made, data, _report(attacks))
     if out is not None:
         write_file(out, _written(made, out))
         return
@@ -145,6 +157,7 @@ def card(
         emit(made.model_dump(by_alias=True, mode="json"))
         return
     say(f"model   {made.model_digest}")
+    say(f"file    {_FILES[made.file]}")
     say(f"records {_shape(made.input.shape)}: {'; '.join(made.input.axes)}")
     say(f"outputs {_shape(made.output.shape)}: {'; '.join(made.output.axes)}")
     say("visible:")
@@ -158,6 +171,11 @@ def card(
     for each in made.axes:
         many = f", {each.per_place} keys" if each.per_place > 1 else ""
         say(f"  - {each.where[0]} ({each.size}): {each.group}{many}, {each.bits:g} bits, {each.parameters} parameters")
+    if made.attacks:
+        say("attacks (lower bounds):")
+        for tried in made.attacks:
+            scored = "" if tried.score is None else f"{tried.score:.2f} ({tried.floor:.2f}–{tried.ceiling:.2f}), "
+            say(f"  - {tried.name}: {scored}{tried.verdict}. {tried.says}")
 
 
 app.command("attack")(attack)
@@ -165,6 +183,19 @@ app.command("attack")(attack)
 
 def _shape(shape: list[int]) -> str:
     return "×".join(str(size) for size in shape)
+
+
+_FILES = {
+    "encrypted": "encrypted, by the mark that rexis leaves",
+    "plain": "plain: nothing in it is hidden; what follows is what encrypting it would hide",
+}
+
+
+def _report(path: Path) -> AttackReport:
+    from rexis.ee.attack_card import AttackReport
+    from rexis.files import read_file
+
+    return AttackReport.from_json(read_file(path, "attack report", max_bytes=_MAX_REPORT_BYTES))
 
 
 def _written(card: LeakageCard, path: Path) -> bytes:

@@ -11,9 +11,11 @@ from collections.abc import Collection, Sequence
 from typing import Literal
 
 import numpy as np
+import onnx
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
+from rexis.ee.attack_card import AttackCard, AttackReport, structure_of
 from rexis.ee.compiler import EncryptedModel, planned
 from rexis.ee.decoys import Widening
 from rexis.ee.graph import Graph
@@ -27,6 +29,7 @@ from rexis.protocol.errors import EncryptionError
 # Measured on the zoo (docs/ee-leakage.md): of a public base model's neurons, 60 to 100 % are identified at a relative
 # distance of 20 %, and still 9 to 63 % at 50 %. Only weights that moved by their own length are another model's.
 PRIVATE_WEIGHTS_DISTANCE = 1.0
+ENCRYPTED = "encrypted"  # the name that the compiler gives to a graph
 
 
 class _Part(BaseModel):
@@ -120,6 +123,10 @@ class LeakageCard(_Part):
         None without the key; every key stays below :data:`~rexis.ee.groups.MAX_CONDITION`.
     decoys
         None where there are none, or none are known: they cannot be told from the graph without looking at weights.
+    attacks
+        What attacks got from a model of this structure; empty if none were run.
+    file
+        Whether the model is encrypted: ``rexis ee encrypt`` marks what it writes. Anybody can set or remove the mark.
     distances, smallest_distance
         Against the public base model; empty and None if none was named.
     rung
@@ -133,6 +140,8 @@ class LeakageCard(_Part):
     axes: list[AxisCard]
     clear: list[ClearCard]
     decoys: DecoyCard | None = None
+    attacks: list[AttackCard] = []
+    file: Literal["encrypted", "plain"]
     visible: list[str]
     max_condition: float | None
     base_digest: str | None
@@ -203,7 +212,31 @@ def card_of_graph(model: bytes) -> LeakageCard:
     accepts = Acceptance(graph)
     plan = planned(graph, accepts)
     offsets = (accepts.of(graph.input) and not plan.tokens, accepts.of(graph.output))
-    return _card(plan, accepts, str(sha256(model)), (), offsets, None, None, [])
+    card = _card(plan, accepts, str(sha256(model)), (), offsets, None, None, [])
+    marked = onnx.load_model_from_string(model).graph.name == ENCRYPTED
+    return card if marked else card.model_copy(update={"file": "plain"})
+
+
+def with_attacks(card: LeakageCard, model: bytes, report: AttackReport) -> LeakageCard:
+    """The card with what attacks got.
+
+    Parameters
+    ----------
+    model
+        The encrypted model that the card is of.
+
+    Raises
+    ------
+    EncryptionError
+        The report is of a model of another structure.
+    """
+    if report.structure != structure_of(model):
+        raise EncryptionError(
+            "the attacks were run on a model of another structure",
+            field="attacks",
+            hint="rexis ee attack with the plain model that this one was made from, and the same decoys",
+        )
+    return card.model_copy(update={"attacks": report.attacks})
 
 
 def _card(
@@ -229,6 +262,7 @@ def _card(
         output=_side(plan, plan.graph.output, offset=offsets[1]),
         axes=_axes(plan),
         clear=clear,
+        file="encrypted",
         visible=_visible(plan),
         max_condition=max(conditions) if conditions else None,
         base_digest=str(sha256(base)) if base is not None else None,
@@ -255,6 +289,14 @@ def _seen_decoys(widening: Widening) -> list[str]:
     if widening.split:
         said.append("which neurons were split: their halves have parallel weights, so that they are put together")
     return said
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+_FILES = {"encrypted": "Encrypted model", "plain": "Plain model, not encrypted: what its keys would be."}
+_LOWER = "Lower bounds: somebody who tries harder gets at least as much. Each is scored from guessing to no EE at all."
 
 
 def _side(plan: Plan, name: str, *, offset: bool) -> SideCard:
@@ -380,6 +422,11 @@ def page(card: LeakageCard) -> str:
         for a in card.axes
     ]  # fmt: skip
     clear = [(c.where, c.size, c.reason, "owner allowed it" if c.allowed_by_owner else "inherent") for c in card.clear]
+    attacks = [
+        (a.name.replace("_", " "), *map(_number, (a.floor, a.score, a.ceiling)), a.verdict, a.says)
+        for a in card.attacks
+    ]
+    tried = table(("attack", "guess", "with EE", "without EE", "verdict", "in words"), attacks) if attacks else ""
     distances = [(d.constant, f"{d.distance:.1%}") for d in card.distances]
     condition = "not known without the key" if card.max_condition is None else f"{card.max_condition:.3g}"
     visible = "".join(f"<li>{html.escape(text)}</li>" for text in card.visible)
@@ -390,7 +437,7 @@ table{{border-collapse:collapse;width:100%;margin:.5rem 0 1.5rem}}td,th{{border:
 text-align:left;vertical-align:top;word-break:break-word}}th{{background:#f2f2f2}}code{{word-break:break-all}}
 .rung{{font-size:1.2rem;font-weight:600}}</style>
 <h1>Leakage card</h1>
-<p>Encrypted model <code>{html.escape(card.model_digest)}</code></p>
+<p>{_FILES[card.file]} <code>{html.escape(card.model_digest)}</code></p>
 <p class="rung">Rung: {html.escape(card.rung)}</p>
 <p>Equivariant Encryption is keyed obfuscation, not encryption in the IND-CPA sense: enough known records break an
 input key, and a public base model breaks weights. This page says what the keys of this model hide, and what stays
@@ -400,6 +447,7 @@ readable.</p>
 <h3>Axes in the clear</h3>{table(("where", "size", "why", "by whom"), clear)}
 <h2>Keys</h2><p>Largest condition number: {condition}.</p>
 {table(("where", "size", "group", "keys (one a head)", "bits", "real parameters"), keys)}
+<h2>Attacks that were run</h2><p>{_LOWER if attacks else "None: rexis ee attack runs them."}</p>{tried}
 <h2>Decoys</h2><p>{html.escape(card.decoys.said) if card.decoys else "none, or none that are known"}</p>
 <h2>Distance from a public base model</h2>
 <p>{

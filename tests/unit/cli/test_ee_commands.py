@@ -47,3 +47,30 @@ class TestDecoys:
         assert ran.code == 1
         assert words in ran.err
         assert list(tmp_path.iterdir()) == []
+
+
+class TestAttacksOnTheCard:
+    def test_from_attack_to_card(self, cli: Cli, tmp_path: Path) -> None:
+        records, report, model = npy(tmp_path / "r.npy", RECORDS), tmp_path / "a.json", tmp_path / "m.onnx"
+        names = ["--attack", "linkage", "--attack", "gradient_inversion", "--attack", "causal_mask"]
+        ran = cli.ok("ee", "attack", "--model", MODEL, "--records", records, *names, "--out", report)
+        assert "linkage             0.9" in ran.out
+        cli.ok("ee", "encrypt", "--model", MODEL, "--key", tmp_path / "k", "--out", model)
+        said = cli.ok("ee", "card", model, "--attacks", report).out
+        assert "file    encrypted" in said
+        assert "- linkage: 0.9" in said
+        assert "broken: as good as without EE" in said
+        assert "- causal_mask: not run" in said
+        document = json.loads(cli.ok("ee", "card", model, "--attacks", report, "--json").out)
+        assert [each["name"] for each in document["attacks"]] == ["linkage", "gradient_inversion", "causal_mask"]
+        assert "file    plain" in cli.ok("ee", "card", MODEL).out
+
+    def test_a_report_of_another_model_is_refused(self, cli: Cli, tmp_path: Path) -> None:
+        records, report = npy(tmp_path / "r.npy", RECORDS), tmp_path / "a.json"
+        decoys = ["--decoy-inputs", 4]
+        cli.ok("ee", "attack", "--model", MODEL, "--records", records, "--attack", "linkage", *decoys, "--out", report)
+        ran = cli("ee", "card", MODEL, "--attacks", report)
+        assert ran.code == 1
+        assert "another structure" in ran.err
+        ran = cli("ee", "card", MODEL, "--attacks", MODEL)
+        assert "not a report of attacks" in ran.err
