@@ -74,3 +74,6 @@ class TestAttacksOnTheCard:
         assert "another structure" in ran.err
         ran = cli("ee", "card", MODEL, "--attacks", MODEL)
         assert "not a report of attacks" in ran.err
+        files = ["--model", MODEL, "--key", tmp_path / "k", "--out", tmp_path / "m", "--card", tmp_path / "c.html"]
+        cli.ok("ee", "encrypt", *files, *decoys, "--attacks", report)
+        assert "broken: as good as without EE" in (tmp_path / "c.html").read_text()
