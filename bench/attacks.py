@@ -275,7 +275,7 @@ def page_of(rows: list[Row], costs: list[Row], plots: dict[str, Path]) -> str:
                 f"{spent['ratio']:.2f} times the plain model's run time, error {spent['error']:.0e}.</p>"
             )
         parts.append("<table><tr><th>attack</th><th>attacker knows</th><th>guess</th><th>before</th><th>after</th>")
-        parts.append("<th>with decoys</th><th>and looked for</th><th>without EE</th><th>after, in words</th></tr>")
+        parts.append("<th>with decoys</th><th>and looked for</th><th>without EE</th><th>in words</th></tr>")
         parts += [_tr({keys: found(rows, model, keys, attack) for keys in KEYS}, attack) for attack in ATTACKS]
         parts.append("</table>")
     for path in plots.values():
