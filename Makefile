@@ -20,6 +20,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --retries 10 -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@
 
+$(VENV)/.bench: $(VENV)/.installed
+	@$(BIN)/python -m pip install -q --retries 10 -c constraints.txt --no-build-isolation -e '.[bench]' && touch $@ \
+		|| echo 'the extra rexis[bench] did not install here: bench.ckks will be skipped'
+
 node_modules/.installed: package.json package-lock.json
 	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
@@ -57,13 +61,14 @@ up: setup ## the demo's stack, left running: chain, contracts, coordinator, two 
 down: setup ## stop what `make up` started
 	$(BIN)/rexis down --out stack-out
 
-bench: setup ## side-by-side measurements; reports in bench/out
+bench: setup $(VENV)/.bench ## side-by-side measurements; reports in bench/out
 	$(BIN)/python -m bench
 
-bench-ee: setup ## EE alone: inference and training beside the plain model, the compiler on a large one
+bench-ee: setup $(VENV)/.bench ## EE: inference and training beside the plain model, beside CKKS, the compiler on a large one
 	$(BIN)/python -m bench.ee_inference
 	$(BIN)/python -m bench.ee_training
 	$(BIN)/python -m bench.ee_compile
+	$(BIN)/python -m bench.ckks
 
 bench-attacks: setup ## every attack on every zoo model; report in bench/out/attacks
 	$(BIN)/python -m bench.attacks
@@ -72,7 +77,7 @@ vectors: setup ## write the shared protocol vectors and the forged certificates 
 	$(BIN)/python tests/vectors/protocol/generate.py
 	$(BIN)/python tests/vectors/certificates/generate.py
 
-lock: ## pin the versions that are installed now
+lock: ## pin the versions that are installed now (run `make bench-ee` first, for its extra)
 	$(BIN)/python -m pip freeze --exclude-editable | sed -E 's/\+cpu$$//' | grep -viE '^(rexis|setuptools|wheel|pip)[ =@]' > constraints.txt
 
 clean: ## remove everything that was built or installed

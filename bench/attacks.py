@@ -71,14 +71,14 @@ def decoys_for(model: str) -> Decoys:
         axis, _ = input_axis(graph)
     except EncryptionError:
         return Decoys(neurons=DECOY_NEURONS)
-    return Decoys(max(1, ((graph.shape(graph.input) or ())[axis] or 0) // 2), DECOY_NEURONS)
+    return Decoys(max(1, ((graph.shape(graph.inputs[0]) or ())[axis] or 0) // 2), DECOY_NEURONS)
 
 
 def cost_of(model: str) -> Row:
     """What decoys cost: widths, run time over the plain model's, and the error of the outputs."""
     target = target_of(model, "decoys")
-    records = np.resize(target.records, (TIMED, *target.records.shape[1:]))
-    sent = target.encrypt(records, "timing")
+    records = {name: np.resize(each, (TIMED, *each.shape[1:])) for name, each in target.private_inputs.items()}
+    sent = target.encrypt_inputs(records, "timing")
     outputs = [
         observe(m, r, [target.graph.output])[0] for m, r in ((target.plain, records), (target.encrypted.model, sent))
     ]
@@ -94,7 +94,7 @@ def cost_of(model: str) -> Row:
         "neurons": [(each.axis.size, len(each.origin)) for each in widening.split],
         "ratio": runtime_ratio((target.plain, records), (target.encrypted.model, sent), pairs=PAIRS),
         "ratio_without": runtime_ratio(
-            (target.plain, records), (bare.model, target.encrypt(records, "timing", bare)), pairs=PAIRS
+            (target.plain, records), (bare.model, target.encrypt_inputs(records, "timing", bare)), pairs=PAIRS
         ),
         "error": float(np.median(error)),
     }

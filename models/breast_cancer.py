@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import itertools
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ WEIGHT_DECAYS = (0.3, 1.0, 3.0, 10.0)
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
+Architecture = Callable[[int], nn.Sequential]  # seed -> a fresh float64 network
 
 
 def build_network(seed: int) -> nn.Sequential:
@@ -57,7 +59,13 @@ def log_loss(network: nn.Sequential, records: Tensor, labels: Tensor) -> Tensor:
 
 
 def train(
-    records: Array, labels: Labels, *, weight_decay: float, steps: int, watch: tuple[Array, Labels] | None = None
+    records: Array,
+    labels: Labels,
+    *,
+    weight_decay: float,
+    steps: int,
+    watch: tuple[Array, Labels] | None = None,
+    architecture: Architecture = build_network,
 ) -> tuple[nn.Sequential, list[float]]:
     """Full-batch AdamW for `steps` steps.
 
@@ -68,7 +76,7 @@ def train(
     curve
         Log loss on `watch` after every :data:`CHECK_EVERY` steps; empty without `watch`.
     """
-    network = build_network(SEED)
+    network = architecture(SEED)
     optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=weight_decay, foreach=False)
     batch, targets = torch.from_numpy(records), torch.from_numpy(labels)
     curve: list[float] = []
@@ -82,7 +90,7 @@ def train(
     return network, curve
 
 
-def select(records: Array, labels: Labels) -> tuple[float, int, float]:
+def select(records: Array, labels: Labels, *, architecture: Architecture = build_network) -> tuple[float, int, float]:
     """Weight decay and number of steps with the lowest cross-validated log loss, and that loss.
 
     Only the training split comes in here. Each fold is standardised by its own training part.
@@ -95,7 +103,15 @@ def select(records: Array, labels: Labels) -> tuple[float, int, float]:
             mean, std = records[fit].mean(axis=0), records[fit].std(axis=0)
             watch = ((records[check] - mean) / std, labels[check])
             fitted = (records[fit] - mean) / std
-            curves.append(train(fitted, labels[fit], weight_decay=weight_decay, steps=MAX_STEPS, watch=watch)[1])
+            _, curve = train(
+                fitted,
+                labels[fit],
+                weight_decay=weight_decay,
+                steps=MAX_STEPS,
+                watch=watch,
+                architecture=architecture,
+            )
+            curves.append(curve)
         mean_curve = np.mean(curves, axis=0)
         turn = int(mean_curve.argmin())
         if mean_curve[turn] < best[2]:

@@ -30,6 +30,8 @@ class AttackCard(_Part):
 
     Attributes
     ----------
+    input
+        The attacked input, of a model with several; None for the only one.
     score, ceiling, floor
         None where it was not run.
     verdict
@@ -39,6 +41,7 @@ class AttackCard(_Part):
     """
 
     name: str
+    input: str | None = None
     metric: str | None
     attacker_knows: str | None
     score: float | None
@@ -46,6 +49,11 @@ class AttackCard(_Part):
     floor: float | None
     verdict: str
     says: str
+
+    @property
+    def title(self) -> str:
+        """The attack, and the input if there are several, for people."""
+        return self.name.replace("_", " ") + ("" if self.input is None else f" on {self.input}")
 
 
 class AttackReport(_Part):
@@ -91,11 +99,20 @@ class AttackReport(_Part):
 
 
 def attack_card(
-    name: str, metric: str, attacker_knows: str, *, score: float, ceiling: float, floor: float, says: str
+    name: str,
+    metric: str,
+    attacker_knows: str,
+    *,
+    score: float,
+    ceiling: float,
+    floor: float,
+    says: str,
+    attacked: str | None = None,
 ) -> AttackCard:
     """The line of an attack that was run."""
     return AttackCard(
         name=name,
+        input=attacked,
         metric=metric,
         attacker_knows=attacker_knows,
         score=round(score, 4),
@@ -106,10 +123,11 @@ def attack_card(
     )
 
 
-def skipped(name: str, reason: str) -> AttackCard:
+def skipped(name: str, reason: str, attacked: str | None = None) -> AttackCard:
     """The line of an attack that has nothing to attack in this model."""
     return AttackCard(
         name=name,
+        input=attacked,
         metric=None,
         attacker_knows=None,
         score=None,
@@ -134,9 +152,8 @@ def verdict_of(score: float, ceiling: float, floor: float) -> str:
     return "not broken by this attack: about as good as guessing"
 
 
-def structure_of(model: bytes) -> str:
+def structure_of(graph: Graph) -> str:
     """SHA-256 over operators, names and shapes: what EE leaves as it is (but for decoys)."""
-    graph = Graph(model)
     parts: list[Any] = [
         (
             node.op,
@@ -146,7 +163,7 @@ def structure_of(model: bytes) -> str:
         )
         for node in graph.nodes
     ]
-    parts += [(name, graph.shape(name)) for name in (graph.input, graph.output, *graph.roots())]
+    parts += [(name, graph.shape(name)) for name in (*graph.inputs, graph.output, *graph.roots())]
     return "0x" + hashlib.sha256(repr(parts).encode()).hexdigest()
 
 

@@ -8,28 +8,31 @@ from __future__ import annotations
 
 import html
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import onnx
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from rexis.ee.attack_card import AttackCard, AttackReport, structure_of
 from rexis.ee.compiler import EncryptedModel, planned
+from rexis.ee.container import model_digest
 from rexis.ee.decoys import Widening
-from rexis.ee.graph import Graph
-from rexis.ee.groups import MAX_CONDITION, NONE, Power, group_name, key_space
+from rexis.ee.glossary import GLOSSARY
+from rexis.ee.graph import Graph, is_encrypted
+from rexis.ee.groups import FREE, MAX_CONDITION, NONE, Power, group_name, key_space
 from rexis.ee.layout import Keyring
 from rexis.ee.plan import Grouping, Plan
 from rexis.ee.rules import Acceptance
-from rexis.protocol.digests import sha256
 from rexis.protocol.errors import EncryptionError
+from rexis.protocol.rung import PRIVATE_WEIGHTS_DISTANCE_E9
 
 # Measured on the zoo (docs/ee-leakage.md): of a public base model's neurons, 60 to 100 % are identified at a relative
 # distance of 20 %, and still 9 to 63 % at 50 %. Only weights that moved by their own length are another model's.
-PRIVATE_WEIGHTS_DISTANCE = 1.0
-ENCRYPTED = "encrypted"  # the name that the compiler gives to a graph
+PRIVATE_WEIGHTS_DISTANCE = PRIVATE_WEIGHTS_DISTANCE_E9 / 1e9
+
+Values = Literal["mixed", "renamed", "scaled", "moved", "readable"]
 
 
 class _Part(BaseModel):
@@ -58,8 +61,20 @@ class AxisCard(_Part):
 
 
 class SideCard(_Part):
-    """Records or outputs: their shape, the groups on each axis, and whether an offset moves them."""
+    """The records of one input, or the outputs: their shape, the groups on each axis, and what becomes of the values.
 
+    Attributes
+    ----------
+    element
+        ``float32``, ``int64``, ``int32`` or ``bool``.
+    values
+        ``mixed``: sums of several, by a dense key. ``renamed``: token ids of a permuted vocabulary. ``scaled``: secret
+        factors, so that zeros stay readable. ``moved``: readable, but not where they stood. ``readable``: as they are.
+    """
+
+    name: str
+    element: str
+    values: Values
     shape: list[int]
     axes: list[str]
     offset: bool
@@ -133,9 +148,9 @@ class LeakageCard(_Part):
         ``ee-private-weights`` only with a base model, and every matched layer beyond the threshold.
     """
 
-    format: Literal["rexis-leakage-card-v1"] = "rexis-leakage-card-v1"
+    format: Literal["rexis-leakage-card-v2"] = "rexis-leakage-card-v2"
     model_digest: str
-    input: SideCard
+    inputs: list[SideCard]
     output: SideCard
     axes: list[AxisCard]
     clear: list[ClearCard]
@@ -157,8 +172,8 @@ class LeakageCard(_Part):
 def card_of(
     encrypted: EncryptedModel,
     *,
-    plain: bytes | None = None,
-    base: bytes | None = None,
+    plain: bytes | Path | None = None,
+    base: bytes | Path | None = None,
     require_private: bool = False,
     runtime_ratio: float | None = None,
 ) -> LeakageCard:
@@ -181,10 +196,9 @@ def card_of(
     distances = _distances(plain, base) if plain is not None and base is not None else []
     accepts = Acceptance(encrypted.plan.graph)
     key = encrypted.key
-    offsets = (
-        key.input is not None and key.input.offset is not None,
-        key.output is not None and key.output.offset is not None,
-    )
+    offsets = {name for name, side in key.inputs.items() if side.offset is not None}
+    if key.output is not None and key.output.offset is not None:
+        offsets.add(encrypted.plan.graph.output)
     card = _card(
         encrypted.plan, accepts, str(encrypted.digest), encrypted.allowed_clear, offsets, key.keyring, base, distances
     )
@@ -206,31 +220,30 @@ def card_of(
     return card
 
 
-def card_of_graph(model: bytes) -> LeakageCard:
+def card_of_graph(model: bytes | Path) -> LeakageCard:
     """The card of any encrypted (or plain) model, without its key: groups and visibility, no offsets, no distances."""
     graph = Graph(model)
     accepts = Acceptance(graph)
     plan = planned(graph, accepts)
-    offsets = (accepts.of(graph.input) and not plan.tokens, accepts.of(graph.output))
-    card = _card(plan, accepts, str(sha256(model)), (), offsets, None, None, [])
-    marked = onnx.load_model_from_string(model).graph.name == ENCRYPTED
-    return card if marked else card.model_copy(update={"file": "plain"})
+    offsets = {name for name in (*graph.inputs, graph.output) if accepts.of(name) and _is_free(plan, name)}
+    card = _card(plan, accepts, str(model_digest(model)), (), offsets, None, None, [])
+    return card if is_encrypted(model) else card.model_copy(update={"file": "plain"})
 
 
-def with_attacks(card: LeakageCard, model: bytes, report: AttackReport) -> LeakageCard:
+def with_attacks(card: LeakageCard, graph: Graph, report: AttackReport) -> LeakageCard:
     """The card with what attacks got.
 
     Parameters
     ----------
-    model
-        The encrypted model that the card is of.
+    graph
+        Of the encrypted model that the card is of.
 
     Raises
     ------
     EncryptionError
         The report is of a model of another structure.
     """
-    if report.structure != structure_of(model):
+    if report.structure != structure_of(graph):
         raise EncryptionError(
             "the attacks were run on a model of another structure",
             field="attacks",
@@ -244,9 +257,9 @@ def _card(
     accepts: Acceptance,
     digest: str,
     allowed: Collection[str],
-    offsets: tuple[bool, bool],
+    offsets: Collection[str],
     keyring: Keyring | None,
-    base: bytes | None,
+    base: bytes | Path | None,
     distances: list[Distance],
 ) -> LeakageCard:
     smallest = min((each.distance for each in distances), default=None)
@@ -258,14 +271,14 @@ def _card(
     conditions = [key.condition for element in keyring.elements for key in element.keys] if keyring else []
     return LeakageCard(
         model_digest=digest,
-        input=_side(plan, plan.graph.input, offset=offsets[0]),
-        output=_side(plan, plan.graph.output, offset=offsets[1]),
+        inputs=[_side(plan, name, offset=name in offsets) for name in plan.graph.inputs],
+        output=_side(plan, plan.graph.output, offset=plan.graph.output in offsets),
         axes=_axes(plan),
         clear=clear,
         file="encrypted",
         visible=_visible(plan),
         max_condition=max(conditions) if conditions else None,
-        base_digest=str(sha256(base)) if base is not None else None,
+        base_digest=str(model_digest(base)) if base is not None else None,
         distances=distances,
         smallest_distance=smallest,
         rung="ee-private-weights" if private else "ee-outsourced",
@@ -304,8 +317,36 @@ def _side(plan: Plan, name: str, *, offset: bool) -> SideCard:
     axes = [
         " ⊗ ".join(group_name(powers, size) for size, powers in parts) or "trivial" for _, parts in plan.groups_of(name)
     ]
-    vocabulary = plan.size(plan.vocabulary) if name in plan.tokens and plan.vocabulary is not None else None
-    return SideCard(shape=[size or 1 for size in shape[1:]], axes=axes, offset=offset, vocabulary=vocabulary)
+    vocabulary = plan.vocabulary(name)
+    return SideCard(
+        name=name,
+        element=plan.graph.element(name),
+        values=values_of(plan, name),
+        shape=[size or 1 for size in shape[1:]],
+        axes=axes,
+        offset=offset,
+        vocabulary=None if vocabulary is None else plan.size(vocabulary),
+    )
+
+
+def values_of(plan: Plan, name: str) -> Values:
+    """What the keys of its axes make of the values of an input or output."""
+    sides = [each for _, parts in plan.groups_of(name) for each in parts]
+    powers = NONE
+    for size, each in sides:
+        powers |= each if size > 1 else each & ~(Power.MIX | Power.PERMUTE)
+    if name in plan.tokens:
+        return "renamed"
+    if Power.MIX in powers:
+        return "mixed"
+    if powers & (Power.SCALE | Power.SIGN):
+        return "scaled"
+    return "moved" if Power.PERMUTE in powers else "readable"
+
+
+def _is_free(plan: Plan, name: str) -> bool:
+    """Whether some axis has any invertible key, which an offset needs."""
+    return any(size > 1 and powers == FREE for _, parts in plan.groups_of(name) for size, powers in parts)
 
 
 def _axes(plan: Plan) -> list[AxisCard]:
@@ -349,7 +390,8 @@ def _visible(plan: Plan) -> list[str]:
         "that two records, or two sessions of one key epoch, are equal or near: keys are fixed and bounded "
         f"(condition number at most {MAX_CONDITION:g})",
     ]
-    if graph.input in plan.tokens:
+    said += [text for name in (*graph.inputs, graph.output) if (text := _readable(plan, name))]
+    if plan.tokens:
         said.append("how often each token occurs and what follows what: a vocabulary of few symbols falls at once")
     if "Softmax" in operators and "MatMul" in operators:
         said.append("attention patterns, up to the order of tokens and heads")
@@ -369,6 +411,37 @@ def _visible(plan: Plan) -> list[str]:
     return said
 
 
+def _readable(plan: Plan, name: str) -> str | None:
+    """What anybody reads of an input's or the output's values; None where no value is seen alone."""
+    graph, values = plan.graph, values_of(plan, name)
+    what = f"{'output' if name == graph.output else 'input'} {name!r}"
+    if values in ("mixed", "renamed"):
+        return None
+    if values == "readable":
+        return f"every value of {what}, as it is and where it is"
+    moved: dict[frozenset[int], list[int]] = {}
+    for place, axis in enumerate(plan.layout(name)):
+        hidden = [f for f in plan.leaves([axis]) if (plan.size((f,)) or 1) > 1 and Power.PERMUTE in plan.powers((f,))]
+        if hidden:
+            moved.setdefault(frozenset(factor.variable for factor in hidden), []).append(place)
+    orders = [_listed(places) for places in moved.values()]
+    if values == "scaled":
+        order = f", in a hidden order along {' and '.join(orders)}" if orders else ""
+        return f"which values of {what} are zero{order}; secret factors multiply the others"
+    graph_like = any(len(places) > 1 for places in moved.values())
+    as_graph = "; as the edges of a graph, it is that graph without the names of its nodes" if graph_like else ""
+    return (
+        f"every value of {what}; hidden is their order along {' and '.join(orders)}, unless a pattern that they "
+        f"follow in many records gives it away (padding at the end){as_graph}"
+    )
+
+
+def _listed(places: list[int]) -> str:
+    if len(places) == 1:
+        return f"axis {places[0]}"
+    return f"axes {', '.join(str(place) for place in places)} (one order for all of them)"
+
+
 def _orders(plan: Plan) -> list[str]:
     """Tables that state the order of a permuted axis, because everybody knows what they look like unpermuted."""
     graph, found = plan.graph, []
@@ -384,9 +457,9 @@ def _orders(plan: Plan) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _distances(plain: bytes, base: bytes) -> list[Distance]:
+def _distances(plain: bytes | Path, base: bytes | Path) -> list[Distance]:
     mine, theirs = Graph(plain), Graph(base)
-    names = [name for name in mine.roots() if mine.stored(name).ndim > 1]
+    names = [name for name in mine.roots() if mine.raw(name).ndim > 1]
     found = []
     for name in names:
         if name not in theirs.roots() or mine.shape(name) != theirs.shape(name):
@@ -395,9 +468,9 @@ def _distances(plain: bytes, base: bytes) -> list[Distance]:
                 field="base",
                 hint="export both models alike, with named parameters",
             )
-        reference = theirs.stored(name)
+        reference = theirs.raw(name)
         size = float(np.linalg.norm(reference))
-        distance = float(np.linalg.norm(mine.stored(name) - reference))
+        distance = float(np.linalg.norm(mine.raw(name) - reference))
         found.append(Distance(constant=name, distance=distance / size if size else float(distance > 0)))
     return found
 
@@ -413,19 +486,17 @@ def page(card: LeakageCard) -> str:
         return f"<table>{cells('th', *head)}{body}</table>" if rows else "<p>none</p>"
 
     sides = [
-        (name, side.shape, "; ".join(side.axes), "yes" if side.offset else "no", side.vocabulary or "–")
-        for name, side in (("records", card.input), ("outputs", card.output))
-    ]
+        (f"{what} {side.name}", side.element, side.shape, "; ".join(side.axes), side.values,
+         "yes" if side.offset else "no", side.vocabulary or "–")
+        for what, side in (*(("input", each) for each in card.inputs), ("output", card.output))
+    ]  # fmt: skip
     keys = [
         (a.where[0] + (f" and {len(a.where) - 1} more" if len(a.where) > 1 else ""), a.size, a.group, a.per_place,
          f"{a.bits:g}", a.parameters)
         for a in card.axes
     ]  # fmt: skip
     clear = [(c.where, c.size, c.reason, "owner allowed it" if c.allowed_by_owner else "inherent") for c in card.clear]
-    attacks = [
-        (a.name.replace("_", " "), *map(_number, (a.floor, a.score, a.ceiling)), a.verdict, a.says)
-        for a in card.attacks
-    ]
+    attacks = [(a.title, *map(_number, (a.floor, a.score, a.ceiling)), a.verdict, a.says) for a in card.attacks]
     tried = table(("attack", "guess", "with EE", "without EE", "verdict", "in words"), attacks) if attacks else ""
     distances = [(d.constant, f"{d.distance:.1%}") for d in card.distances]
     condition = "not known without the key" if card.max_condition is None else f"{card.max_condition:.3g}"
@@ -442,7 +513,7 @@ text-align:left;vertical-align:top;word-break:break-word}}th{{background:#f2f2f2
 <p>Equivariant Encryption is keyed obfuscation, not encryption in the IND-CPA sense: enough known records break an
 input key, and a public base model breaks weights. This page says what the keys of this model hide, and what stays
 readable.</p>
-<h2>Records and outputs</h2>{table(("side", "shape", "keys by axis", "offset", "vocabulary"), sides)}
+<h2>Records and outputs</h2>{table(("side", "type", "shape", "keys by axis", "values", "offset", "vocabulary"), sides)}
 <h2>What stays visible</h2><ul>{visible}</ul>
 <h3>Axes in the clear</h3>{table(("where", "size", "why", "by whom"), clear)}
 <h2>Keys</h2><p>Largest condition number: {condition}.</p>
@@ -456,5 +527,8 @@ readable.</p>
         else "No base model was named: whether these weights resemble public ones is not known."
     }</p>
 {table(("constant", "relative distance"), distances)}
+<h2>Words on this page</h2><dl>{
+        "".join(f"<dt>{html.escape(word)}</dt><dd>{html.escape(text)}</dd>" for word, text in GLOSSARY.items())
+    }</dl>
 </html>
 """

@@ -16,9 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
+from rexis.ee.container import Constant, ConstantsFile, Model
 from rexis.ee.decoys import Decoys, Widening, widen
 from rexis.ee.graph import Graph
 from rexis.ee.groups import FREE, Power
@@ -27,7 +27,7 @@ from rexis.ee.plan import Plan
 from rexis.ee.rules import Acceptance, Carried, Folding, OffsetMisfit, rule_for
 from rexis.ee.rules.select import leads_to_lookups
 from rexis.ee.stream import SEED_BYTES, Floats, SecretStream, fresh_seed
-from rexis.protocol.digests import Digest, sha256
+from rexis.protocol.digests import Digest
 from rexis.protocol.errors import EncryptionError
 
 
@@ -37,6 +37,8 @@ class EncryptedModel:
 
     Attributes
     ----------
+    model
+        The whole model; or without its large constants, where the compiler was given a file for them.
     allowed_clear
         Axes that the caller allowed to stay readable.
     widening
@@ -51,18 +53,19 @@ class EncryptedModel:
 
     @property
     def digest(self) -> Digest:
-        """SHA-256 of the encrypted model's bytes."""
+        """SHA-256 of the encrypted model: see :func:`rexis.ee.container.model_digest`."""
         return self.key.model_digest
 
 
 def encrypt_model(
-    model: onnx.ModelProto | bytes,
+    model: Model,
     *,
     epoch: int,
     seed: bytes | None = None,
     allow_clear: Collection[str] = (),
     strongest: Power = FREE,
     decoys: Decoys | None = None,
+    file: ConstantsFile | None = None,
 ) -> EncryptedModel:
     """Fold a fresh EE key into a model's constants.
 
@@ -72,7 +75,10 @@ def encrypt_model(
     Parameters
     ----------
     model
-        Float32 ONNX, one input ``[batch, …]``, one output ``[batch, …]``, weights inside the file. Not changed.
+        Float32 ONNX, inputs and one output ``[batch, …]``. Not changed. An input may also be token ids (integers that
+        only look tables up), or other integers and booleans, such as a mask: those are permuted at most, so that their
+        values stay readable. Weights may lie in files of their own (external data) beside a model that is given by its
+        path.
     epoch
         Key epoch, 1 or more.
     seed
@@ -85,7 +91,10 @@ def encrypt_model(
     strongest
         Caps every variable's powers: no key may do more.
     decoys
-        Makes the model wider first (:mod:`rexis.ee.decoys`). Shapes change then, and with them the time that it takes.
+        Makes the model wider first (:mod:`rexis.ee.decoys`), in memory. Shapes change then, and with them the time that
+        it takes.
+    file
+        Where the encrypted model's large constants go as they are made, instead of into memory and the model.
 
     Raises
     ------
@@ -96,32 +105,26 @@ def encrypt_model(
         names the node and the reason.
     """
     root = _root(epoch, seed)
+    widening = None
     if decoys is not None:
-        data = model if isinstance(model, bytes) else model.SerializeToString()
-        wide, widening = widen(data, decoys, SecretStream(root, "decoys"))
-        made = _any_offsets(Graph(wide), epoch, root, allow_clear, strongest)
-        key = replace(made.key, input=replace(made.key.input, decoys=widening.padding)) if made.key.input else made.key
-        return replace(made, key=key, widening=widening)
-    return _any_offsets(Graph(model), epoch, root, allow_clear, strongest)
+        model, widening = widen(model, decoys, SecretStream(root, "decoys"))
 
+    def attempt(*, offsets: bool, gains: bool) -> EncryptedModel:
+        if file is not None:
+            file.restart()
+        graph = Graph(model, file)  # an attempt that fails leaves some constants exchanged
+        accepts = Acceptance(graph, offsets=offsets, gains=gains)
+        return _encrypted(planned(graph, accepts, strongest), epoch, root, allow_clear, accepts, widening)
 
-def _any_offsets(
-    graph: Graph, epoch: int, root: bytes, allow_clear: Collection[str], strongest: Power
-) -> EncryptedModel:
-    """With offsets and gains, if they fit; or with fewer of them."""
-    attempts = (
-        Acceptance(graph),
-        Acceptance(graph, offsets=False),
-        Acceptance(graph, offsets=False, gains=False),
-    )
-    for accepts in attempts[:-1]:
-        with suppress(OffsetMisfit):
-            return _encrypted(planned(graph, accepts, strongest), epoch, root, allow_clear, accepts)
-    return _encrypted(planned(graph, attempts[-1], strongest), epoch, root, allow_clear, attempts[-1])
+    with suppress(OffsetMisfit):
+        return attempt(offsets=True, gains=True)
+    with suppress(OffsetMisfit):
+        return attempt(offsets=False, gains=True)
+    return attempt(offsets=False, gains=False)
 
 
 def encrypt_trainable(
-    model: onnx.ModelProto | bytes,
+    model: Model,
     *,
     epoch: int,
     seed: bytes | None = None,
@@ -159,13 +162,19 @@ def _root(epoch: int, seed: bytes | None) -> bytes:
 
 
 def _encrypted(
-    plan: Plan, epoch: int, root: bytes, allow_clear: Collection[str], accepts: Acceptance
+    plan: Plan,
+    epoch: int,
+    root: bytes,
+    allow_clear: Collection[str],
+    accepts: Acceptance,
+    widening: Widening | None = None,
 ) -> EncryptedModel:
     graph = plan.graph
     _require_hidden(plan, allow_clear)
     keyring = plan.keyring(root)
     folding = Folding(plan, accepts, keyring, root)
-    folding.settle(graph.input, Carried(offset=None if plan.vocabulary else folding.fresh_offset(graph.input)))
+    for name in graph.inputs:
+        folding.settle(name, Carried(offset=folding.fresh_offset(name)))
     for node in graph.computing:
         rule = rule_for(node)
         for name in node.outputs:
@@ -173,37 +182,39 @@ def _encrypted(
         rule.fold(node, folding)
     layouts = {name: plan.layout(name) for name in graph.roots()}
     for name, layout in layouts.items():
-        value = folding.folded.pop(name, None)
-        graph.exchange(name, _rounded(folding.encrypt(graph.stored(name), layout), name) if value is None else value)
+        if name not in folding.exchanged:
+            value = folding.folded.pop(name, None)
+            graph.exchange(name, _rounded(folding.encrypt(graph.raw(name), layout), name) if value is None else value)
     encrypted = graph.encoded()
     key = EEKey(
         key_id=SecretStream(root, "key id").take(16).hex(),
         epoch=epoch,
-        model_digest=sha256(encrypted),
+        model_digest=graph.digest(encrypted),
         part=KeyPart.FULL,
-        input=_tensor_key(folding, graph.input),
+        inputs={
+            name: replace(_tensor_key(folding, name), decoys=None if widening is None else widening.padding)
+            for name in graph.inputs
+        },
         output=_tensor_key(folding, graph.output),
         keyring=keyring,
         layouts=layouts,
         data_secret=SecretStream(root, "data secret").take(DATA_SECRET_BYTES),
     )
-    return EncryptedModel(encrypted, key, plan, tuple(allow_clear))
+    return EncryptedModel(encrypted, key, plan, tuple(allow_clear), widening)
 
 
 def planned(graph: Graph, accepts: Acceptance, strongest: Power = FREE, fixed: Collection[str] = ()) -> Plan:
     """Constraints of all operators; also refuses what has no rule, and constants that are not finite."""
     plan = Plan(graph, strongest)
-    shape = graph.shape(graph.input) or ()
-    if leads_to_lookups(graph, graph.input):
-        plan.tokens.add(graph.input)
-        plan.layouts[graph.input] = (plan.batch, *(plan.fresh(size or 1, Power.PERMUTE) for size in shape[1:]))
-    elif not graph.is_float(graph.input):
-        raise EncryptionError(f"the input {graph.input!r} is not float32", field="input")
-    else:
-        plan.layouts[graph.input] = (plan.batch, *(plan.fresh(size or 1) for size in shape[1:]))
+    for name in graph.inputs:
+        if leads_to_lookups(graph, name):
+            plan.tokens[name] = name
+        # What is looked up, counted or true and false keeps its values: a key may move it and nothing else.
+        powers = FREE if graph.is_float(name) and name not in plan.tokens else Power.PERMUTE
+        plan.layouts[name] = (plan.batch, *(plan.fresh(size or 1, powers) for size in (graph.shape(name) or ())[1:]))
     for name in graph.roots():
-        value = graph.stored(name)
-        if not bool(np.isfinite(value).all()):
+        value = graph.raw(name)
+        if not bool(np.isfinite(value).all()) and not _masks(graph, name, value):
             raise EncryptionError(f"constant {name!r} holds NaN or infinity", field=name)
         if name in fixed:
             plan.pin(name, value.shape)
@@ -212,11 +223,17 @@ def planned(graph: Graph, accepts: Acceptance, strongest: Power = FREE, fixed: C
     graph.require_used()
     for node in graph.computing:
         if node.inputs[0] in plan.tokens and node.op in ("Cast", "Identity"):
-            plan.tokens.add(node.output)
+            plan.tokens[node.output] = plan.tokens[node.inputs[0]]
         rule_for(node).plan(node, plan, accepts)
     if plan.layout(graph.output)[0] != plan.batch:
         raise EncryptionError("the first axis of the output does not count records", field="output")
     return plan
+
+
+def _masks(graph: Graph, name: str, value: Constant) -> bool:
+    """Whether a constant is the one infinity that Where puts in the place of masked scores: nothing scales it."""
+    readers = graph.consumers(name)
+    return value.size == 1 and not bool(np.isnan(value).any()) and all(node.op == "Where" for node in readers)
 
 
 def _require_hidden(plan: Plan, allow_clear: Collection[str]) -> None:
@@ -232,7 +249,7 @@ def _require_hidden(plan: Plan, allow_clear: Collection[str]) -> None:
 def _tensor_key(folding: Folding, name: str) -> TensorKey:
     plan, carried = folding.plan, folding.of(name)
     layout = plan.layout(name)
-    vocabulary = plan.vocabulary if name in plan.tokens else None
+    vocabulary = plan.vocabulary(name)
     axes = (*layout, vocabulary) if vocabulary is not None else layout
     shape = plan.graph.shape(name) or ()
     return TensorKey(
@@ -241,13 +258,14 @@ def _tensor_key(folding: Folding, name: str) -> TensorKey:
         keyring=folding.keyring.only(factor.variable for factor in plan.leaves(axes)),
         offset=carried.offset,
         shift=carried.shift,
-        vocabulary=plan.resolve(vocabulary) if vocabulary is not None else None,
+        vocabulary=vocabulary,
+        element=plan.graph.element(name),
     )
 
 
 def _rounded(values: Floats, name: str) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         rounded = values.astype(np.float32)
-    if not bool(np.isfinite(rounded).all()):
+    if not np.array_equal(np.isfinite(rounded), np.isfinite(values)):
         raise EncryptionError(f"constant {name!r} would overflow float32", field=name)
     return rounded

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rexis.ee.container import Constant, ConstantsFile, Container, Model, parsed
 from rexis.ee.shapes import OF_SHAPES, Shape, hollow, infer
 from rexis.ee.stream import Floats
+from rexis.protocol.digests import Digest
 from rexis.protocol.errors import EncryptionError, MalformedError, UnavailableError
 
 try:
@@ -26,6 +27,7 @@ _FLOATS = (onnx.TensorProto.FLOAT,)
 _INTEGERS = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.BOOL)
 _OTHER_FLOATS = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
 # Nodes that carry a constant from where it is stored to where it is used, in another shape.
+_ENCRYPTED = "encrypted"
 _RELAYS = ("Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Flatten")
 
 
@@ -85,7 +87,21 @@ class View:
 
 
 class Graph:
-    """A checked ONNX model with one input and one float32 output, whose first axes count records.
+    """A checked ONNX model with inputs and one float32 output, whose first axes count records.
+
+    Attributes
+    ----------
+    inputs
+        Names of the inputs, in the order of the file.
+    output
+        Name of the output.
+
+    Parameters
+    ----------
+    model
+        Not changed.
+    file
+        Where large constants go once they are exchanged, if not into memory.
 
     Raises
     ------
@@ -95,16 +111,24 @@ class Graph:
         The model is valid, but has another form than the one above.
     """
 
-    def __init__(self, model: onnx.ModelProto | bytes) -> None:
-        self._model = _parsed(model)
+    def __init__(self, model: Model, file: ConstantsFile | None = None) -> None:
+        self._container = Container(model, file)
+        self._model = self._container.message
+        _check(self._model)
         graph = self._model.graph
         self.opset = max(each.version for each in self._model.opset_import if each.domain in _ONNX_DOMAINS)
         self._tensors = _stored_tensors(graph)
         self._types, shapes, self.integers = infer(self._model)
         self._shapes: dict[str, Shape | None] = dict(shapes)
         self.nodes = [_node(node, index) for index, node in enumerate(graph.node)]
-        self.input = self._boundary([v for v in graph.input if v.name not in self._tensors], "input")
-        self.output = self._boundary(list(graph.output), "output")
+        given = [value.name for value in graph.input if value.name not in self._tensors]
+        if not given:
+            raise EncryptionError("the model has no inputs", field="input")
+        if len(graph.output) != 1:
+            raise EncryptionError(f"the model has {len(graph.output)} outputs; one is supported", field="output")
+        self.inputs = tuple(self._boundary(name, "input") for name in given)
+        self._require_one_batch()
+        self.output = self._boundary(graph.output[0].name, "output")
         if self._types[self.output] != onnx.TensorProto.FLOAT:
             raise EncryptionError(f"the output {self.output!r} is not float32", field="output")
         self._views: dict[str, View] = {}
@@ -121,7 +145,7 @@ class Graph:
             else:
                 self.integers[name] = numpy_helper.to_array(tensor)
                 self._shapes[name] = tuple(tensor.dims)
-        self._computed: set[str] = {self.input}
+        self._computed: set[str] = set(self.inputs)
         self._derived: set[str] = set()
         self.computing = [node for node in self.nodes if self._is_computing(node)]
         self._consumers: dict[str, list[Node]] = {}
@@ -137,6 +161,10 @@ class Graph:
         """Whether a value holds float32."""
         return name in self._views or self._types.get(name) in _FLOATS
 
+    def element(self, name: str) -> str:
+        """The NumPy name of a value's element type."""
+        return str(onnx.helper.tensor_dtype_to_np_dtype(self._types[name]).name)
+
     def is_computed(self, name: str) -> bool:
         """Whether a value depends on the records."""
         return name in self._computed
@@ -145,21 +173,33 @@ class Graph:
         """The stored float constant that a name shows; None for anything else."""
         return self._views.get(name)
 
-    def stored(self, root: str) -> Floats:
-        """A stored constant, float64."""
+    def raw(self, root: str) -> Constant:
+        """A stored constant as it is stored: float32, read-only."""
+        found = self._container.constants.get(root)
+        if found is not None:
+            return found
         try:
-            found: Floats = numpy_helper.to_array(self._tensors[root]).astype(np.float64)
+            small: Constant = numpy_helper.to_array(self._tensors[root])
         except ValueError:
             raise MalformedError(f"constant {root!r} has another size than its shape says", field=root) from None
-        return found
+        return small
+
+    def stored(self, root: str) -> Floats:
+        """A stored constant, float64."""
+        return self.raw(root).astype(np.float64)
 
     def seen(self, name: str) -> Floats:
         """A stored constant as a node sees it, float64."""
         return self._views[name].seen(self.stored(self._views[name].root))
 
     def require_used(self) -> None:
-        """Refuse stored tensors that no node reads: nothing would encrypt them."""
+        """Refuse stored tensors that no node reads: nothing would encrypt them. And inputs, which would only leak."""
         read = {name for node in self.nodes for name in node.inputs}
+        for name in self.inputs:
+            if name not in read:
+                raise EncryptionError(
+                    f"the input {name!r} is read by no operator", field=name, hint="export the model without it"
+                )
         for name in self._tensors:
             if name not in read:
                 raise EncryptionError(
@@ -184,23 +224,23 @@ class Graph:
             node.inputs.count(view) for view in views for node in self.consumers(view) if node.output not in self._views
         )
 
-    def exchange(self, root: str, value: NDArray[np.float32]) -> None:
-        """Put another value in the place of a stored constant, of the same shape and dtype.
-
-        In place, one by one, so that a large model is in memory once. The plain value is gone.
-        """
+    def exchange(self, root: str, value: Constant) -> None:
+        """Put another value in the place of a stored constant, of the same shape and dtype. The plain value is gone."""
         tensor = self._tensors[root]
         if tuple(tensor.dims) != value.shape or value.dtype != np.float32:
             raise EncryptionError(f"constant {root!r} would change its shape or dtype", field=root)
-        tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+        self._container.exchange(root, tensor, value)
 
     def encoded(self) -> bytes:
         """The model as bytes, without doc strings and metadata. Nodes, their order, names, shapes and dtypes stay."""
         _strip(self._model)
-        self._model.graph.name = "encrypted"
+        self._model.graph.name = _ENCRYPTED
         onnx.checker.check_model(hollow(self._model), full_check=True)
-        data: bytes = self._model.SerializeToString(deterministic=True)
-        return data
+        return self._container.encoded()
+
+    def digest(self, encoded: bytes) -> Digest:
+        """The model's digest, given what :meth:`encoded` gave."""
+        return self._container.digest(encoded)
 
     def _is_computing(self, node: Node) -> bool:
         """Whether a node handles values or float constants. Notes what its outputs are."""
@@ -229,20 +269,37 @@ class Graph:
             step = ("reshape", before, after)
         self._views[node.output] = View(source.root, (*source.steps, step))
 
-    def _boundary(self, values: list[onnx.ValueInfoProto], what: str) -> str:
-        if len(values) != 1:
-            raise EncryptionError(f"the model has {len(values)} {what}s; one is supported", field=what)
-        name: str = values[0].name
+    def _boundary(self, name: str, what: str) -> str:
         shape = self.shape(name)
         if shape is None or len(shape) < 2 or any(not size for size in shape[1:]):
             raise EncryptionError(
                 f"the {what} {name!r} has shape {written(shape)}; [batch, …] with fixed sizes is supported",
-                field=what,
+                field=name,
+                hint=f"the first axis of every {what} counts records",
             )
-        kind = self._types.get(name)
-        if kind in _OTHER_FLOATS:
-            raise EncryptionError(f"the {what} {name!r} is not float32", field=what)
+        if self._types.get(name) not in (*_FLOATS, *_INTEGERS):
+            raise EncryptionError(
+                f"the {what} {name!r} is not float32", field=name, hint="inputs may also be int64, int32 or bool"
+            )
         return name
+
+    def _require_one_batch(self) -> None:
+        """All inputs count records with their first axis: open in all of them, or of one size."""
+        firsts = {name: (self.shape(name) or (None,))[0] for name in self.inputs}
+        if len(set(firsts.values())) < 2:
+            return
+        name = next(name for name, size in firsts.items() if size is not None)
+        listed = ", ".join(f"{each!r} {written(self.shape(each))}" for each in firsts)
+        raise EncryptionError(
+            f"the first axes of the inputs do not all count records: {listed}",
+            field=name,
+            hint="give every input the same batch axis, [batch, …]; a table that all records share is a constant",
+        )
+
+
+def is_encrypted(model: Model) -> bool:
+    """Whether a model says by its graph's name that the compiler wrote it. Nothing stops anybody from renaming it."""
+    return bool(parsed(model).graph.name == _ENCRYPTED)
 
 
 def written(shape: Shape | None) -> str:
@@ -252,19 +309,8 @@ def written(shape: Shape | None) -> str:
     return "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"
 
 
-def _parsed(given: onnx.ModelProto | bytes) -> onnx.ModelProto:
-    """A checked model that is the caller's no longer."""
-    if isinstance(given, bytes):
-        try:
-            model = onnx.load_model_from_string(given)
-        except Exception as error:  # protobuf's DecodeError, which onnx does not re-export
-            raise MalformedError("these bytes are not an ONNX model", field="model") from error
-    else:
-        model = onnx.ModelProto()
-        model.CopyFrom(given)
-    for tensor in model.graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise EncryptionError(f"constant {tensor.name!r} lies in another file", hint="save the model as one file")
+def _check(model: onnx.ModelProto) -> None:
+    """Refuse what is not valid, and what nothing here would encrypt."""
     try:
         onnx.checker.check_model(hollow(model))
     except onnx.checker.ValidationError as error:
@@ -281,7 +327,6 @@ def _parsed(given: onnx.ModelProto | bytes) -> onnx.ModelProto:
     for what, present in extras.items():
         if present:
             raise EncryptionError(f"models with {what} are not supported", field="model")
-    return model
 
 
 def _stored_tensors(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
@@ -297,9 +342,6 @@ def _stored_tensors(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
                     hint="store it as a tensor ('value') or as an initializer",
                 )
             found[node.output[0]] = attribute.t
-    for name, tensor in found.items():
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise EncryptionError(f"constant {name!r} lies in another file", hint="save the model as one file")
     return found
 
 

@@ -11,12 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rexis.ee.groups import AxisKey
 from rexis.ee.stream import Floats
+
+_BLOCK = 1 << 20  # elements that a key acts on at once
 
 SELF, DUAL, ORDER = 1, -1, 0  # how a variable acts; the product of two of them is their composition
 
@@ -92,19 +95,24 @@ class Keyring:
         sizes = [self.sizes[factor.variable] for factor in axis]
         return -1 if None in sizes else math.prod(size for size in sizes if size is not None)
 
-    def apply(self, values: Floats, layout: Layout, *, invert: bool = False) -> Floats:
+    def apply(self, values: NDArray[Any], layout: Layout, *, invert: bool = False) -> Floats:
         """Act with the keys of `layout` on a tensor whose axes it describes; or undo that.
 
         Axes of length 1 where the layout has a longer factor are broadcast axes: they must not occur here.
         """
+        made = np.array(values, dtype=np.float64, order="C")
+        self._turn(made, layout, invert=invert)
+        return made
+
+    def _turn(self, values: Floats, layout: Layout, *, invert: bool) -> None:
+        """As :meth:`apply`, in place."""
         for position, axis in enumerate(layout):
             sums = [place for place, factor in enumerate(axis) if factor.variable in self.segments]
             if sums:
-                return self._by_segment(values, layout, position, sums[0], invert=invert)
+                self._by_segment(values, layout, position, sums[0], invert=invert)
+                return
         leaves = [factor for axis in layout for factor in axis]
-        sizes = [self.size((factor,)) for factor in leaves]
-        shape = values.shape
-        values = values.reshape(sizes)
+        values = values.reshape([self.size((factor,)) for factor in leaves], copy=False)
         here: dict[int, list[tuple[int, int]]] = {}
         for place, factor in enumerate(leaves):
             here.setdefault(factor.variable, []).append((place, factor.action))
@@ -115,10 +123,9 @@ class Keyring:
         for element in steps:
             index = [here[variable][0][0] for variable in element.index]
             for places in zip(*(here[member] for member in element.members), strict=True):
-                values = _act(values, element.keys, index, places, invert=invert)
-        return values.reshape(shape)
+                _act(values, element.keys, index, places, invert=invert)
 
-    def _by_segment(self, values: Floats, layout: Layout, position: int, place: int, *, invert: bool) -> Floats:
+    def _by_segment(self, values: Floats, layout: Layout, position: int, place: int, *, invert: bool) -> None:
         axis = layout[position]
         outer, inner, chosen = axis[:place], axis[place + 1 :], axis[place]
         shape = values.shape
@@ -126,32 +133,37 @@ class Keyring:
         total = self.size((chosen,))
         if any(self.sizes[factor.variable] is None for factor in outer):
             before = whole // (total * self.size(inner))
-        split = values.reshape(*shape[:position], before, total, self.size(inner), *shape[position + 1 :])
-        parts, start = [], 0
+        split = (*shape[:position], before, total, self.size(inner), *shape[position + 1 :])
+        parts = np.moveaxis(values.reshape(split, copy=False), position + 1, 0)
+        start = 0
         for segment in self.segments[chosen.variable]:
             width = self.size(segment)
-            part = np.take(split, range(start, start + width), axis=position + 1)
+            part = np.moveaxis(parts[start : start + width], 0, position + 1)
             turned = tuple(Factor(factor.variable, factor.action * chosen.action) for factor in segment)
             inside = (*layout[:position], outer, turned, inner, *layout[position + 1 :])
-            parts.append(self.apply(part, inside, invert=invert))
+            self._turn(part, inside, invert=invert)
             start += width
-        return np.concatenate(parts, axis=position + 1).reshape(shape)
 
 
 def _act(
     values: Floats, keys: Sequence[AxisKey], index: list[int], places: Sequence[tuple[int, int]], *, invert: bool
-) -> Floats:
-    """A key, or a family of them, on the places of its members in a tensor that is reshaped to its leaves."""
+) -> None:
+    """A key, or a family of them, on the places of its members in a tensor of one axis for each leaf. In place.
+
+    Block by block along the longest axis that is not the key's, so that what is needed beside the tensor stays small.
+    """
     members, action = [place for place, _ in places], places[0][1]
-    moved = [*index, *members]
-    rest = [place for place in range(values.ndim) if place not in moved]
+    rest = [place for place in range(values.ndim) if place not in (*index, *members)]
+    rest.sort(key=lambda place: values.shape[place], reverse=True)
     turned = np.transpose(values, [*index, *rest, *members])
-    families = math.prod(values.shape[place] for place in index)
-    rows = turned.reshape(families, -1, math.prod(values.shape[place] for place in members))
-    done = np.empty(rows.shape)
-    for place, key in enumerate(keys):
-        done[place] = _call(key, action, rows[place], invert=invert)
-    return np.transpose(done.reshape(turned.shape), np.argsort([*index, *rest, *members]))
+    families = np.ndindex(*turned.shape[: len(index)])
+    for family, key in zip(families, keys, strict=True):
+        mine = turned[family] if rest else turned[family][np.newaxis]
+        size = math.prod(mine.shape[-len(members) :])
+        step = max(1, _BLOCK * len(mine) // max(mine.size, 1))
+        for start in range(0, len(mine), step):
+            block = mine[start : start + step]
+            block[...] = _call(key, action, block.reshape(-1, size), invert=invert).reshape(block.shape)
 
 
 def _call(key: AxisKey, action: int, rows: Floats, *, invert: bool) -> Floats:

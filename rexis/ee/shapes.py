@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rexis.ee.container import LARGE
 from rexis.protocol.errors import MalformedError, UnavailableError
 
 try:
@@ -27,7 +28,6 @@ OF_SHAPES = ("Shape", "Size")
 _BATCHES = (5, 7)
 _MAX_EVALUATED = 1 << 18
 _MAX_ROUNDS = 8
-_LARGE = 4096  # elements
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 
 _Arrays = dict[str, NDArray[Any]]
@@ -69,7 +69,7 @@ def hollow(model: onnx.ModelProto) -> onnx.ModelProto:
     graph.output.extend(model.graph.output)
     listed = {value.name for value in model.graph.input}
     for tensor in model.graph.initializer:
-        if prod(tensor.dims) <= _LARGE or tensor.data_type not in _FLOATS:
+        if prod(tensor.dims) <= LARGE or tensor.data_type not in _FLOATS:
             graph.initializer.append(tensor)
         elif tensor.name not in listed:
             graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))

@@ -36,9 +36,9 @@ def attention_scores(target: Target) -> Result:
     scores = {
         "ee": [
             _flat(observe(target.encrypted.model, each, names))
-            for each in (target.encrypt(target.public, "pairs"), target.ciphertexts)
+            for each in (target.encrypt_inputs(target.public_inputs, "pairs"), target.encrypted_inputs)
         ],
-        "plain": [_flat(observe(target.plain, each, names)) for each in (target.public, target.records)],
+        "plain": [_flat(observe(target.plain, each, names)) for each in (target.public_inputs, target.private_inputs)],
     }
     kept = target.random("scores").permutation(scores["ee"][0].shape[1])[:_MAX_FEATURES]
     values, labels = {}, {}

@@ -53,6 +53,8 @@ def gradient_inversion(target: Target) -> Result:
     layers); J. Lu et al., APRIL, CVPR 2022 (position tables); J. Geiping et al., Inverting gradients, NeurIPS 2020
     (cosine).
     """
+    if len(target.graph.inputs) > 1:
+        raise NotApplicableError("this search rebuilds the records of models with one input")
     chosen = target.records[target.random("gradients").permutation(len(target.records))[:RECORDS]]
     secret, public = target.encrypt(chosen, "chosen"), target.encrypt(target.public, "public")
     clear, way = _inverted(target, target.plain, chosen, target.public)

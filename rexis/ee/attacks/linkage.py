@@ -58,13 +58,13 @@ def linkage(target: Target) -> Result:
 
 
 def _distance(target: Target, a: Floats, b: Floats) -> Floats:
-    found: Floats = (a != b).mean(axis=1) if target.is_tokens else np.linalg.norm(a - b, axis=1)
+    found: Floats = (a != b).mean(axis=1) if target.is_discrete else np.linalg.norm(a - b, axis=1)
     return found
 
 
 def _measured_again(target: Target, random: np.random.Generator) -> NDArray[np.float32]:
     records = target.records
-    if target.is_tokens:
+    if target.is_discrete:
         redrawn = random.random(records.shape) < 0.1
         return np.where(redrawn, records[random.permutation(len(records))], records).astype(np.float32)
     noise = random.normal(size=records.shape) * records.std(axis=0)

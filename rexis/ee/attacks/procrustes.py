@@ -119,8 +119,8 @@ def records_by_keys(target: Target, blocks: Blocks, found: dict[Grouping, Solved
     plan = target.encrypted.plan
     mixing = {g: tuple(m for m in g.members if plan.extent([m]) > 1) for g in found}
     solved = next((each for grouping, each in found.items() if mixing[grouping] == blocks.mixing), None)
-    key = target.encrypted.key.input
-    if solved is None or key is None or target.is_tokens:
+    key = target.key
+    if solved is None or target.is_tokens:
         return None
     action = next(f.action for f in plan.leaves(key.layout) if f.variable == blocks.mixing[0])
     if not solved.orthogonal and solved.action == action:
@@ -161,8 +161,8 @@ def _scales(target: Target, base: bytes, matches: dict[int, NDArray[np.int64]]) 
     values = values_of(target.encrypted, scaled)
     if not values:
         return {}
-    plain = observe(base, target.public, list(values))
-    seen = observe(target.encrypted.model, target.ciphertexts, list(values))
+    plain = observe(base, target.public_inputs, list(values))
+    seen = observe(target.encrypted.model, target.encrypted_inputs, list(values))
     found = {}
     for (name, (axis, variable)), clear, hidden in zip(values.items(), plain, seen, strict=True):
         a, b = (np.moveaxis(each, axis, -1).reshape(-1, each.shape[axis]).std(axis=0) for each in (clear, hidden))

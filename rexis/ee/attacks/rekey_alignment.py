@@ -36,8 +36,9 @@ def rekey_alignment(target: Target) -> Result:
     values = values_of(target.encrypted, matches)
     order = target.random("sessions").permutation(len(target.records))
     names = list(values)
-    first = observe(target.encrypted.model, target.ciphertexts, names)
-    second = observe(later.model, target.encrypt(target.records[order], "later", later), names)
+    again = {name: values[order] for name, values in target.private_inputs.items()}
+    first = observe(target.encrypted.model, target.encrypted_inputs, names)
+    second = observe(later.model, target.encrypt_inputs(again, "later", later), names)
     powers = {each.variable: each for each in neurons}
     parts: tuple[list[Floats], list[Floats]] = ([], [])
     for name, a, b in zip(names, first, second, strict=True):

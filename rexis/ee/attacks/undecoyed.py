@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from rexis.ee.attacks.places import blocks_of
-from rexis.ee.attacks.target import NotApplicableError, Target, observe
+from rexis.ee.attacks.target import Inputs, NotApplicableError, Target, observe
 from rexis.ee.compiler import EncryptedModel
 from rexis.ee.decoys import Decoys, HiddenAxis, hidden_axes, input_axis
 from rexis.ee.graph import Graph
@@ -90,7 +90,7 @@ def _merged(target: Target) -> Target:
     if like.plan.layouts != encrypted.plan.layouts:
         raise NotApplicableError("the wider model has keys of another kind than the plain one")
     model = onnx.load_model_from_string(encrypted.model)
-    kept = {axis: _merge(model, axis, target.ciphertexts) for axis in hidden_axes(Graph(encrypted.model))[0]}
+    kept = {axis: _merge(model, axis, target.encrypted_inputs) for axis in hidden_axes(Graph(encrypted.model))[0]}
     orders: dict[int, NDArray[np.int64]] = {}
     for split in widening.split:
         part = split.axis.made[0]
@@ -104,7 +104,7 @@ def _merged(target: Target) -> Target:
     return replace(target, encrypted=replace(made, widening=like.widening), decoys=decoys)
 
 
-def _merge(model: onnx.ModelProto, axis: HiddenAxis, ciphertexts: NDArray[np.float32]) -> NDArray[np.int64]:
+def _merge(model: onnx.ModelProto, axis: HiddenAxis, ciphertexts: Inputs) -> NDArray[np.int64]:
     """Put parallel neurons together in place; returns those that stay."""
     graph, tables = Graph(model), []
     for part in axis.made:

@@ -156,8 +156,8 @@ def _records_read(target: Target, base: bytes, blocks: Blocks, matches: dict[int
     if not values:
         return None
     names = list(values)
-    plain = observe(base, target.public, names)
-    seen = observe(target.encrypted.model, target.ciphertexts, names)
+    plain = observe(base, target.public_inputs, names)
+    seen = observe(target.encrypted.model, target.encrypted_inputs, names)
     known, read = [], []
     for name, clear, hidden in zip(names, plain, seen, strict=True):
         axis, variable = values[name]
@@ -170,8 +170,7 @@ def _records_read(target: Target, base: bytes, blocks: Blocks, matches: dict[int
         read.append(((named - named.mean(axis=(0, 1))) / spread[1])[..., alive])
     into, truth = blocks.of(target.public), blocks.aligned(target.records)
     if target.is_tokens:
-        words = target.encrypted.key.input.tokens if target.encrypted.key.input is not None else 0
-        into = np.eye(words or 0)[into[..., 0].astype(np.int64)]
+        into = np.eye(target.key.tokens or 0)[into[..., 0].astype(np.int64)]
     model = Ridge(alpha=_RIDGE).fit(_samples(np.concatenate(known, axis=2)), _samples(into))
     guess = model.predict(_samples(np.concatenate(read, axis=2)))
     if target.is_tokens:

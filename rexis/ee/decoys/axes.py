@@ -62,13 +62,20 @@ def input_axis(graph: Graph) -> tuple[int, tuple[Part, ...]]:
     Raises
     ------
     EncryptionError
-        Something else reads the records, or weights are shared; names the node.
+        Something else reads the records, or weights are shared; names the node. Or there are several inputs.
     """
+    if len(graph.inputs) > 1:
+        raise EncryptionError(
+            f"the model has {len(graph.inputs)} inputs, {', '.join(graph.inputs)}; decoy inputs are for one input",
+            field="inputs",
+            hint="leave decoy inputs out for this model; decoy neurons work with several inputs",
+        )
+    (records,) = graph.inputs
     axes: set[int] = set()
     parts = []
-    for node in graph.consumers(graph.input):
+    for node in graph.consumers(records):
         linear = _linear(node, graph)
-        if linear is None or node.inputs[0] != graph.input or node.inputs.count(graph.input) > 1:
+        if linear is None or node.inputs[0] != records or node.inputs.count(records) > 1:
             raise node.refuse(
                 "it reads the records, and is no linear operator with a stored weight: decoy inputs would change it",
                 hint="leave decoy inputs out for this model",
@@ -125,7 +132,7 @@ class _Growth:
             self.axes[name] = place
             if name == self.graph.output:
                 raise self._makers[name].refuse("it makes the model's output")
-            if name == self.graph.input:
+            if name in self.graph.inputs:
                 raise EncryptionError("the axis reaches the records", field=name)
             for node in (self._makers[name], *self.graph.consumers(name)):
                 pending += self._visit(node, name)

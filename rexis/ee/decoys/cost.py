@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+Feed = Mapping[str, NDArray[Any]]
+
 _PAIRS = 40
 _BLOCK_SECONDS = 0.002  # long against the clock's step, short against the scheduler's
 
 
 def runtime_ratio(
-    plain: tuple[bytes, NDArray[Any]], encrypted: tuple[bytes, NDArray[Any]], *, pairs: int = _PAIRS
+    plain: tuple[bytes | Path, Feed], encrypted: tuple[bytes | Path, Feed], *, pairs: int = _PAIRS
 ) -> float:
     """Time of the encrypted model over that of the plain one: the median over pairs of blocks, one thread each.
 
@@ -23,7 +27,7 @@ def runtime_ratio(
     Parameters
     ----------
     plain, encrypted
-        A model (ONNX) and a batch of records as it takes them.
+        A model (ONNX) and a batch of records as it takes them, by input.
     pairs
         How many blocks of each.
     """
@@ -31,9 +35,9 @@ def runtime_ratio(
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     sides = []
-    for model, records in (plain, encrypted):
+    for model, feed in (plain, encrypted):
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        sides.append((session, {session.get_inputs()[0].name: records}))
+        sides.append((session, feed))
     calls = max(1, round(_BLOCK_SECONDS / min(_seconds(*side, calls=3) for side in sides)))
     times = np.empty((pairs, 2))
     for pair in range(pairs):
@@ -42,7 +46,7 @@ def runtime_ratio(
     return float(np.median(times[:, 1] / times[:, 0]))
 
 
-def _seconds(session: Any, feed: dict[str, NDArray[Any]], *, calls: int) -> float:
+def _seconds(session: Any, feed: Feed, *, calls: int) -> float:
     start = time.perf_counter()
     for _ in range(calls):
         session.run(None, feed)

@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from rexis.ee.container import Model, whole
 from rexis.ee.decoys.axes import HiddenAxis, hidden_axes, input_axis
 from rexis.ee.graph import Graph
 from rexis.ee.keys import Padding
@@ -85,7 +86,7 @@ class Widening:
         return None
 
 
-def widen(model: bytes, decoys: Decoys, stream: SecretStream) -> tuple[bytes, Widening]:
+def widen(model: Model, decoys: Decoys, stream: SecretStream) -> tuple[onnx.ModelProto, Widening]:
     """A model with decoys, which maps padded records to what the given one makes of them without the padding.
 
     Decoy inputs: the weights that read them are 0 there. The compiler's dense key then mixes them with the others.
@@ -93,6 +94,8 @@ def widen(model: bytes, decoys: Decoys, stream: SecretStream) -> tuple[bytes, Wi
     Split neurons: both halves have the neuron's incoming weights. Its outgoing ones ``v`` become ``v/2 ± √3/2 g``, with
     `g` as spread as all neurons' are, so that a half is no smaller than a whole neuron, and the halves add up to ``v``
     (to float32's rounding). Zero outgoing weights would be plain to see: no key makes anything of zeros.
+
+    All constants are read into memory, also those of external data, and what comes out holds them.
 
     Parameters
     ----------
@@ -106,7 +109,8 @@ def widen(model: bytes, decoys: Decoys, stream: SecretStream) -> tuple[bytes, Wi
     EncryptionError
         No place for decoy inputs, or no neurons to split; names the node.
     """
-    graph = Graph(model)
+    proto = whole(model)
+    graph = Graph(proto)
     changes: dict[str, list[_Change]] = {}
     padding = None
     if decoys.inputs:
@@ -122,7 +126,11 @@ def widen(model: bytes, decoys: Decoys, stream: SecretStream) -> tuple[bytes, Wi
             reason = next(iter(left_out.values()), "the model has no linear operator")
             raise EncryptionError(f"no neurons can be split: {reason}", field="neurons")
         split = [_split(each, decoys.neurons, stream, changes) for each in axes]
-    return _changed(model, graph, changes, padding), Widening(padding, tuple(split), left_out)
+    _change(proto, changes)
+    if padding is not None:
+        (records,) = (value for value in proto.graph.input if value.name == graph.inputs[0])
+        records.type.tensor_type.shape.dim[padding.axis].dim_value += padding.count
+    return proto, Widening(padding, tuple(split), left_out)
 
 
 def _split(axis: HiddenAxis, share: float, stream: SecretStream, changes: dict[str, list[_Change]]) -> SplitAxis:
@@ -151,8 +159,8 @@ def _halves(
     return np.ascontiguousarray(np.moveaxis(made, 0, axis))
 
 
-def _changed(model: bytes, graph: Graph, changes: dict[str, list[_Change]], padding: Padding | None) -> bytes:
-    proto = onnx.load_model_from_string(model)
+def _change(proto: onnx.ModelProto, changes: dict[str, list[_Change]]) -> None:
+    """Put longer constants in the places of a message's."""
     tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
     tensors |= {node.output[0]: node.attribute[0].t for node in proto.graph.node if node.op_type == "Constant"}
     inputs = {value.name: value.type.tensor_type.shape.dim for value in proto.graph.input}
@@ -163,8 +171,4 @@ def _changed(model: bytes, graph: Graph, changes: dict[str, list[_Change]], padd
         tensors[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), tensors[name].name))
         for size, dimension in zip(values.shape, inputs.get(name, ()), strict=False):  # older files list weights there
             dimension.dim_value = size
-    if padding is not None:
-        inputs[graph.input][padding.axis].dim_value += padding.count
     del proto.graph.value_info[:]  # of the shapes before
-    made: bytes = proto.SerializeToString()
-    return made

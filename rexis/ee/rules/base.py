@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rexis.ee.container import Constant
 from rexis.ee.graph import Graph, Node
 from rexis.ee.groups import AVERAGING, FREE, NONE, draw_offset
 from rexis.ee.layout import Axis, Keyring, Layout
@@ -113,7 +113,9 @@ class Folding:
         self._seed = seed
         self.carried: dict[str, Carried] = {}
         self._magnitudes: dict[str, float] = {}
-        self.folded: dict[str, NDArray[np.float32]] = {}
+        # New values of constants that several nodes share; and those that are in their places already.
+        self.folded: dict[str, Constant] = {}
+        self.exchanged: set[str] = set()
 
     def of(self, name: str) -> Carried:
         """What a value carries; constants carry nothing."""
@@ -125,8 +127,10 @@ class Folding:
 
     def magnitude(self, name: str) -> float:
         """Roughly the root mean square of a value, for standardised records. 1 where nothing is known."""
-        if self.graph.view(name) is not None:
-            return float(np.sqrt(np.mean(self.graph.seen(name) ** 2)))
+        view = self.graph.view(name)
+        if view is not None:
+            values = self.graph.raw(view.root)
+            return float(np.linalg.norm(values) / np.sqrt(max(values.size, 1)))
         return self._magnitudes.get(name, 1.0)
 
     def note_magnitude(self, name: str, magnitude: float) -> None:
@@ -154,7 +158,7 @@ class Folding:
         merged = [int(np.prod(sizes)) if sizes else 1 for sizes in shape]
         return np.broadcast_to(drawn, full).reshape(merged)
 
-    def encrypt(self, values: Floats, layout: Layout) -> Floats:
+    def encrypt(self, values: Floats | Constant, layout: Layout) -> Floats:
         """Act with the keys on a tensor, which may be broadcast along axes that keep constants."""
         shown = tuple(() if size == 1 else axis for size, axis in zip(values.shape, layout, strict=True))
         single = tuple(axis if self.plan.size(axis) == 1 else short for axis, short in zip(layout, shown, strict=True))
@@ -171,6 +175,10 @@ class Folding:
             rounded = view.stored(seen).astype(np.float32)
         if not bool(np.isfinite(rounded).all()):
             raise node.refuse(f"constant {view.root!r} would overflow float32")
+        if self.private(name):
+            self.graph.exchange(view.root, rounded)
+            self.exchanged.add(view.root)
+            return
         earlier = self.folded.setdefault(view.root, rounded)
         if not np.array_equal(earlier, rounded):
             raise node.refuse(

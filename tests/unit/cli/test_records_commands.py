@@ -7,10 +7,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
 from models import zoo
+from rexis.ee.container import model_digest
 from rexis.protocol.digests import sha256
 from rexis.protocol.parsing import ZERO_ADDRESS
 from rexis.protocol.policy import Tier
@@ -60,6 +62,28 @@ class TestKeygen:
     def test_key_goes_if_the_model_cannot_be_written(self, cli: Cli, tmp_path: Path) -> None:
         ran = cli("keygen", "--model", MODEL, "--key", tmp_path / "k", "--out", tmp_path / "missing" / "m")
         assert (ran.code, list(tmp_path.iterdir())) == (1, [])
+
+    def test_external_data(self, cli: Cli, tmp_path: Path) -> None:
+        plain = zoo.load_model_bytes("vit")
+        (tmp_path / "plain").mkdir()
+        split, out = tmp_path / "plain" / "vit.onnx", tmp_path / "vit.onnx"
+        model = onnx.load_model_from_string(plain)
+        onnx.save(model, split, save_as_external_data=True, location="vit.bin", size_threshold=1024)
+        ran = cli.ok("keygen", "--model", split, "--key", tmp_path / "k", "--out", out, "--external-data", "--json")
+        assert {path.name for path in tmp_path.iterdir()} == {"k", "vit.onnx", "vit.onnx.data", "plain"}
+        assert json.loads(ran.out)["error"] < 1e-5
+        assert json.loads(ran.out)["modelDigest"] == str(model_digest(out))
+        assert out.stat().st_size + out.with_name("vit.onnx.data").stat().st_size < 1.5 * len(plain)
+        assert cli.ok("ee", "card", out).out.startswith(f"model   {model_digest(out)}")
+
+    def test_external_data_never_overwrites_and_leaves_nothing(self, cli: Cli, tmp_path: Path) -> None:
+        (tmp_path / "m.data").write_text("precious")
+        ran = cli("keygen", "--model", MODEL, "--key", tmp_path / "k", "--out", tmp_path / "m", "--external-data")
+        assert (ran.code, [path.name for path in tmp_path.iterdir()]) == (1, ["m.data"])
+        folder = tmp_path / "missing"
+        ran = cli("keygen", "--model", MODEL, "--key", tmp_path / "k", "--out", folder / "m", "--external-data")
+        assert (ran.code, [path.name for path in tmp_path.iterdir()]) == (1, ["m.data"])
+        assert "does the folder exist?" in ran.err
 
     def test_not_a_model(self, cli: Cli, tmp_path: Path) -> None:
         ran = cli("keygen", "--model", MANIFEST, "--key", tmp_path / "k", "--out", tmp_path / "m")
@@ -164,7 +188,8 @@ class TestEncrypt:
             ("a,b\n1,2\n\n3\n", "record 1 (line 4) has 1 values"),
             ("a,b\n1,nan\n", "record 0, column 'b': NaN"),
             ("1.5,2.5\n1,2\n", "no header"),
-            ("a,a\n1,2\n", "twice"),
+            ("a,a\n1,2\n", "names column 'a' twice"),
+            ("a;b\n1;2\n", "separates columns by ';'"),
             ("a,b\n", "no records"),
             ("", "is empty"),
             ('a,b\n"1,2\n', "has 1 values"),
@@ -189,6 +214,18 @@ class TestEncrypt:
             )
             assert ran.code == 1
             assert reason in ran.err
+
+    def test_columns_that_are_no_features_are_left_out_by_name(self, cli: Cli, keygen: Owned, tmp_path: Path) -> None:
+        names = list(zoo.load_manifest("breast_cancer").feature_names)
+        path = raw_csv(tmp_path / "r.csv", ["patient id", *names, "b"], [["P-1", *[1.0] * 30, "x"]])
+        arguments = ("encrypt", "--key", keygen.key_file, "--records", path, "--manifest", MANIFEST)
+        assert "--drop 'patient id' leaves it out" in cli(*arguments, "--out", tmp_path / "d").err
+        drops = ("--drop", "patient id", "--drop", "b")
+        assert "no column 'c' to leave out" in cli(*arguments, *drops, "--drop", "c", "--out", tmp_path / "d").err
+        assert "1 records of 30 values" in cli.ok(*arguments, *drops, "--out", tmp_path / "d").out
+        records = npy(tmp_path / "r.npy", RECORDS)
+        ran = cli("encrypt", "--key", keygen.key_file, "--records", records, *drops, "--out", tmp_path / "e")
+        assert "have no names" in ran.err
 
     def test_wrong_passphrase_and_missing_files(
         self, cli: Cli, keygen: Owned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

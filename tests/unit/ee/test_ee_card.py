@@ -12,6 +12,9 @@ from onnx import numpy_helper
 from rexis.ee.attack_card import AttackReport, attack_card, skipped, structure_of, verdict_of
 from rexis.ee.card import PRIVATE_WEIGHTS_DISTANCE, LeakageCard, card_of, card_of_graph, page, with_attacks
 from rexis.ee.compiler import encrypt_model
+from rexis.ee.glossary import GLOSSARY
+from rexis.ee.graph import Graph
+from rexis.ee.groups import Power, group_name
 from rexis.protocol.errors import EncryptionError, MalformedError
 from tests.unit.ee.dense_networks import mlp
 from tests.unit.ee.torch_networks import exported
@@ -38,9 +41,9 @@ def moved(model: onnx.ModelProto, distance: float, *, keep: float = 1.0) -> byte
 
 def test_a_card_says_what_each_axis_got() -> None:
     found = card("transformer")
-    assert found.input.axes == ["permutation", "invertible"]
+    assert found.inputs[0].axes == ["permutation", "invertible"]
     assert found.output.axes == ["invertible"]
-    assert (found.input.offset, found.output.offset) == (True, True)
+    assert (found.inputs[0].offset, found.output.offset) == (True, True)
     heads = [axis for axis in found.axes if axis.per_place == 4]
     assert {axis.group for axis in heads} == {"invertible"}
     (stream,) = (axis for axis in found.axes if axis.group == "orthogonal fixing ones")
@@ -55,7 +58,7 @@ def test_what_is_visible_is_said() -> None:
     assert any("where in space" in text for text in card("residual CNN").visible)
     assert {axis.reason.split(" of ")[0] for axis in card("residual CNN").clear} == {"space", "kernel"}
     tokens = card("tokens")
-    assert tokens.input.vocabulary == 20
+    assert tokens.inputs[0].vocabulary == 20
     assert any("how often each token" in text for text in tokens.visible)
 
 
@@ -88,7 +91,7 @@ def test_the_card_of_the_encrypted_graph_says_the_same_of_its_axes() -> None:
     encrypted = encrypt_model(exported("transformer")[0], epoch=1, seed=SEED)
     with_key, without = card_of(encrypted), card_of_graph(encrypted.model)
     assert without.model_digest == with_key.model_digest
-    assert (without.input, without.output, without.clear) == (with_key.input, with_key.output, with_key.clear)
+    assert (without.inputs, without.output, without.clear) == (with_key.inputs, with_key.output, with_key.clear)
     assert [(axis.size, axis.group, axis.per_place) for axis in without.axes] == [
         (axis.size, axis.group, axis.per_place) for axis in with_key.axes
     ]
@@ -101,20 +104,20 @@ def report(model: bytes) -> AttackReport:
         attack_card("linkage", "AUC", "ciphertexts", score=0.99, ceiling=1.0, floor=0.5, says="They are <linked>."),
         skipped("causal_mask", "no mask"),
     ]
-    return AttackReport(structure=structure_of(model), private=5, public=6, base=False, attacks=lines)
+    return AttackReport(structure=structure_of(Graph(model)), private=5, public=6, base=False, attacks=lines)
 
 
 def test_attacks_stand_on_the_card_of_a_model_of_their_structure() -> None:
     plain = mlp(30, 16, 2)
     first, second = (encrypt_model(plain, epoch=1, seed=bytes([each]) * 32).model for each in (1, 2))
-    assert structure_of(first) == structure_of(second) == structure_of(plain.SerializeToString())
-    found = with_attacks(card_of_graph(second), second, AttackReport.from_json(report(first).to_json()))
+    assert structure_of(Graph(first)) == structure_of(Graph(second)) == structure_of(Graph(plain))
+    found = with_attacks(card_of_graph(second), Graph(second), AttackReport.from_json(report(first).to_json()))
     assert [each.verdict.split(":")[0] for each in found.attacks] == ["broken", "not run"]
     assert LeakageCard.model_validate_json(found.to_json()) == found
     assert "They are &lt;linked&gt;." in page(found)
     other = mlp(30, 17, 2).SerializeToString()
     with pytest.raises(EncryptionError, match="another structure"):
-        with_attacks(card_of_graph(other), other, report(first))
+        with_attacks(card_of_graph(other), Graph(other), report(first))
     with pytest.raises(MalformedError, match="not a report"):
         AttackReport.from_json(b'{"rows": []}')
 
@@ -151,4 +154,11 @@ def test_document_and_page() -> None:
     text = page(found)
     assert found.model_digest in text
     assert "keyed obfuscation" in text
+    assert "Words on this page" in text
     assert page(found.model_copy(update={"visible": ["<script>"]})).count("<script>") == 0
+
+
+def test_the_glossary_knows_every_group_that_a_card_can_name() -> None:
+    known = {word for words in GLOSSARY for word in words.split(", ")}
+    for powers in range(1 << len(Power)):
+        assert set(group_name(Power(powers), 4).split(" × ")) <= known
