@@ -258,8 +258,8 @@ def test_decoys_help_until_somebody_looks_for_them() -> None:
 def test_what_is_left_without_decoys_is_the_encrypted_model() -> None:
     target = dense(decoys=Decoys(4, 0.5))
     clean = ways(target)["looked_for"]
-    (expected,) = observe(target.encrypted.model, target.ciphertexts, [target.graph.output])
-    (found,) = observe(clean.encrypted.model, clean.ciphertexts, [target.graph.output])
+    (expected,) = observe(target.encrypted.model, target.encrypted_inputs, [target.graph.output])
+    (found,) = observe(clean.encrypted.model, clean.encrypted_inputs, [target.graph.output])
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
     widths = [
         onnx.load_model_from_string(each.encrypted.model).graph.initializer[0].dims[0] for each in (target, clean)
