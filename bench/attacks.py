@@ -1,4 +1,4 @@
-"""Every attack on every zoo model it applies to, with full keys and with permutations only.
+"""Every attack on every zoo model it applies to: before hardening (permutations only), after (full keys), with decoys.
 
 ``python -m bench.attacks [--model NAME ...] [--quick]`` prints a table and writes JSON, plots and one page that needs
 nothing else to ``bench/out/attacks``. Seeded: the same machine gives the same numbers again.
@@ -12,27 +12,38 @@ import html
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from models.zoo import held_out, load_manifest, load_model_bytes, names, training_split
+from rexis.ee import decrypt_outputs
 from rexis.ee.attacks import ATTACKS, NotApplicableError, Target
+from rexis.ee.attacks.target import observe
+from rexis.ee.attacks.undecoyed import ways
+from rexis.ee.decoys import Decoys, input_axis
+from rexis.ee.decoys.cost import runtime_ratio
+from rexis.ee.graph import Graph
 from rexis.ee.groups import FREE, Power
+from rexis.protocol.errors import EncryptionError
 
 DEFAULT_OUT = Path(__file__).parent / "out" / "attacks"
 SEED = 20_261_101
 PRIVATE, PUBLIC = 150, 300  # records: the attacker's public sample is no larger than a small open dataset
 QUICK_MODELS = ("breast_cancer", "dna", "ecg", "vit")
-SLOW = ("gradient_inversion",)  # not in quick runs, nor for permutations, which change nothing about it
-KEYS = {"full": FREE, "permutation": Power.PERMUTE}
+SLOW = ("gradient_inversion",)  # not in quick runs, nor with decoys, which change nothing about it
+# Before: every key is a permutation at most, so that there are no dense keys of patches, of the residual stream, or for
+# each head of Q with K and V with O.
+KEYS = {"permutation": "Before hardening", "full": "After hardening", "decoys": "With decoys"}
+DECOY_NEURONS = 0.5
+TIMED, PAIRS = 128, 200  # records in a batch, and pairs of timed blocks
 
 Row = dict[str, Any]
 
 
-def target_of(model: str, strongest: Power) -> Target:
+def target_of(model: str, keys: str) -> Target:
     """Private records are held out, public ones are training records; of DNA, sites that the genome does use."""
     random = np.random.default_rng(SEED)
     parts = []
@@ -48,22 +59,66 @@ def target_of(model: str, strongest: Power) -> Target:
         seed=SEED,
         labels=labels,
         public_labels=public_labels,
-        strongest=strongest,
+        strongest=Power.PERMUTE if keys == "permutation" else FREE,
+        decoys=decoys_for(model) if keys == "decoys" else None,
     )
 
 
+def decoys_for(model: str) -> Decoys:
+    """Half as many noise features as features, or one more channel, where linear operators read the records."""
+    graph = Graph(load_model_bytes(model))
+    try:
+        axis, _ = input_axis(graph)
+    except EncryptionError:
+        return Decoys(neurons=DECOY_NEURONS)
+    return Decoys(max(1, ((graph.shape(graph.inputs[0]) or ())[axis] or 0) // 2), DECOY_NEURONS)
+
+
+def cost_of(model: str) -> Row:
+    """What decoys cost: widths, run time over the plain model's, and the error of the outputs."""
+    target = target_of(model, "decoys")
+    records = {name: np.resize(each, (TIMED, *each.shape[1:])) for name, each in target.private_inputs.items()}
+    sent = target.encrypt_inputs(records, "timing")
+    outputs = [
+        observe(m, r, [target.graph.output])[0] for m, r in ((target.plain, records), (target.encrypted.model, sent))
+    ]
+    found = decrypt_outputs(target.encrypted.key, outputs[1])
+    size = np.linalg.norm(outputs[0].reshape(TIMED, -1), axis=1)
+    error = np.linalg.norm((found - outputs[0]).reshape(TIMED, -1), axis=1) / size
+    bare = replace(target, decoys=None).another("without decoys")
+    widening = target.encrypted.widening
+    assert widening is not None
+    return {
+        "model": model,
+        "inputs": widening.padding.count if widening.padding else 0,
+        "neurons": [(each.axis.size, len(each.origin)) for each in widening.split],
+        "ratio": runtime_ratio((target.plain, records), (target.encrypted.model, sent), pairs=PAIRS),
+        "ratio_without": runtime_ratio(
+            (target.plain, records), (bare.model, target.encrypt_inputs(records, "timing", bare)), pairs=PAIRS
+        ),
+        "error": float(np.median(error)),
+    }
+
+
 def rows_of(model: str, keys: str, attacks: list[str]) -> Iterator[Row]:
-    """One row for each attack: its result, or why it does not apply."""
-    target = target_of(model, KEYS[keys])
+    """One row for each attack: its result, or why it does not apply.
+
+    With decoys, each attack runs twice: as it is (``naive``), and after the attacker looked for decoys
+    (``looked_for``). The better of the two counts.
+    """
+    targets = ways(target_of(model, keys))
     for name in attacks:
         start = time.perf_counter()
         row: Row = {"model": model, "keys": keys, "attack": name}
         try:
-            result = ATTACKS[name](target)
+            results = {way: ATTACKS[name](target) for way, target in targets.items()}
         except NotApplicableError as reason:
             row["skipped"] = reason.message
         else:
-            row |= asdict(result) | {"share": result.share}
+            best = max(results.values(), key=lambda result: result.value)
+            row |= asdict(best) | {"share": best.share}
+            if len(results) > 1:
+                row |= {way: result.value for way, result in results.items()}
         yield row | {"seconds": round(time.perf_counter() - start, 2)}
 
 
@@ -75,20 +130,22 @@ def main() -> None:
     arguments = parser.parse_args()
     models = arguments.model or (QUICK_MODELS if arguments.quick else names())
     rows: list[Row] = []
+    costs = [cost_of(model) for model in models]  # first, while nothing else runs
     start = time.perf_counter()
     for done, model in enumerate(models, 1):
         for keys in KEYS:
-            fast = arguments.quick or keys != "full"
+            fast = arguments.quick or keys == "decoys"
             for row in rows_of(model, keys, [name for name in ATTACKS if not (fast and name in SLOW)]):
                 rows.append(row)
                 print(f"[{done}/{len(models)} {time.perf_counter() - start:4.0f} s] {line_of(row)}", flush=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    report = {"seed": SEED, "private": PRIVATE, "public": PUBLIC, "rows": rows}
+    report = {"seed": SEED, "private": PRIVATE, "public": PUBLIC, "decoys": costs, "rows": rows}
     (arguments.out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
-    (arguments.out / "table.md").write_text(markdown_of(rows))
+    text = markdown_of(rows, costs)
+    (arguments.out / "table.md").write_text(text)
     plots = plot(rows, arguments.out)
-    (arguments.out / "report.html").write_text(page_of(rows, plots))
-    print(f"\n{markdown_of(rows)}\n{arguments.out / 'report.html'}")
+    (arguments.out / "report.html").write_text(page_of(rows, costs, plots))
+    print(f"\n{text}\n{arguments.out / 'report.html'}")
 
 
 def line_of(row: Row) -> str:
@@ -108,21 +165,33 @@ def cell(row: Row | None) -> str:
     """Value and range of one result."""
     if row is None or "skipped" in row:
         return "—"
+    if "naive" in row:
+        return f"{row['naive']:.2f} → {row['looked_for']:.2f}"
     return f"{row['value']:.2f} ({row['floor']:.2f}–{row['ceiling']:.2f})"
 
 
-def markdown_of(rows: list[Row]) -> str:
-    """Attacks down, models across: value (floor–ceiling) with full keys, and before with permutations only."""
+def markdown_of(rows: list[Row], costs: list[Row]) -> str:
+    """Attacks down, models across: value (floor–ceiling) before and after; with decoys naive → looked for."""
     models = list(dict.fromkeys(row["model"] for row in rows))
     lines = []
-    for keys, title in (("full", "Full keys"), ("permutation", "Permutation-only keys (before hardening)")):
+    for keys, title in KEYS.items():
         lines += [f"### {title}", "", f"| attack | {' | '.join(models)} |", "| --- |" + " --- |" * len(models)]
         for attack in ATTACKS:
             cells = [cell(found(rows, model, keys, attack)) for model in models]
             if any(each != "—" for each in cells):
                 lines.append(f"| {attack} | {' | '.join(cells)} |")
         lines.append("")
-    return "\n".join([*lines, *_curves(rows)])
+    return "\n".join([*lines, *_costs(costs), *_curves(rows)])
+
+
+def _costs(costs: list[Row]) -> list[str]:
+    across = ("model", "noise features", "neurons", "run time, with", "and without decoys", "error")
+    lines = ["### What decoys cost", "", f"| {' | '.join(across)} |", "| --- |" + " --- |" * (len(across) - 1)]
+    for each in costs:
+        neurons = ", ".join(f"{before} → {after}" for before, after in each["neurons"])
+        ratios = f"{each['ratio']:.2f} | {each['ratio_without']:.2f}"
+        lines.append(f"| {each['model']} | {each['inputs']} | {neurons} | {ratios} | {each['error']:.0e} |")
+    return [*lines, ""]
 
 
 def _curves(rows: list[Row]) -> list[str]:
@@ -130,7 +199,8 @@ def _curves(rows: list[Row]) -> list[str]:
     lines = []
     for attack, key, title in (
         ("weight_matching", "by_distance", "Share of neurons identified, by relative distance of a public base"),
-        ("weight_matching", "records_read_by_distance", "Share of the records read through those neurons"),
+        ("weight_matching", "records_read_by_distance", "Share of the records read through those neurons or keys"),
+        ("weight_matching", "dense_keys_by_distance", "R² of dense keys solved from those neurons (Procrustes)"),
         ("known_plaintext", "by_pairs", "Share of other records read, by number of known ones"),
     ):
         curves = {
@@ -175,7 +245,7 @@ def plot(rows: list[Row], out: Path) -> dict[str, Path]:
         figure.savefig(made[key], dpi=110)
         plt.close(figure)
     models = list(dict.fromkeys(row["model"] for row in rows))
-    figure, panels = plt.subplots(1, 2, figsize=(12, 4.6), layout="constrained")
+    figure, panels = plt.subplots(1, len(KEYS), figsize=(16, 4.6), layout="constrained")
     for axes, keys in zip(panels, KEYS, strict=True):
         shares = [
             [(found(rows, model, keys, attack) or {}).get("share", np.nan) for model in models] for attack in ATTACKS
@@ -183,7 +253,7 @@ def plot(rows: list[Row], out: Path) -> dict[str, Path]:
         image = axes.imshow(shares, cmap="RdYlGn_r", vmin=0, vmax=1, aspect="auto")
         axes.set_xticks(range(len(models)), models, rotation=45, ha="right", fontsize=8)
         axes.set_yticks(range(len(ATTACKS)), list(ATTACKS), fontsize=8)
-        axes.set_title(f"{keys} keys")
+        axes.set_title(KEYS[keys])
     figure.colorbar(image, ax=panels, label="0 = guessing, 1 = as without EE")
     made["heat"] = out / "before_after.png"
     figure.savefig(made["heat"], dpi=110)
@@ -191,34 +261,52 @@ def plot(rows: list[Row], out: Path) -> dict[str, Path]:
     return made
 
 
-def page_of(rows: list[Row], plots: dict[str, Path]) -> str:
+def page_of(rows: list[Row], costs: list[Row], plots: dict[str, Path]) -> str:
     """One page without links to other files."""
     models = list(dict.fromkeys(row["model"] for row in rows))
     parts = [_HEAD]
-    for keys, title in (("full", "Full keys"), ("permutation", "Permutation-only keys, for comparison")):
-        parts.append(f"<h2>{title}</h2>")
-        for model in models:
-            manifest = load_manifest(model)
-            parts.append(f"<h3>{html.escape(model)} — {html.escape(manifest.modality)}</h3><table><tr><th>attack</th>")
-            parts.append("<th>attacker knows</th><th>guess</th><th>with EE</th><th>without</th><th>in words</th></tr>")
-            parts += [_tr(row) for row in rows if row["model"] == model and row["keys"] == keys]
-            parts.append("</table>")
+    for model in models:
+        manifest = load_manifest(model)
+        parts.append(f"<h2>{html.escape(model)} — {html.escape(manifest.modality)}</h2>")
+        spent = next((each for each in costs if each["model"] == model), None)
+        if spent is not None:
+            parts.append(
+                f"<p>With decoys: {spent['inputs']} noise features, neurons {spent['neurons']}, "
+                f"{spent['ratio']:.2f} times the plain model's run time, error {spent['error']:.0e}.</p>"
+            )
+        parts.append("<table><tr><th>attack</th><th>attacker knows</th><th>guess</th><th>before</th><th>after</th>")
+        parts.append("<th>with decoys</th><th>and looked for</th><th>without EE</th><th>in words</th></tr>")
+        parts += [_tr({keys: found(rows, model, keys, attack) for keys in KEYS}, attack) for attack in ATTACKS]
+        parts.append("</table>")
     for path in plots.values():
         encoded = base64.b64encode(path.read_bytes()).decode()
         parts.append(f'<p><img alt="{path.stem}" src="data:image/png;base64,{encoded}"></p>')
     return "\n".join([*parts, "</body></html>\n"])
 
 
-def _tr(row: Row) -> str:
-    name = html.escape(row["attack"].replace("_", " "))
-    if "skipped" in row:
-        return f'<tr class="skip"><td>{name}</td><td colspan="5">not run: {html.escape(row["skipped"])}</td></tr>'
-    hue = round(120 * (1 - row["share"]))
+def _tr(cells: dict[str, Row | None], attack: str) -> str:
+    name = html.escape(attack.replace("_", " "))
+    shown = next((row for keys in ("full", "permutation") if (row := cells[keys]) and "skipped" not in row), None)
+    if shown is None:
+        reason = next((row["skipped"] for row in cells.values() if row), "not in a quick run")
+        return f'<tr class="skip"><td>{name}</td><td colspan="8">not run: {html.escape(reason)}</td></tr>'
+    decoys = cells["decoys"]
+    both = [decoys.get(way) if decoys else None for way in ("naive", "looked_for")]
+    plain = [row["value"] if row and "skipped" not in row else None for row in (cells["permutation"], cells["full"])]
+    coloured = "".join(_td(value, shown) for value in (*plain, *both))
     return (
-        f"<tr><td>{name}<br><small>{html.escape(row['metric'])}</small></td><td>{html.escape(row['attacker_knows'])}</td>"
-        f'<td>{row["floor"]:.2f}</td><td style="background:hsl({hue} 75% 75%)"><b>{row["value"]:.2f}</b></td>'
-        f"<td>{row['ceiling']:.2f}</td><td>{html.escape(row['says'])}</td></tr>"
+        f"<tr><td>{name}<br><small>{html.escape(shown['metric'])}</small></td>"
+        f"<td>{html.escape(shown['attacker_knows'])}</td><td>{shown['floor']:.2f}</td>{coloured}"
+        f"<td>{shown['ceiling']:.2f}</td><td>{html.escape(shown['says'])}</td></tr>"
     )
+
+
+def _td(value: float | None, row: Row) -> str:
+    if value is None:
+        return "<td>—</td>"
+    span = row["ceiling"] - row["floor"]
+    share = min(max((value - row["floor"]) / span, 0.0), 1.0) if span > 0 else 0.0
+    return f'<td style="background:hsl({round(120 * (1 - share))} 75% 75%)"><b>{value:.2f}</b></td>'
 
 
 _HEAD = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>What Equivariant Encryption leaks</title>
@@ -226,7 +314,9 @@ _HEAD = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Wha
 table{border-collapse:collapse;width:100%;margin-bottom:1em}td,th{border:1px solid #ccc;padding:.35em .6em;
 text-align:left;vertical-align:top}.skip{color:#777}img{max-width:100%}small{color:#666}</style></head><body>
 <h1>What Equivariant Encryption leaks</h1>
-<p>Each line is an attack that was run. Green: the attacker is left guessing. Red: the attacker gets what it would get
+<p>Each line is an attack that was run: on the keys that EE had before hardening (permutations only), on those that it
+has now, and with decoys on top, first as if the attacker did not know of them, then after it looked for them. Green:
+the attacker is left guessing. Red: the attacker gets what it would get
 without encryption. A line that was not run has nothing to attack in that model by that method; it is not a promise. All
 values are lower bounds: somebody who tries harder gets at least as much.</p>"""
 

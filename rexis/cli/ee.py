@@ -19,6 +19,7 @@ from rexis.protocol.errors import EncryptionError, RexisError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from rexis.ee.attack_card import AttackReport
     from rexis.ee.card import LeakageCard, SideCard
     from rexis.ee.compiler import EncryptedModel
     from rexis.ee.container import ConstantsFile
@@ -26,10 +27,13 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Encrypt models, see what that hides, and attack it.", no_args_is_help=True)
 
 _CHECK_RECORDS = 32
+_MAX_REPORT_BYTES = 1 << 20
 _MAX_ERROR = 1e-4
-_CONSTANTS_FOLDER = "session.model_external_initializers_file_folder_path"  # onnxruntime_session_options_config_keys.h
 _FEW_TOKENS = 8
 
+Attacks = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="What attacks got, for the card: see `rexis ee attack --out`.")
+]
 PlainModel = Annotated[Path, typer.Option("--model", metavar="FILE", help="The plain model (ONNX).")]
 
 
@@ -45,6 +49,22 @@ class Made:
 AllowClear = Annotated[
     list[str] | None,
     typer.Option("--allow-clear", metavar="AXIS", help="An axis (value/axis) that may stay readable; may be repeated."),
+]
+DecoyInputs = Annotated[
+    int,
+    typer.Option(
+        "--decoy-inputs", min=0, metavar="N", help="Features of fresh noise that every record gets. Changes shapes."
+    ),
+]
+DecoyNeurons = Annotated[
+    float,
+    typer.Option(
+        "--decoy-neurons",
+        min=0.0,
+        max=1.0,
+        metavar="SHARE",
+        help="Share of hidden neurons to split in two. Changes shapes.",
+    ),
 ]
 CardFile = Annotated[
     Path | None, typer.Option("--card", metavar="FILE", help="Write the leakage card here: .json, or .html for a page.")
@@ -71,8 +91,11 @@ def encrypt(
     out: Annotated[Path, typer.Option(metavar="FILE", help="The encrypted model to write (ONNX).")],
     epoch: Annotated[int, typer.Option(min=1, help="Key epoch. The next one: `rexis key rotate`.")] = 1,
     allow_clear: AllowClear = None,
+    decoy_inputs: DecoyInputs = 0,
+    decoy_neurons: DecoyNeurons = 0.0,
     card: CardFile = None,
     base: BaseModel = None,
+    attacks: Attacks = None,
     rung: Rung = RungName.EE_OUTSOURCED,
     external_data: ExternalData = False,
     again: Annotated[bool, typer.Option("--again", help="Also encrypt a model that is encrypted already.")] = False,
@@ -83,6 +106,8 @@ def encrypt(
     """Draw a fresh EE key, write it to a new file, and encrypt a model with it.
 
     The key file is itself encrypted with a passphrase. Whoever has both reads your records and your model.
+
+    Decoys make the model larger and slower, and a worker who looks for them finds them: docs/ee-leakage.md.
     """
     from rexis.cli.passphrase import read_passphrase
 
@@ -92,6 +117,7 @@ def encrypt(
     made = encrypt_to_files(
         plain_model(model, again=again), key, out, epoch, passphrase,
         allow_clear=allow_clear or (), card=card, base=base, rung=rung, external_data=external_data,
+        decoy_inputs=decoy_inputs, decoy_neurons=decoy_neurons, attacks=attacks,
     )  # fmt: skip
     report(made, key, out, as_json=as_json)
 
@@ -127,31 +153,41 @@ def encrypt_to_files(
     base: Path | None,
     rung: RungName,
     external_data: bool = False,
+    decoy_inputs: int = 0,
+    decoy_neurons: float = 0.0,
+    attacks: Path | None = None,
 ) -> Made:
     """Encrypt a model with a fresh key, and write key, model and card to new files: all of them, or none.
 
     Raises
     ------
     EncryptionError
-        The model has no rule, does not earn the rung, or loses precision.
+        The model has no rule, no place for decoys, does not earn the rung, or loses precision; or the attack report is
+        of another structure.
     ConflictError
         One of the files exists.
     """
     from rexis.files import publish, require_absent, write_file
 
     with needs("ee"):
-        from rexis.ee.card import card_of
+        from rexis.ee.card import card_of, with_attacks
         from rexis.ee.compiler import encrypt_model
+        from rexis.ee.decoys import Decoys
     from rexis.ee import save_key
 
     data = out.with_name(f"{out.name}.data")
     require_absent(key, out, *([data] if external_data else []), *([card] if card else []))
+    found = _report(attacks) if attacks else None
+    decoys = Decoys(decoy_inputs, decoy_neurons) if decoy_inputs or decoy_neurons else None
     with ExitStack() as stack:
         file = stack.enter_context(_beside(data)) if external_data else None
         with working("encrypting the model"):
-            encrypted = encrypt_model(plain, epoch=epoch, allow_clear=allow_clear, file=file)
-        made = card_of(encrypted, plain=plain, base=base, require_private=rung == RungName.EE_PRIVATE_WEIGHTS)
-        error = _checked(plain, encrypted, file)
+            encrypted = encrypt_model(plain, epoch=epoch, allow_clear=allow_clear, decoys=decoys, file=file)
+        error, ratio = _checked(plain, encrypted, file)
+        private = rung == RungName.EE_PRIVATE_WEIGHTS
+        made = card_of(encrypted, plain=plain, base=base, require_private=private, runtime_ratio=ratio)
+        if found is not None:
+            made = with_attacks(made, encrypted.plan.graph, found)
         page = _written(made, card) if card else b""
         save_key(key, encrypted.key, passphrase())
         there = [key]  # of no use without the model
@@ -194,6 +230,8 @@ def report(made: Made, key: Path, out: Path, *, as_json: bool) -> None:
     for side, found in _sides(made.card):
         moved = ", moved by an offset" if found.offset else ""
         say(f"{side:15} {_shape(found.shape)}: {'; '.join(found.axes)}{moved}")
+    if made.card.decoys is not None:
+        say(f"decoys          {made.card.decoys.said}")
     if made.card.smallest_distance is not None:
         say(f"rung            {made.card.rung}: every layer at least {made.card.smallest_distance:.1%} from the base")
     if made.error is not None:
@@ -206,6 +244,7 @@ def card(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write it to a file instead: .json, or .html for a page.")
     ] = None,
+    attacks: Attacks = None,
     as_json: Json = False,
 ) -> None:
     """What an encrypted model hides and what stays visible, from its graph alone.
@@ -215,9 +254,12 @@ def card(
     from rexis.files import write_file
 
     with needs("ee"):
-        from rexis.ee.card import card_of_graph
+        from rexis.ee.card import card_of_graph, with_attacks
+        from rexis.ee.graph import Graph
 
     made = card_of_graph(model)
+    if attacks is not None:
+        made = with_attacks(made, Graph(model), _report(attacks))
     if out is not None:
         write_file(out, _written(made, out))
         return
@@ -225,6 +267,7 @@ def card(
         emit(made.model_dump(by_alias=True, mode="json"))
         return
     say(f"model   {made.model_digest}")
+    say(f"file    {_FILES[made.file]}")
     for name, side in _sides(made):
         say(f"{name:7} {_shape(side.shape)}: {'; '.join(side.axes)} (values {side.values})")
     say("visible:")
@@ -238,6 +281,12 @@ def card(
     for each in made.axes:
         many = f", {each.per_place} keys" if each.per_place > 1 else ""
         say(f"  - {each.where[0]} ({each.size}): {each.group}{many}, {each.bits:g} bits, {each.parameters} parameters")
+    if made.attacks:
+        say("attacks (lower bounds):")
+        for tried in made.attacks:
+            on = "" if tried.input is None else f" on {tried.input}"
+            scored = "" if tried.score is None else f"{tried.score:.2f} ({tried.floor:.2f}–{tried.ceiling:.2f}), "
+            say(f"  - {tried.name}{on}: {scored}{tried.verdict}. {tried.says}")
 
 
 app.command("attack")(attack)
@@ -251,6 +300,19 @@ def _sides(card: LeakageCard) -> list[tuple[str, SideCard]]:
 
 def _shape(shape: list[int]) -> str:
     return "×".join(str(size) for size in shape)
+
+
+_FILES = {
+    "encrypted": "encrypted, by the mark that rexis leaves",
+    "plain": "plain: nothing in it is hidden; what follows is what encrypting it would hide",
+}
+
+
+def _report(path: Path) -> AttackReport:
+    from rexis.ee.attack_card import AttackReport
+    from rexis.files import read_file
+
+    return AttackReport.from_json(read_file(path, "attack report", max_bytes=_MAX_REPORT_BYTES))
 
 
 def _written(card: LeakageCard, path: Path) -> bytes:
@@ -286,7 +348,7 @@ def _random_records(encrypted: EncryptedModel) -> dict[str, NDArray[Any]]:
     random = np.random.default_rng(0)
     found = {}
     for name, key in encrypted.key.inputs.items():
-        shape = (_CHECK_RECORDS, *key.shape)
+        shape = (_CHECK_RECORDS, *key.plain_shape)
         made: NDArray[Any]
         if key.tokens is not None:
             made = random.integers(0, key.tokens, shape)
@@ -313,8 +375,8 @@ def _beside(data: Path) -> Iterator[ConstantsFile]:
         yield file
 
 
-def _checked(plain: Path, encrypted: EncryptedModel, file: ConstantsFile | None) -> float | None:
-    """Median relative error on random records, if ONNX Runtime is here; refuses what is beyond float32's.
+def _checked(plain: Path, encrypted: EncryptedModel, file: ConstantsFile | None) -> tuple[float | None, float | None]:
+    """Median relative error on random records, and with decoys the runtime ratio, if ONNX Runtime is here.
 
     Raises
     ------
@@ -324,24 +386,27 @@ def _checked(plain: Path, encrypted: EncryptedModel, file: ConstantsFile | None)
     try:
         import onnxruntime
     except ModuleNotFoundError:
-        return None
+        return None, None
     import numpy as np
 
     from rexis.ee import decrypt_outputs, encrypt_records
 
     records = _random_records(encrypted)
+    runnable: bytes | Path = encrypted.model
+    if file is not None:  # the runtime finds constants beside a model's path
+        runnable = file.path.with_suffix(".onnx")
+        runnable.write_bytes(encrypted.model)
+    fed = ((plain, records), (runnable, encrypt_records(encrypted.key, records)))
     sides = []
-    for model, given in ((str(plain), records), (encrypted.model, encrypt_records(encrypted.key, records))):
+    for model, given in fed:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        if file is not None and isinstance(model, bytes):
-            options.add_session_config_entry(_CONSTANTS_FOLDER, str(file.path.parent))
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         sides.append(session.run(None, given)[0])
     # A random mask may leave a record without anything to look at, and the plain model without a number for it.
     kept = np.isfinite(sides[0].reshape(_CHECK_RECORDS, -1)).all(axis=1)
     if not kept.any():
-        return None
+        return None, None
     expected, found = sides[0][kept], decrypt_outputs(encrypted.key, sides[1][kept])
     difference = np.linalg.norm((found - expected).reshape(len(expected), -1), axis=1)
     size = np.linalg.norm(expected.reshape(len(expected), -1), axis=1)
@@ -351,4 +416,8 @@ def _checked(plain: Path, encrypted: EncryptedModel, file: ConstantsFile | None)
             f"the encrypted model is off by {error:.1e} of the plain one's outputs (median of random records)",
             hint="its outputs lose more precision than float32 has; standardise the records and rescale the outputs",
         )
-    return error
+    if encrypted.widening is None:
+        return error, None
+    from rexis.ee.decoys.cost import runtime_ratio
+
+    return error, runtime_ratio(*fed)

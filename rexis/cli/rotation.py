@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rexis.cli.console import note
-from rexis.cli.ee import AllowClear, BaseModel, CardFile, PlainModel, Rung, encrypt_to_files, plain_model, report
+from rexis.cli.ee import (
+    AllowClear,
+    BaseModel,
+    CardFile,
+    PlainModel,
+    Rung,
+    encrypt_to_files,
+    plain_model,
+    report,
+)
 from rexis.cli.options import Json, KeyFile, PassphraseFile, RungName, WeakPassphrase, needs
 from rexis.protocol.errors import KeyFileError
 
 if TYPE_CHECKING:
     from rexis.ee import EEKey
+    from rexis.ee.graph import Graph
 
 _WHAT_IT_DOES = (
     "The old key was left as it is: it decrypts the results of its epoch.",
@@ -32,6 +42,16 @@ def rotate(
         int | None, typer.Option(min=1, help="The new key's epoch; later than the old one's. Default: the next.")
     ] = None,
     allow_clear: AllowClear = None,
+    decoy_inputs: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="As for `rexis ee encrypt`. Must be given if the old key has any."),
+    ] = None,
+    decoy_neurons: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, max=1.0, metavar="SHARE", help="As for `rexis ee encrypt`. Must be given if the old key has any."
+        ),
+    ] = None,
     card: CardFile = None,
     base: BaseModel = None,
     rung: Rung = RungName.EE_OUTSOURCED,
@@ -56,14 +76,16 @@ def rotate(
     plain = plain_model(model)
     old = load_key(key, read_passphrase(f"EE key {key}", passphrase_file))
     _require_same_structure(old, plain)
+    _require_decoys_named(old, plain, decoy_inputs, decoy_neurons)
     following = _following(old, epoch)
 
     def passphrase() -> str:
         return read_passphrase(f"new EE key {new_key}", new_passphrase_file or passphrase_file, new=True, weak=weak)
 
     made = encrypt_to_files(
-        plain, new_key, out, following, passphrase, allow_clear=allow_clear or (), card=card, base=base, rung=rung
-    )
+        plain, new_key, out, following, passphrase, allow_clear=allow_clear or (), card=card, base=base, rung=rung,
+        decoy_inputs=decoy_inputs or 0, decoy_neurons=decoy_neurons or 0.0,
+    )  # fmt: skip
     report(made, new_key, out, as_json=as_json)
     for line in _WHAT_IT_DOES:
         note(line)
@@ -106,3 +128,42 @@ def _require_same_structure(old: EEKey, plain: Path) -> None:
             field="model",
             hint="give the plain model that this key encrypts; `rexis ee encrypt` makes a first key for another one",
         )
+
+
+def _require_decoys_named(old: EEKey, plain: Path, decoy_inputs: int | None, decoy_neurons: float | None) -> None:
+    """Refuse to drop the current key's decoys without a word.
+
+    Raises
+    ------
+    KeyFileError
+        It has decoys, and nobody said how many the next one shall have.
+    """
+    from rexis.ee.graph import Graph
+
+    padding = next((each.decoys for each in old.inputs.values() if each.decoys is not None), None)
+    if padding is not None and decoy_inputs is None:
+        raise KeyFileError(
+            f"the current key has {padding.count} decoy inputs",
+            field="decoyInputs",
+            hint=f"--decoy-inputs {padding.count} keeps as many; --decoy-inputs 0 leaves them out",
+        )
+    if decoy_neurons is None and _neurons_split(old, Graph(plain)):
+        raise KeyFileError(
+            "the current key's model has split neurons",
+            field="decoyNeurons",
+            hint="--decoy-neurons with the share that it was encrypted with keeps them; 0 leaves them out",
+        )
+
+
+def _neurons_split(old: EEKey, plain: Graph) -> bool:
+    """Whether a constant has a longer axis than in the plain model, other than the one that reads the records."""
+    assert old.keyring is not None  # noqa: S101
+    records = {
+        factor.variable for each in old.inputs.values() if each.decoys for factor in each.layout[each.decoys.axis]
+    }
+    return any(
+        old.keyring.size(axis) > size
+        for name, layout in old.layouts.items()
+        for axis, size in zip(layout, plain.raw(name).shape, strict=True)
+        if not records & {factor.variable for factor in axis}
+    )

@@ -1,7 +1,7 @@
 """Equivariant Encryption: keyed transforms folded into a model's constants and applied to its records.
 
-An untrusted worker runs the *encrypted model* (same graph, same shapes, other constants) on encrypted records at plain
-speed and returns encrypted outputs, which only the key holder reads.
+An untrusted worker runs the *encrypted model* (same graph, other constants; same shapes, unless decoys are asked for)
+on encrypted records at plain speed and returns encrypted outputs, which only the key holder reads.
 
 This is keyed obfuscation, **not** encryption in the IND-CPA sense. What is known to break it:
 

@@ -15,10 +15,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
+from rexis.ee.attack_card import AttackCard, AttackReport, structure_of
 from rexis.ee.compiler import EncryptedModel, planned
 from rexis.ee.container import model_digest
+from rexis.ee.decoys import Widening
 from rexis.ee.glossary import GLOSSARY
-from rexis.ee.graph import Graph
+from rexis.ee.graph import Graph, is_encrypted
 from rexis.ee.groups import FREE, MAX_CONDITION, NONE, Power, group_name, key_space
 from rexis.ee.layout import ORDER, Keyring
 from rexis.ee.plan import Grouping, Plan
@@ -88,6 +90,37 @@ class ClearCard(_Part):
     allowed_by_owner: bool
 
 
+class DecoyCard(_Part):
+    """Decoys in the model: the one option of EE that changes shapes.
+
+    Attributes
+    ----------
+    inputs
+        Features of noise that each record gets.
+    neurons
+        Hidden axes with split neurons: how many there were, and are.
+    not_split
+        Values whose neurons could not be split, with the node that is in the way.
+    runtime_ratio
+        Time of the encrypted model over the plain one's, as measured when it was encrypted; None if it was not.
+    """
+
+    inputs: int
+    neurons: dict[str, tuple[int, int]]
+    not_split: dict[str, str]
+    runtime_ratio: float | None
+
+    @property
+    def said(self) -> str:
+        """In one line."""
+        before, after = (sum(pair[side] for pair in self.neurons.values()) for side in (0, 1))
+        slower = "not measured" if self.runtime_ratio is None else f"{self.runtime_ratio:.2f} times the plain model's"
+        return (
+            f"{self.inputs} noise features a record, {after} neurons for {before} in {len(self.neurons)} layers; "
+            f"shapes changed, run time {slower}"
+        )
+
+
 class Distance(_Part):
     """Relative Frobenius distance of one constant from the public base model's."""
 
@@ -103,6 +136,12 @@ class LeakageCard(_Part):
     max_condition
         Largest condition number of a key: how far distances between records, and rounding errors, can be stretched.
         None without the key; every key stays below :data:`~rexis.ee.groups.MAX_CONDITION`.
+    decoys
+        None where there are none, or none are known: they cannot be told from the graph without looking at weights.
+    attacks
+        What attacks got from a model of this structure; empty if none were run.
+    file
+        Whether the model is encrypted: ``rexis ee encrypt`` marks what it writes. Anybody can set or remove the mark.
     distances, smallest_distance
         Against the public base model; empty and None if none was named.
     rung
@@ -115,6 +154,9 @@ class LeakageCard(_Part):
     output: SideCard
     axes: list[AxisCard]
     clear: list[ClearCard]
+    decoys: DecoyCard | None = None
+    attacks: list[AttackCard] = []
+    file: Literal["encrypted", "plain"]
     visible: list[str]
     max_condition: float | None
     base_digest: str | None
@@ -133,6 +175,7 @@ def card_of(
     plain: bytes | Path | None = None,
     base: bytes | Path | None = None,
     require_private: bool = False,
+    runtime_ratio: float | None = None,
 ) -> LeakageCard:
     """The card of a model that was just encrypted.
 
@@ -142,6 +185,8 @@ def card_of(
         The plain model and the public one that it may have come from, to measure their distance.
     require_private
         Refuse a model that does not earn ``ee-private-weights``.
+    runtime_ratio
+        With decoys: time over the plain model's.
 
     Raises
     ------
@@ -157,6 +202,9 @@ def card_of(
     card = _card(
         encrypted.plan, accepts, str(encrypted.digest), encrypted.allowed_clear, offsets, key.keyring, base, distances
     )
+    if encrypted.widening is not None:
+        decoys = _decoys(encrypted.widening, runtime_ratio)
+        card = card.model_copy(update={"decoys": decoys, "visible": [*card.visible, *_seen_decoys(encrypted.widening)]})
     if require_private and card.rung != "ee-private-weights":
         why = (
             "no public base model was named"
@@ -178,7 +226,30 @@ def card_of_graph(model: bytes | Path) -> LeakageCard:
     accepts = Acceptance(graph)
     plan = planned(graph, accepts)
     offsets = {name for name in (*graph.inputs, graph.output) if accepts.of(name) and _is_free(plan, name)}
-    return _card(plan, accepts, str(model_digest(model)), (), offsets, None, None, [])
+    card = _card(plan, accepts, str(model_digest(model)), (), offsets, None, None, [])
+    return card if is_encrypted(model) else card.model_copy(update={"file": "plain"})
+
+
+def with_attacks(card: LeakageCard, graph: Graph, report: AttackReport) -> LeakageCard:
+    """The card with what attacks got.
+
+    Parameters
+    ----------
+    graph
+        Of the encrypted model that the card is of.
+
+    Raises
+    ------
+    EncryptionError
+        The report is of a model of another structure.
+    """
+    if report.structure != structure_of(graph):
+        raise EncryptionError(
+            "the attacks were run on a model of another structure",
+            field="attacks",
+            hint="rexis ee attack with the plain model that this one was made from, and the same decoys",
+        )
+    return card.model_copy(update={"attacks": report.attacks})
 
 
 def _card(
@@ -204,6 +275,7 @@ def _card(
         output=_side(plan, plan.graph.output, offset=plan.graph.output in offsets),
         axes=_axes(plan),
         clear=clear,
+        file="encrypted",
         visible=_visible(plan),
         max_condition=max(conditions) if conditions else None,
         base_digest=str(model_digest(base)) if base is not None else None,
@@ -211,6 +283,33 @@ def _card(
         smallest_distance=smallest,
         rung="ee-private-weights" if private else "ee-outsourced",
     )
+
+
+def _decoys(widening: Widening, runtime_ratio: float | None) -> DecoyCard:
+    return DecoyCard(
+        inputs=widening.padding.count if widening.padding else 0,
+        neurons={each.axis.value: (each.axis.size, len(each.origin)) for each in widening.split},
+        not_split=widening.left_out,
+        runtime_ratio=runtime_ratio,
+    )
+
+
+def _seen_decoys(widening: Widening) -> list[str]:
+    """What a worker, who has the model, makes of decoys."""
+    said = []
+    if widening.padding is not None:
+        said.append("which part of a record is decoy noise: the first weight does not see it, so that it is removed")
+    if widening.split:
+        said.append("which neurons were split: their halves have parallel weights, so that they are put together")
+    return said
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+_FILES = {"encrypted": "Encrypted model", "plain": "Plain model, not encrypted: what its keys would be."}
+_LOWER = "Lower bounds: somebody who tries harder gets at least as much. Each is scored from guessing to no EE at all."
 
 
 def _side(plan: Plan, name: str, *, offset: bool) -> SideCard:
@@ -404,6 +503,8 @@ def page(card: LeakageCard) -> str:
         for a in card.axes
     ]  # fmt: skip
     clear = [(c.where, c.size, c.reason, "owner allowed it" if c.allowed_by_owner else "inherent") for c in card.clear]
+    attacks = [(a.title, *map(_number, (a.floor, a.score, a.ceiling)), a.verdict, a.says) for a in card.attacks]
+    tried = table(("attack", "guess", "with EE", "without EE", "verdict", "in words"), attacks) if attacks else ""
     distances = [(d.constant, f"{d.distance:.1%}") for d in card.distances]
     condition = "not known without the key" if card.max_condition is None else f"{card.max_condition:.3g}"
     visible = "".join(f"<li>{html.escape(text)}</li>" for text in card.visible)
@@ -414,7 +515,7 @@ table{{border-collapse:collapse;width:100%;margin:.5rem 0 1.5rem}}td,th{{border:
 text-align:left;vertical-align:top;word-break:break-word}}th{{background:#f2f2f2}}code{{word-break:break-all}}
 .rung{{font-size:1.2rem;font-weight:600}}</style>
 <h1>Leakage card</h1>
-<p>Encrypted model <code>{html.escape(card.model_digest)}</code></p>
+<p>{_FILES[card.file]} <code>{html.escape(card.model_digest)}</code></p>
 <p class="rung">Rung: {html.escape(card.rung)}</p>
 <p>Equivariant Encryption is keyed obfuscation, not encryption in the IND-CPA sense: enough known records break an
 input key, and a public base model breaks weights. This page says what the keys of this model hide, and what stays
@@ -424,6 +525,8 @@ readable.</p>
 <h3>Axes in the clear</h3>{table(("where", "size", "why", "by whom"), clear)}
 <h2>Keys</h2><p>Largest condition number: {condition}.</p>
 {table(("where", "size", "group", "keys (one a head)", "bits", "real parameters"), keys)}
+<h2>Attacks that were run</h2><p>{_LOWER if attacks else "None: rexis ee attack runs them."}</p>{tried}
+<h2>Decoys</h2><p>{html.escape(card.decoys.said) if card.decoys else "none, or none that are known"}</p>
 <h2>Distance from a public base model</h2>
 <p>{
         "Threshold for ee-private-weights: " + f"{PRIVATE_WEIGHTS_DISTANCE:.0%} in every layer."

@@ -5,18 +5,21 @@
 3. Refuse what would stay readable, unless the caller allows it.
 4. Draw the keys and fold them into the constants (:mod:`rexis.ee.rules`).
 5. Exchange the constants: nodes, names, shapes and dtypes stay, so that the encrypted model runs at plain speed.
+
+Decoys (:mod:`rexis.ee.decoys`) are put in before the first step, where they are asked for; they change shapes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rexis.ee.container import Constant, ConstantsFile, Model
+from rexis.ee.decoys import Decoys, Widening, widen
 from rexis.ee.graph import Graph
 from rexis.ee.groups import FREE, Power
 from rexis.ee.keys import DATA_SECRET_BYTES, EEKey, KeyPart, TensorKey
@@ -41,12 +44,15 @@ class EncryptedModel:
         The whole model; or without its large constants, where the compiler was given a file for them.
     allowed_clear
         Axes that the caller allowed to stay readable.
+    widening
+        The decoys that were put in before; None without any.
     """
 
     model: bytes = field(repr=False)
     key: EEKey
     plan: Plan = field(repr=False)
     allowed_clear: tuple[str, ...] = ()
+    widening: Widening | None = field(default=None, repr=False)
 
     @property
     def digest(self) -> Digest:
@@ -61,6 +67,7 @@ def encrypt_model(
     seed: bytes | None = None,
     allow_clear: Collection[str] = (),
     strongest: Power = FREE,
+    decoys: Decoys | None = None,
     file: ConstantsFile | None = None,
 ) -> EncryptedModel:
     """Fold a fresh EE key into a model's constants.
@@ -86,6 +93,9 @@ def encrypt_model(
         Axes (``value/axis``) that may stay readable although a key was expected for them.
     strongest
         Caps every variable's powers: no key may do more.
+    decoys
+        Makes the model wider first (:mod:`rexis.ee.decoys`), in memory. Shapes change then, and with them the time that
+        it takes.
     file
         Where the encrypted model's large constants go as they are made, instead of into memory and the model.
 
@@ -98,13 +108,16 @@ def encrypt_model(
         names the node and the reason.
     """
     root = _root(epoch, seed)
+    widening = None
+    if decoys is not None:
+        model, widening = widen(model, decoys, SecretStream(root, "decoys"))
 
     def attempt(*, offsets: bool, gains: bool) -> EncryptedModel:
         if file is not None:
             file.restart()
         graph = Graph(model, file)  # an attempt that fails leaves some constants exchanged
         accepts = Acceptance(graph, offsets=offsets, gains=gains)
-        return _encrypted(planned(graph, accepts, strongest), epoch, root, allow_clear, accepts)
+        return _encrypted(planned(graph, accepts, strongest), epoch, root, allow_clear, accepts, widening)
 
     with suppress(OffsetMisfit):
         return attempt(offsets=True, gains=True)
@@ -152,7 +165,12 @@ def _root(epoch: int, seed: bytes | None) -> bytes:
 
 
 def _encrypted(
-    plan: Plan, epoch: int, root: bytes, allow_clear: Collection[str], accepts: Acceptance
+    plan: Plan,
+    epoch: int,
+    root: bytes,
+    allow_clear: Collection[str],
+    accepts: Acceptance,
+    widening: Widening | None = None,
 ) -> EncryptedModel:
     graph = plan.graph
     _require_hidden(plan, allow_clear)
@@ -177,13 +195,16 @@ def _encrypted(
         epoch=epoch,
         model_digest=graph.digest(encrypted),
         part=KeyPart.FULL,
-        inputs={name: _tensor_key(folding, name) for name in graph.inputs},
+        inputs={
+            name: replace(_tensor_key(folding, name), decoys=None if widening is None else widening.padding)
+            for name in graph.inputs
+        },
         output=_tensor_key(folding, graph.output),
         keyring=keyring,
         layouts=layouts,
         data_secret=SecretStream(root, "data secret").take(DATA_SECRET_BYTES),
     )
-    return EncryptedModel(encrypted, key, plan, tuple(allow_clear))
+    return EncryptedModel(encrypted, key, plan, tuple(allow_clear), widening)
 
 
 def planned(graph: Graph, accepts: Acceptance, strongest: Power = FREE, fixed: Collection[str] = ()) -> Plan:

@@ -184,6 +184,22 @@ def model_digest(model: bytes | Path) -> Digest:
     return sha256(data, *digests)
 
 
+def whole(model: Model) -> onnx.ModelProto:
+    """A copy of a model's message with all of its data in memory, that of other files too.
+
+    Raises
+    ------
+    MalformedError, NotFoundError
+        As for :class:`Container`.
+    """
+    made = onnx.ModelProto()
+    made.CopyFrom(parsed(model))
+    for tensor in _tensors(made):
+        if is_external(tensor):
+            _load(tensor, model.parent if isinstance(model, Path) else None)
+    return made
+
+
 def is_external(tensor: onnx.TensorProto) -> bool:
     """Whether a tensor's values lie in another file."""
     return bool(tensor.data_location == onnx.TensorProto.EXTERNAL)

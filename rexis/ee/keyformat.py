@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from rexis.ee.groups import KINDS, AxisKey
-from rexis.ee.keys import DATA_SECRET_BYTES, EEKey, KeyPart, TensorKey
+from rexis.ee.keys import DATA_SECRET_BYTES, EEKey, KeyPart, Padding, TensorKey
 from rexis.ee.layout import Axis, Element, Factor, Keyring, Layout
 from rexis.ee.stream import Floats
 from rexis.protocol.errors import EncryptionError, MalformedError
@@ -21,6 +21,7 @@ MAX_KEY_BYTES = 1 << 30
 _STRUCTURE = "rexis.ee.key"
 
 _Int = Annotated[int, Field(strict=True, ge=0)]
+_Positive = Annotated[int, Field(strict=True, ge=1)]
 _Action = Annotated[int, Field(strict=True, ge=-1, le=1)]
 _Axis = list[tuple[_Int, _Action]]
 
@@ -51,6 +52,7 @@ class _Tensor(Strict):
     shape: list[_Int]
     layout: list[_Axis]
     vocabulary: _Axis | None
+    decoys: tuple[_Positive, _Positive] | None = None  # axis and count; left out where there are none
 
 
 class _Input(_Tensor):
@@ -223,6 +225,9 @@ def _tensor_key(name: str, side: _Tensor, keyring: Keyring, arrays: dict[str, Fl
         keyring.size(axis) != size for axis, size in zip(layout[1:], side.shape, strict=True)
     ):
         raise EncryptionError(f"the {name} key has another shape than its axes")
+    decoys = None if side.decoys is None else Padding(*side.decoys)
+    if decoys is not None and (decoys.axis >= len(layout) or side.shape[decoys.axis - 1] <= decoys.count):
+        raise EncryptionError(f"the {name} key has more decoys than features")
     found = {what: arrays.get(f"{name}/{what}") for what in ("offset", "shift")}
     for values in found.values():
         fits = values is None or (
@@ -240,6 +245,7 @@ def _tensor_key(name: str, side: _Tensor, keyring: Keyring, arrays: dict[str, Fl
         found["shift"],
         vocabulary,
         side.element,
+        decoys,
     )
 
 
@@ -264,12 +270,13 @@ def _joined(keyrings: list[Keyring]) -> Keyring:
 
 
 def _tensor(key: TensorKey) -> dict[str, object]:
-    return {
+    written: dict[str, object] = {
         "element": key.element,
         "shape": list(key.shape),
         "layout": [_written(axis) for axis in key.layout],
         "vocabulary": None if key.vocabulary is None else _written(key.vocabulary),
     }
+    return written if key.decoys is None else written | {"decoys": [key.decoys.axis, key.decoys.count]}
 
 
 def _written(axis: Axis) -> list[list[int]]:

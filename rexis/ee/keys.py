@@ -30,6 +30,14 @@ class KeyPart(StrEnum):
     DECRYPT = "decrypt"
 
 
+@dataclass(frozen=True)
+class Padding:
+    """Decoy features that every record gets: how many, and along which axis of a batch of records."""
+
+    axis: int
+    count: int
+
+
 @dataclass(frozen=True, eq=False)
 class TensorKey:
     """How one input's records, or the outputs, of a model are encrypted.
@@ -39,7 +47,7 @@ class TensorKey:
     Attributes
     ----------
     shape
-        Of one record, without the batch axis.
+        Of one record, without the batch axis; with its decoys.
     layout
         Of a batch of records.
     keyring
@@ -48,6 +56,8 @@ class TensorKey:
         Broadcastable to a batch of records; None for 0.
     vocabulary
         The axis whose key permutes token ids; None for numbers.
+    decoys
+        Features at the end of an axis that each record gets before it is encrypted, of fresh noise; None without.
     element
         Element type of the encrypted model's input or output: ``float32``, ``int64``, ``int32`` or ``bool``.
     """
@@ -59,6 +69,15 @@ class TensorKey:
     shift: Floats | None = field(default=None, repr=False)
     vocabulary: Axis | None = None
     element: str = "float32"
+    decoys: Padding | None = None
+
+    @property
+    def plain_shape(self) -> tuple[int, ...]:
+        """Of one record without its decoys."""
+        if self.decoys is None:
+            return self.shape
+        place, count = self.decoys.axis - 1, self.decoys.count
+        return (*self.shape[:place], self.shape[place] - count, *self.shape[place + 1 :])
 
     def apply_fast(self, values: NDArray[np.float32]) -> NDArray[np.float32] | None:
         """Encrypt ``[n, …]`` in float32, where one dense key acts on whole records; None where it does not.

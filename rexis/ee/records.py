@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hmac
+import math
 from collections.abc import Mapping
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rexis.ee.keys import EEKey, TensorKey
+from rexis.ee.keys import EEKey, Padding, TensorKey
+from rexis.ee.stream import SecretStream, fresh_seed
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import KeyFileError, TensorError
 
@@ -20,15 +22,17 @@ _BLOCK = 1 << 14  # records at a time: intermediate arrays stay small
 
 
 @overload
-def encrypt_records(key: EEKey, records: NDArray[Any]) -> NDArray[np.float32]: ...
+def encrypt_records(key: EEKey, records: NDArray[Any], *, seed: bytes | None = None) -> NDArray[np.float32]: ...
 
 
 @overload
-def encrypt_records(key: EEKey, records: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]: ...
+def encrypt_records(
+    key: EEKey, records: Mapping[str, NDArray[Any]], *, seed: bytes | None = None
+) -> dict[str, NDArray[Any]]: ...
 
 
 def encrypt_records(
-    key: EEKey, records: NDArray[Any] | Mapping[str, NDArray[Any]]
+    key: EEKey, records: NDArray[Any] | Mapping[str, NDArray[Any]], *, seed: bytes | None = None
 ) -> NDArray[np.float32] | dict[str, NDArray[Any]]:
     """Apply the input keys to every record.
 
@@ -38,12 +42,16 @@ def encrypt_records(
         For a model with one input: ``float32`` or ``float64`` ``[n, …]``, standardised as the plain model expects them;
         or token ids. For several inputs: such an array for each by its name, all of one length; token ids, counts and
         masks may also be integers or booleans.
+    seed
+        32 secret bytes that decoy features are drawn from, by default fresh from the operating system. Give one to
+        repeat an encryption, and never one for two sets of records.
 
     Returns
     -------
     encrypted
-        ``float32 [n, …]``, of the same shape; of a mapping, a mapping in the order of the model's inputs, with the
-        element types that the model takes. Deterministic: equal records give equal rows.
+        ``float32 [n, …]``, of the shape that the model takes: the records' own, or longer by the decoy features; of a
+        mapping, a mapping in the order of the model's inputs, with the element types that the model takes. Without
+        decoys equal records give equal rows; with them each row has noise of its own.
 
     Raises
     ------
@@ -53,24 +61,32 @@ def encrypt_records(
     KeyFileError
         A key that only decrypts; an array for a model with several inputs.
     """
+    noise = SecretStream(fresh_seed() if seed is None else seed, "decoys")
     if not isinstance(records, Mapping):
-        return encrypt_values(key.input, records)
+        return encrypt_values(key.input, records, noise=noise)
     return {
-        name: encrypt_values(key.inputs[name], values, name).astype(key.inputs[name].element)
+        name: encrypt_values(key.inputs[name], values, name, noise=noise).astype(key.inputs[name].element)
         for name, values in records_by_input(key, records).items()
     }
 
 
-def encrypt_values(key: TensorKey, values: NDArray[Any], what: str = "records") -> NDArray[np.float32]:
+def encrypt_values(
+    key: TensorKey, values: NDArray[Any], what: str = "records", *, noise: SecretStream
+) -> NDArray[np.float32]:
     """Apply the key of one input to its part of every record. See :func:`encrypt_records`.
 
     Parameters
     ----------
     what
         The input's name for messages.
+    noise
+        What decoy features are drawn from.
     """
     checked = _held(_checked(_numbers(values, key), key, what), key, what)
-    parts = [_encrypted(key, checked[start : start + _BLOCK], what) for start in range(0, len(checked), _BLOCK)]
+    parts = [
+        _encrypted(key, _padded(checked[start : start + _BLOCK], key.decoys, noise), what)
+        for start in range(0, len(checked), _BLOCK)
+    ]
     return np.concatenate(parts) if parts else np.empty((0, *key.shape), dtype=np.float32)
 
 
@@ -163,11 +179,11 @@ def _numbers(values: NDArray[Any], key: TensorKey) -> NDArray[Any]:
 def _checked(values: NDArray[Any], key: TensorKey, what: str) -> NDArray[Any]:
     if values.dtype not in (np.float32, np.float64):
         raise TensorError(f"dtype {values.dtype} cannot be used", field=what, hint="convert to float32")
-    if values.ndim < 1 or values.shape[1:] != key.shape:
+    if values.ndim < 1 or values.shape[1:] != key.plain_shape:
         raise TensorError(
             f"shape {list(values.shape)} does not fit the key",
             field=what,
-            hint=f"expected [n, {', '.join(str(size) for size in key.shape)}]",
+            hint=f"expected [n, {', '.join(str(size) for size in key.plain_shape)}]",
         )
     finite = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
     if not bool(finite.all()):
@@ -191,6 +207,15 @@ def _held(values: NDArray[Any], key: TensorKey, what: str) -> NDArray[Any]:
         row = int(np.argmin(good.all(axis=tuple(range(1, good.ndim)))))
         raise TensorError(f"row {row} holds {wanted}", field=what)
     return values
+
+
+def _padded(records: NDArray[Any], decoys: Padding | None, noise: SecretStream) -> NDArray[Any]:
+    """Records with their decoys: standard normal, as standardised features are on the whole."""
+    if decoys is None:
+        return records
+    shape = [decoys.count if place == decoys.axis else size for place, size in enumerate(records.shape)]
+    drawn = noise.normal(math.prod(shape)).reshape(shape).astype(records.dtype)
+    return np.concatenate((records, drawn), axis=decoys.axis)
 
 
 def _encrypted(key: TensorKey, records: NDArray[Any], what: str) -> NDArray[np.float32]:

@@ -8,7 +8,6 @@ from sklearn.linear_model import Ridge, RidgeClassifier
 from sklearn.preprocessing import StandardScaler
 
 from rexis.ee.attacks.target import NotApplicableError, Result, Target, observe, r_squared
-from rexis.ee.records import encrypt_records
 from rexis.ee.stream import Floats
 
 _RIDGES = (1e2, 1e3, 1e4, 1e5, 1e6)
@@ -36,8 +35,8 @@ def attention_scores(target: Target) -> Result:
         raise NotApplicableError("the model has no attention")
     scores = {
         "ee": [
-            _flat(observe(target.encrypted.model, encrypt_records(target.encrypted.key, each), names))
-            for each in (target.public_inputs, target.private_inputs)
+            _flat(observe(target.encrypted.model, each, names))
+            for each in (target.encrypt_inputs(target.public_inputs, "pairs"), target.encrypted_inputs)
         ],
         "plain": [_flat(observe(target.plain, each, names)) for each in (target.public_inputs, target.private_inputs)],
     }

@@ -7,235 +7,195 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import onnx
+import torch
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
 
+from rexis.ee.attacks.closed_form import by_positions, dense_first_layer
+from rexis.ee.attacks.places import blocks_of
 from rexis.ee.attacks.target import NotApplicableError, Result, Target
+from rexis.ee.attacks.torch_graph import Network
 from rexis.ee.stream import Floats
-from rexis.protocol.errors import UnavailableError
 
 RECORDS = 2
-_STEPS = 40
-_MAX_CALLS = 45
+_STEPS = 250
+_MAX_CALLS = 300
 _MAX_ELEMENTS = 800
+_MAX_SEQUENCES = 400  # places times words, for the search by single exchanges
+_STARTS = 30
+_SWEEPS = 6
+_FITS = 1e-12
+_LOOKED_AT = 100
+_ANNEALED = 300
+_RATE = 0.05
 _NOTHING = 0.05
+
+Gradient = dict[str, Any]
 
 
 def gradient_inversion(target: Target) -> Result:
     """Find the record whose gradient is the one that was seen (batch of one, squared loss, target known).
 
-    Behind a first layer ``W x + b`` the record is ``∂L/∂W`` divided by ``∂L/∂b``, exactly. Elsewhere a dummy record is
-    moved by L-BFGS until its gradient fits, from the public mean on.
+    In this order, the first that applies:
+
+    - *closed form, dense*: behind a first layer ``W x + b`` the record is ``∂L/∂W`` divided by ``∂L/∂b``, exactly;
+    - *closed form, positions*: where a table of positions is added to the first layer's output, its gradient is that of
+      each place, and ``∂L/∂W`` (or that of an embedding table) is linear in the patches (or tokens) that are sought;
+    - *search*: a dummy record is moved until its gradient fits: by L-BFGS from the mean, for squared distance and for
+      cosine, and by Adam and L-BFGS from the public record whose gradient fits best. The best fit counts, which the
+      attacker sees. Tokens are exchanged one by one instead.
 
     Knows: the model that trains (plain, or encrypted), one record's gradient and its target. Metric: R² of the rebuilt
-    record about the public mean. Ceiling: the same in the clear. Floor: 0. Under EE what comes out is the *ciphertext*
-    (``detail.ciphertext``: how well), which is as safe as the input key and no safer: every other attack goes on from
-    there. Applies to models of numbers made of the operators in the table below.
+    record about the public mean, or the share of its tokens. Ceiling: the same in the clear. Floor: 0, or the commonest
+    token's share. Under EE what comes out is the *ciphertext* (``detail.ciphertext``: how well), which is as safe as
+    the input key and no safer: every other attack goes on from there.
 
-    Sources: L. Zhu et al., Deep leakage from gradients, NeurIPS 2019; L. Phong et al., IEEE TIFS 13(5), 2018 (exact for
-    dense layers); J. Geiping et al., Inverting gradients, NeurIPS 2020.
+    Sources: L. Zhu et al., Deep leakage from gradients, NeurIPS 2019; L. Phong et al., IEEE TIFS 13(5), 2018 (dense
+    layers); J. Lu et al., APRIL, CVPR 2022 (position tables); J. Geiping et al., Inverting gradients, NeurIPS 2020
+    (cosine).
     """
     if len(target.graph.inputs) > 1:
         raise NotApplicableError("this search rebuilds the records of models with one input")
-    if target.is_tokens:
-        raise NotApplicableError("records are tokens, along which no gradient runs")
-    if math.prod(target.records.shape[1:]) > _MAX_ELEMENTS:
-        raise NotApplicableError(f"records of more than {_MAX_ELEMENTS} elements take too long here")
     chosen = target.records[target.random("gradients").permutation(len(target.records))[:RECORDS]]
-    secret = target.encrypt(chosen)
-    public = target.encrypt(target.public).mean(axis=0)
-    mean = target.public.mean(axis=0)
-    clear = _inverted(target, target.plain, chosen, mean)
-    if _score(chosen, clear, mean) < _NOTHING:
+    secret, public = target.encrypt(chosen, "chosen"), target.encrypt(target.public, "public")
+    clear, way = _inverted(target, target.plain, chosen, target.public)
+    ceiling = _score(target, chosen, clear, target.public)
+    floor = 0.0
+    if target.is_tokens:
+        floor = float(np.unique(target.records, return_counts=True)[1].max() / target.records.size)
+    if ceiling < floor + _NOTHING:
         raise NotApplicableError(
-            "this search does not rebuild the model's records in the clear either: nothing is shown"
+            f"the {way} does not rebuild the model's records in the clear either: nothing is shown"
         )
-    hidden = _inverted(target, target.encrypted.model, secret, public)
-    value, ceiling, ciphertext = (
-        _score(truth, guess, around)
-        for truth, guess, around in ((chosen, hidden, mean), (chosen, clear, mean), (secret, hidden, public))
-    )
+    hidden, _ = _inverted(target, target.encrypted.model, secret, public)
+    ciphertext = _score(target, secret, hidden, public)
+    truth, known = (blocks_of(target).of(each).reshape(len(each), -1) for each in (chosen, target.public))
+    value = _score(target, truth, blocks_of(target).of(hidden).reshape(len(hidden), -1), known)
     return Result(
         name="gradient_inversion",
-        metric="R² of the record",
+        metric="share of tokens" if target.is_tokens else "R² of the record",
         value=value,
         ceiling=max(ceiling, value),
-        floor=0.0,
+        floor=floor,
         attacker_knows="the model that trains, one record's gradient and its target",
-        says=f"A gradient gives {ceiling:.0%} of its record in the clear; under EE {value:.0%}, and "
+        says=f"A gradient gives {ceiling:.0%} of its record in the clear ({way}); under EE {value:.0%}, and "
         f"{ciphertext:.0%} of its ciphertext.",
-        detail={"ciphertext": ciphertext, "records": len(chosen)},
+        detail={"ciphertext": ciphertext, "records": len(chosen), "way": way},
     )
 
 
-def _score(truth: NDArray[np.floating], guess: Floats, mean: NDArray[np.floating]) -> float:
+def _score(target: Target, truth: NDArray[Any], guess: NDArray[Any], public: NDArray[Any]) -> float:
+    if target.is_tokens:
+        return float((truth == guess).mean())
+    mean = public.mean(axis=0)
     spread = float(((truth - mean) ** 2).sum())
     return max(0.0, 1.0 - float(((truth - guess) ** 2).sum()) / spread)
 
 
-def _inverted(target: Target, model: bytes, records: NDArray[np.floating], start: NDArray[np.floating]) -> Floats:
-    try:
-        import torch
-    except ImportError as error:
-        raise UnavailableError("gradient inversion needs torch", hint="pip install 'rexis[models]'") from error
-    network = _Network(model)
-    dense = network.first_dense(target)
-    found = []
-    for record in records:
-        seen = _gradient(network, torch.tensor(record[None], dtype=torch.float64))
-        if dense is not None:
-            weight, bias, turned = dense
-            by_weight, by_bias = seen[weight], seen[bias]
-            rows = by_weight if turned else by_weight.T
-            found.append(((by_bias @ rows) / (by_bias @ by_bias)).detach().numpy().reshape(record.shape))
-            continue
-        dummy = torch.tensor(start[None], dtype=torch.float64, requires_grad=True)
-        scale = sum(float((each**2).sum()) for each in seen.values())
-        search = torch.optim.LBFGS(
-            [dummy], max_iter=_STEPS, max_eval=_MAX_CALLS, history_size=20, line_search_fn="strong_wolfe"
-        )
-
-        def closure(search: Any = search, dummy: Any = dummy, seen: Any = seen, scale: float = scale) -> Any:
-            search.zero_grad()
-            made = _gradient(network, dummy, create_graph=True)
-            loss = sum(((made[name] - seen[name]) ** 2).sum() for name in seen) / scale
-            loss.backward()
-            return loss
-
-        search.step(closure)
-        found.append(dummy.detach().numpy()[0])
-    return np.stack(found)
+def _inverted(target: Target, model: bytes, records: NDArray[Any], public: NDArray[Any]) -> tuple[Floats, str]:
+    """Rebuilt records, and how. Of `records` only the gradients and the shape are used."""
+    network = Network(model)
+    gradients = [network.gradient(_tensor(record)) for record in records]
+    for way, attempt in _WAYS.items():
+        found = [guess for seen in gradients if (guess := attempt(target, network, seen, public)) is not None]
+        if len(found) == len(records):
+            return np.stack(found), way
+    raise NotApplicableError("no way to invert a gradient fits this model")
 
 
-def _gradient(network: _Network, record: Any, *, create_graph: bool = False) -> dict[str, Any]:
-    import torch
-
-    output = network(record)
-    loss = ((output - 1.0) ** 2).mean()
-    weights = network.weights
-    made = torch.autograd.grad(loss, list(weights.values()), create_graph=create_graph, allow_unused=True)
-    return {name: each for name, each in zip(weights, made, strict=True) if each is not None}
-
-
-class _Network:
-    """An ONNX graph in torch, float64, with gradients for every stored float constant of more than one element."""
-
-    def __init__(self, model: bytes) -> None:
-        import torch
-
-        graph = onnx.load_model_from_string(model).graph
-        self.nodes = list(graph.node)
-        self.operators = _operators()
-        unknown = sorted({node.op_type for node in self.nodes} - {*self.operators, "Constant"})
-        if unknown:
-            raise NotApplicableError(f"no gradient for {', '.join(unknown)} here")
-        self.output = graph.output[0].name
-        stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-        stored |= {
-            node.output[0]: numpy_helper.to_array(node.attribute[0].t)
-            for node in self.nodes
-            if node.op_type == "Constant"
-        }
-        self.input = next(value.name for value in graph.input if value.name not in stored)
-        self.constants = {}
-        for name, array in stored.items():
-            tensor = torch.from_numpy(array.astype(np.float64 if array.dtype.kind == "f" else array.dtype))
-            learned = array.dtype.kind == "f" and array.size > 1
-            self.constants[name] = tensor.requires_grad_() if learned else tensor
-        self.weights = {name: each for name, each in self.constants.items() if each.requires_grad}
-
-    def __call__(self, record: Any) -> Any:
-        values = {**self.constants, self.input: record}
-        for node in self.nodes:
-            if node.op_type != "Constant":
-                given = [values[name] if name else None for name in node.input]
-                attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
-                values[node.output[0]] = self.operators[node.op_type](attributes, *given)
-        return values[self.output]
-
-    def first_dense(self, target: Target) -> tuple[str, str, bool] | None:
-        """Names of weight and bias of a dense layer on the records, and whether it is stored transposed."""
-        first = target.graph.computing[0]
-        if first.op == "Gemm" and len(first.inputs) == 3 and first.inputs[0] == target.input:
-            weight, bias = first.inputs[1:]
-            if weight in self.weights and bias in self.weights:
-                return weight, bias, bool(first.attributes.get("transB", 0))
-        return None
+def _searched(target: Target, network: Network, seen: Gradient, public: NDArray[Any]) -> Floats:
+    if target.is_tokens:
+        return _exchanged(target, network, seen, public)
+    if math.prod(public.shape[1:]) > _MAX_ELEMENTS:
+        raise NotApplicableError(f"records of more than {_MAX_ELEMENTS} elements take too long to search here")
+    alike = [float(_cosine(network.gradient(_tensor(each)), seen)) for each in public[:_LOOKED_AT]]
+    nearest = _annealed(network, seen, public[int(np.argmin(alike))])
+    mean = public.mean(axis=0)
+    tried = [
+        _descended(network, seen, start, loss)
+        for start, loss in ((mean, _squared), (mean, _cosine), (nearest, _cosine))
+    ]
+    return min(tried, key=lambda pair: pair[0])[1]
 
 
-def _operators() -> dict[str, Callable[..., Any]]:
-    import torch
-    from torch.nn import functional
+def _tensor(record: NDArray[Any]) -> Any:
+    return torch.tensor(record[None], dtype=torch.float64)
 
-    def gemm(a: dict[str, Any], x: Any, w: Any, b: Any = None) -> Any:
-        product = a.get("alpha", 1.0) * x @ (w.T if a.get("transB", 0) else w)
-        return product if b is None else product + a.get("beta", 1.0) * b
 
-    def conv(a: dict[str, Any], x: Any, w: Any, b: Any = None) -> Any:
-        rank = w.ndim - 2
-        pads = a.get("pads", [0] * 2 * rank)
-        run = (functional.conv1d, functional.conv2d, functional.conv3d)[rank - 1]
-        return run(
-            x, w, b, a.get("strides", [1] * rank), list(pads[:rank]), a.get("dilations", [1] * rank), a.get("group", 1)
-        )
+def _annealed(network: Network, seen: Gradient, start: NDArray[Any]) -> Floats:
+    """A dummy record after Adam with falling steps, which gets over the kinks of ReLU where L-BFGS stops."""
+    dummy = _tensor(start).requires_grad_()
+    search = torch.optim.Adam([dummy], lr=_RATE)
+    rates = torch.optim.lr_scheduler.CosineAnnealingLR(search, _ANNEALED)
+    for _ in range(_ANNEALED):
+        search.zero_grad()
+        _cosine(network.gradient(dummy, create_graph=True), seen).backward()
+        search.step()
+        rates.step()
+    found: Floats = dummy.detach().numpy()[0]
+    return found
 
-    def norm(a: dict[str, Any], x: Any, scale: Any, bias: Any = None) -> Any:
-        centred = x - x.mean(-1, keepdim=True)
-        found = centred / torch.sqrt((centred**2).mean(-1, keepdim=True) + a.get("epsilon", 1e-5)) * scale
-        return found if bias is None else found + bias
 
-    def batch_norm(a: dict[str, Any], x: Any, scale: Any, bias: Any, mean: Any, var: Any) -> Any:
-        shape = (1, -1, *(1 for _ in range(x.ndim - 2)))
-        wide = scale / torch.sqrt(var + a.get("epsilon", 1e-5))
-        return (x - mean.view(shape)) * wide.view(shape) + bias.view(shape)
+def _descended(
+    network: Network, seen: Gradient, start: NDArray[Any], loss: Callable[[Gradient, Gradient], Any]
+) -> tuple[float, Floats]:
+    """A dummy record whose gradient fits, and how well it does (relative squared distance)."""
+    dummy = _tensor(start).requires_grad_()
+    search = torch.optim.LBFGS(
+        [dummy], max_iter=_STEPS, max_eval=_MAX_CALLS, history_size=20, line_search_fn="strong_wolfe"
+    )
 
-    def cut(a: dict[str, Any], x: Any, starts: Any, ends: Any, axes: Any = None, steps: Any = None) -> Any:
-        where = [slice(None)] * x.ndim
-        axes = range(len(starts)) if axes is None else axes.tolist()
-        steps = [1] * len(starts) if steps is None else steps.tolist()
-        for axis, start, end, step in zip(axes, starts.tolist(), ends.tolist(), steps, strict=True):
-            where[axis] = slice(start, min(end, x.shape[axis]), step)
-        return x[tuple(where)]
+    def closure() -> Any:
+        search.zero_grad()
+        distance = loss(network.gradient(dummy, create_graph=True), seen)
+        distance.backward()
+        return distance
 
-    def mean(a: dict[str, Any], x: Any, axes: Any = None) -> Any:
-        chosen = a["axes"] if axes is None else axes.tolist()
-        return x.mean(dim=tuple(chosen), keepdim=bool(a.get("keepdims", 1)))
+    search.step(closure)
+    found: Floats = dummy.detach().numpy()[0]
+    return float(_squared(network.gradient(dummy), seen)), np.nan_to_num(found)
 
-    def reshape(a: dict[str, Any], x: Any, shape: Any) -> Any:
-        return x.reshape([x.shape[i] if size == 0 else size for i, size in enumerate(shape.tolist())])
 
-    def gather(a: dict[str, Any], x: Any, index: Any) -> Any:
-        axis = a.get("axis", 0)
-        return x.select(axis, int(index)) if index.ndim == 0 else x.index_select(axis, index)
+def _squared(made: Gradient, seen: Gradient) -> Any:
+    scale = sum((each**2).sum() for each in seen.values())
+    return sum(((made[name] - each) ** 2).sum() for name, each in seen.items()) / scale
 
-    return {
-        "Gemm": gemm,
-        "Conv": conv,
-        "LayerNormalization": norm,
-        "BatchNormalization": batch_norm,
-        "Slice": cut,
-        "ReduceMean": mean,
-        "Reshape": reshape,
-        "MatMul": lambda a, x, y: x @ y,
-        "Add": lambda a, x, y: x + y,
-        "Sub": lambda a, x, y: x - y,
-        "Mul": lambda a, x, y: x * y,
-        "Div": lambda a, x, y: x / y,
-        "Pow": lambda a, x, y: x**y,
-        "Neg": lambda a, x: -x,
-        "Sqrt": lambda a, x: torch.sqrt(x),
-        "Relu": lambda a, x: torch.relu(x),
-        "Sigmoid": lambda a, x: torch.sigmoid(x),
-        "Tanh": lambda a, x: torch.tanh(x),
-        "Erf": lambda a, x: torch.erf(x),
-        "Softmax": lambda a, x: torch.softmax(x, a.get("axis", -1)),
-        "Transpose": lambda a, x: x.permute(*a["perm"]),
-        "Concat": lambda a, *x: torch.cat(x, a["axis"]),
-        "Flatten": lambda a, x: x.flatten(a.get("axis", 1)),
-        "Gather": lambda a, x, i: (
-            x.select(a.get("axis", 0), int(i)) if i.ndim == 0 else x.index_select(a.get("axis", 0), i)
-        ),
-        "GlobalAveragePool": lambda a, x: x.mean(dim=tuple(range(2, x.ndim)), keepdim=True),
-        "Identity": lambda a, x: x,
-    }
+
+def _cosine(made: Gradient, seen: Gradient) -> Any:
+    sizes = [torch.sqrt(sum((each**2).sum() for each in side.values())) for side in (made, seen)]
+    return 1.0 - sum((made[name] * each).sum() for name, each in seen.items()) / (sizes[0] * sizes[1] + 1e-30)
+
+
+def _exchanged(target: Target, network: Network, seen: Gradient, public: NDArray[Any]) -> Floats:
+    """Tokens exchanged one by one for whichever fits best, from several public sequences on."""
+    words, places = int(public.max()) + 1, public.shape[1]
+    if words * places > _MAX_SEQUENCES:
+        raise NotApplicableError(f"{places} places of {words} tokens are too many to exchange one by one here")
+
+    def misfit(tokens: NDArray[Any]) -> float:
+        return float(_squared(network.gradient(_tensor(tokens)), seen))
+
+    best: tuple[float, NDArray[Any]] = (math.inf, public[0])
+    for start in target.random("sequences").permutation(len(public))[:_STARTS]:
+        tokens = public[start].copy()
+        fit = misfit(tokens)
+        for _ in range(_SWEEPS):
+            before = fit
+            for place in range(places):
+                for word in range(words):
+                    other = tokens.copy()
+                    other[place] = word
+                    if (found := misfit(other)) < fit:
+                        fit, tokens = found, other
+            if fit == before:
+                break
+        best = min(best, (fit, tokens), key=lambda pair: pair[0])
+        if fit < _FITS:
+            break
+    return best[1].astype(np.float64)
+
+
+_WAYS: dict[str, Callable[[Target, Network, Gradient, NDArray[Any]], Floats | None]] = {
+    "closed form of a dense first layer": dense_first_layer,
+    "closed form by positions": by_positions,
+    "search": _searched,
+}

@@ -43,7 +43,7 @@ def known_plaintext(target: Target) -> Result:
         if count > len(pool):
             break
         known = target.public[pool[:count]]
-        pairs = (blocks.of(known), blocks.of(target.encrypt(known)))
+        pairs = (blocks.of(known), blocks.of(target.encrypt(known, f"{count} pairs")))
         curve[str(count)] = (
             _tokens(pairs, private, truth) if target.is_tokens else _score(blocks, pairs, private, truth)
         )

@@ -32,6 +32,7 @@ from rexis.ee.stream import Floats
 
 _ROUNDS = 100
 _FLOOR = 1e-12
+_NULL = 1e-5  # of the largest singular value: below is float32's rounding of a 0, as decoy inputs leave it
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +58,14 @@ class Neurons:
         (key,) = element.keys
         assert isinstance(key, MonomialKey)  # noqa: S101
         return key.permutation
+
+    def plain(self, encrypted: EncryptedModel) -> NDArray[np.int64]:
+        """The same by the neurons of the model before any were split. Secret."""
+        assert encrypted.key.keyring is not None  # noqa: S101
+        order = self.order(encrypted.key.keyring)
+        origins = [encrypted.widening.origin(*use) for use in self.uses] if encrypted.widening else []
+        origin = next((each for each in origins if each is not None), None)
+        return order if origin is None else origin[order]
 
 
 def hidden_neurons(encrypted: EncryptedModel) -> list[Neurons]:
@@ -192,6 +201,6 @@ def _hat(weight: Floats, *, balanced: bool) -> Floats:
     scale = np.ones((len(weight), 1))
     for _ in range(_ROUNDS if balanced else 1):
         scaled = weight * scale
-        hat: Floats = scaled @ np.linalg.pinv(scaled)
+        hat: Floats = scaled @ np.linalg.pinv(scaled, rcond=_NULL)
         scale = scale / np.sqrt(np.diagonal(hat) + _FLOOR)[:, None]
     return hat

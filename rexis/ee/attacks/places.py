@@ -18,6 +18,7 @@ from scipy.optimize import linear_sum_assignment, quadratic_assignment
 
 from rexis.ee.attacks.target import Target
 from rexis.ee.groups import Power
+from rexis.ee.keys import Padding
 from rexis.ee.layout import Factor
 from rexis.ee.stream import Floats
 
@@ -42,12 +43,19 @@ class Blocks:
         Whether the places are hidden by a permutation at all.
     grid
         The places as a grid whose axes are permuted one by one, or a single axis.
+    mixing
+        Variables of the plan whose axes a block mixes, in order.
+    decoys
+        What plain records lack; they are taken to be 0 there.
     """
 
     index: NDArray[np.int64]
     truth: NDArray[np.int64]
     permuted: bool
     grid: tuple[int, ...]
+    mixing: tuple[int, ...] = ()
+    decoys: Padding | None = None
+    plain_shape: tuple[int, ...] = ()
 
     @property
     def places(self) -> int:
@@ -60,7 +68,10 @@ class Blocks:
         return int(self.index.shape[1])
 
     def of(self, records: NDArray[np.floating]) -> Floats:
-        """``[n, places, width]``."""
+        """``[n, places, width]``, of ciphertexts or of plain records."""
+        if self.decoys is not None and records.shape[1:] == self.plain_shape:
+            width = [(0, self.decoys.count if axis == self.decoys.axis else 0) for axis in range(records.ndim)]
+            records = np.pad(records, width)
         flat: Floats = records.reshape(len(records), -1)[:, self.index].astype(np.float64)
         return flat
 
@@ -90,7 +101,7 @@ def blocks_of(target: Target) -> Blocks:
     index = np.concatenate(groups[best])
     chosen = any(element.index for element in key.keyring.elements)  # keys that differ from place to place
     grid = grids[best] if len(groups[best]) == 1 and not chosen else (len(index),)
-    return Blocks(index, _truth(target, index), hidden, grid)
+    return Blocks(index, _truth(target, index), hidden, grid, best, key.decoys, key.plain_shape)
 
 
 def _branches(

@@ -9,7 +9,6 @@ from scipy.spatial.distance import cdist
 from rexis.ee.attacks.neurons import Neurons, hidden_neurons, match_neurons, values_of
 from rexis.ee.attacks.target import NotApplicableError, Result, Target, observe
 from rexis.ee.groups import Power
-from rexis.ee.records import encrypt_records
 from rexis.ee.stream import Floats
 
 
@@ -27,21 +26,19 @@ def rekey_alignment(target: Target) -> Result:
     if not neurons:
         raise NotApplicableError("no hidden axis carries a permutation, so there are no neurons to align")
     later = target.another("next epoch")
-    keyrings = (target.encrypted.key.keyring, later.key.keyring)
-    assert keyrings[0] is not None and keyrings[1] is not None  # noqa: S101
     matches, right = {}, 0
     for each in neurons:
         found = match_neurons(each, target.encrypted, later)
         if found is not None:
             matches[each.variable] = found
-            right += int((each.order(keyrings[1])[found] == each.order(keyrings[0])).sum())
+            right += int((each.plain(later)[found] == each.plain(target.encrypted)).sum())
     aligned = right / sum(each.size for each in neurons)
     values = values_of(target.encrypted, matches)
     order = target.random("sessions").permutation(len(target.records))
     names = list(values)
     again = {name: values[order] for name, values in target.private_inputs.items()}
-    first = observe(target.encrypted.model, encrypt_records(target.encrypted.key, target.private_inputs), names)
-    second = observe(later.model, encrypt_records(later.key, again), names)
+    first = observe(target.encrypted.model, target.encrypted_inputs, names)
+    second = observe(later.model, target.encrypt_inputs(again, "later", later), names)
     powers = {each.variable: each for each in neurons}
     parts: tuple[list[Floats], list[Floats]] = ([], [])
     for name, a, b in zip(names, first, second, strict=True):

@@ -7,7 +7,7 @@ grants, and only then opens the key to score itself. All randomness comes from t
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,11 +17,12 @@ import onnx
 from numpy.typing import NDArray
 
 from rexis.ee.compiler import EncryptedModel, encrypt_model
+from rexis.ee.decoys import Decoys
 from rexis.ee.graph import Graph
 from rexis.ee.groups import FREE, Power
 from rexis.ee.keys import TensorKey
-from rexis.ee.records import encrypt_values, records_by_input
-from rexis.ee.stream import SEED_BYTES, Floats
+from rexis.ee.records import encrypt_records, encrypt_values, records_by_input
+from rexis.ee.stream import SEED_BYTES, Floats, SecretStream
 from rexis.protocol.digests import sha256
 from rexis.protocol.errors import EncryptionError, UnavailableError
 
@@ -99,6 +100,10 @@ class Target:
         Of both, where there are any.
     base
         A public model of the same architecture that the plain one was tuned from; None to simulate it by noise.
+    strongest, decoys
+        How the model was encrypted, as anybody sees from its shapes and operators.
+    cleaned
+        What the attacker does to each ciphertext first (:mod:`~rexis.ee.attacks.undecoyed`).
     """
 
     plain: bytes = field(repr=False)
@@ -112,15 +117,17 @@ class Target:
     beside: Mapping[str, NDArray[Any]] = field(default_factory=dict, repr=False)
     public_beside: Mapping[str, NDArray[Any]] = field(default_factory=dict, repr=False)
     strongest: Power = FREE
+    decoys: Decoys | None = None
     seed: int = 0
+    cleaned: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = field(default=None, repr=False)
 
     @classmethod
     def compiled(
         cls, plain: bytes, records: NDArray[np.float32], public: NDArray[np.float32], *, seed: int = 0, **more: Any
     ) -> Target:
         """A target whose key is drawn from `seed`, so that an attack can be repeated."""
-        strongest = more.get("strongest", FREE)
-        encrypted = encrypt_model(plain, epoch=1, seed=derived_seed(seed, "victim"), strongest=strongest)
+        how = {"strongest": more.get("strongest", FREE), "decoys": more.get("decoys")}
+        encrypted = encrypt_model(plain, epoch=1, seed=derived_seed(seed, "victim"), **how)
         return cls(plain, encrypted, records, public, seed=seed, **more)
 
     @classmethod
@@ -131,6 +138,7 @@ class Target:
         public: Mapping[str, NDArray[Any]],
         *,
         base: bytes | None = None,
+        decoys: Decoys | None = None,
     ) -> dict[str, Target]:
         """A target for each input of a model; the key is the same.
 
@@ -139,7 +147,7 @@ class Target:
         TensorError
             As in :func:`rexis.ee.records.encrypt_records`.
         """
-        encrypted = encrypt_model(plain, epoch=1, seed=derived_seed(0, "victim"))
+        encrypted = encrypt_model(plain, epoch=1, seed=derived_seed(0, "victim"), decoys=decoys)
         private, known = (records_by_input(encrypted.key, each) for each in (records, public))
         return {
             name: cls(
@@ -151,19 +159,25 @@ class Target:
                 attacked=name,
                 beside={other: private[other] for other in private if other != name},
                 public_beside={other: known[other] for other in known if other != name},
+                decoys=decoys,
             )
             for name in encrypted.key.inputs
         }
 
     @cached_property
     def graph(self) -> Graph:
-        """The plain model's graph; the encrypted model's is the same."""
+        """The plain model's graph; the encrypted model's is the same, with decoys but for widths."""
         return Graph(self.plain)
 
     @cached_property
     def ciphertexts(self) -> NDArray[np.float32]:
         """The private records of the attacked input as the worker gets them."""
-        return self.encrypt(self.records)
+        return self.encrypt(self.records, "private")
+
+    @cached_property
+    def encrypted_inputs(self) -> Inputs:
+        """The private records of all inputs as the worker gets them."""
+        return self.encrypt_inputs(self.private_inputs, "private")
 
     @property
     def input(self) -> str:
@@ -175,9 +189,24 @@ class Target:
         """The key of the attacked input. Secret: for scores only."""
         return self.encrypted.key.inputs[self.input]
 
-    def encrypt(self, records: NDArray[Any]) -> NDArray[np.float32]:
-        """Records of the attacked input as the worker would get them."""
-        return encrypt_values(self.key, records)
+    def encrypt(self, records: NDArray[Any], purpose: str, by: EncryptedModel | None = None) -> NDArray[np.float32]:
+        """Records of the attacked input as the worker gets them (and cleans them), under the victim's key or another.
+
+        Decoy noise follows from `purpose` and the seed: a purpose each, or records would share noise.
+        """
+        key = self.key if by is None else by.key.inputs[self.input]
+        found = encrypt_values(key, records, noise=SecretStream(self._noise(purpose), "decoys"))
+        return found if self.cleaned is None or by is not None else self.cleaned(found)
+
+    def encrypt_inputs(self, inputs: Inputs, purpose: str, by: EncryptedModel | None = None) -> Inputs:
+        """The same for the records of all inputs, as the encrypted model takes them."""
+        found = encrypt_records((by or self.encrypted).key, inputs, seed=self._noise(purpose))
+        if self.cleaned is None or by is not None:
+            return found
+        return found | {self.input: self.cleaned(found[self.input])}
+
+    def _noise(self, purpose: str) -> bytes:
+        return derived_seed(self.seed, f"noise for {purpose}")
 
     @cached_property
     def private_inputs(self) -> Inputs:
@@ -210,7 +239,7 @@ class Target:
     def another(self, purpose: str, model: bytes | None = None) -> EncryptedModel:
         """The model (or another of its architecture) under a key that `purpose` and the seed determine."""
         seed = derived_seed(self.seed, purpose)
-        return encrypt_model(model or self.plain, epoch=2, seed=seed, strongest=self.strongest)
+        return encrypt_model(model or self.plain, epoch=2, seed=seed, strongest=self.strongest, decoys=self.decoys)
 
 
 def derived_seed(seed: int, purpose: str) -> bytes:

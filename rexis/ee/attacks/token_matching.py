@@ -10,7 +10,6 @@ from scipy.spatial.distance import cdist
 from rexis.ee.attacks.target import NotApplicableError, Result, Target, observe
 from rexis.ee.attacks.weight_matching import HEADLINE, perturbed, relative_distance
 from rexis.ee.groups import NONE, Power
-from rexis.ee.records import encrypt_records
 from rexis.ee.stream import Floats
 
 _MAX_LAYERS = 12
@@ -41,8 +40,8 @@ def token_matching(target: Target) -> Result:
         name: np.concatenate([values, target.public_inputs[name]]) for name, values in target.private_inputs.items()
     }
     count = len(target.records) + len(target.public)
-    seen = observe(target.encrypted.model, encrypt_records(target.encrypted.key, target.private_inputs), layers)
-    guessed = observe(known.model, encrypt_records(known.key, candidates), layers)
+    seen = observe(target.encrypted.model, target.encrypted_inputs, layers)
+    guessed = observe(known.model, target.encrypt_inputs(candidates, "candidates", known), layers)
     by_layer = {}
     for name, a, b in zip(layers, seen, guessed, strict=True):
         kinds = [(a, b), (a - a.mean(axis=0), b - b.mean(axis=0))]

@@ -10,10 +10,10 @@ from sklearn.linear_model import Ridge
 
 from rexis.ee.attacks.neurons import hidden_neurons, match_neurons, values_of
 from rexis.ee.attacks.places import Blocks, blocks_of
+from rexis.ee.attacks.procrustes import key_score, records_by_keys, solve_keys
 from rexis.ee.attacks.target import NotApplicableError, Result, Target, observe, r_squared
 from rexis.ee.graph import Graph
 from rexis.ee.groups import FREE, Power
-from rexis.ee.records import encrypt_records
 from rexis.ee.stream import Floats
 
 DISTANCES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5)
@@ -30,6 +30,10 @@ def weight_matching(target: Target) -> Result:
     compares features that no key changes (:mod:`rexis.ee.attacks.neurons`). With ``target.base`` that model is the
     base; without, the plain weights plus Gaussian noise of relative size ε, for each ε of :data:`DISTANCES`.
 
+    Records are then read in the better of two ways: from the values of the named neurons, or with the input key, solved
+    from the weights of matched neurons (:mod:`rexis.ee.attacks.procrustes`). ``detail.dense_keys_by_distance`` is the
+    mean R² of all dense keys that are solved so, ``detail.dense_keys_solved`` how many.
+
     Knows: the encrypted model, a public base. Metric: share of hidden neurons whose plain place is found. Ceiling: 1,
     neurons of a plain model stand where they stand. Floor: a random assignment, which gets one right for each axis.
     Applies to models with hidden axes that carry permutations (with or without signs and scales); dense residual keys
@@ -40,18 +44,16 @@ def weight_matching(target: Target) -> Result:
     neurons = hidden_neurons(target.encrypted)
     if not neurons:
         raise NotApplicableError("no hidden axis carries a permutation, so there are no neurons to match")
-    keyring = target.encrypted.key.keyring
-    assert keyring is not None  # noqa: S101
     blocks, powers = blocks_of(target), {each.variable: each.powers for each in neurons}
     total = sum(each.size for each in neurons)
     curve: dict[str, float] = {}
     read: dict[str, float] = {}
+    keys: dict[str, dict[tuple[int, ...], float]] = {}
     bases = {"given": target.base} if target.base is not None else {f"{eps:g}": None for eps in DISTANCES}
     compared = 0
     for label, given in bases.items():
         base = given if given is not None else perturbed(target, float(label))
         known = target.another(f"base {label}", base)
-        assert known.key.keyring is not None  # noqa: S101
         right, compared = 0, 0
         matches: dict[int, NDArray[np.int64]] = {}
         for each in neurons:
@@ -59,14 +61,21 @@ def weight_matching(target: Target) -> Result:
             if found is None:
                 continue
             compared += each.size
-            guess = each.order(known.key.keyring)[found]
+            guess = each.plain(known)[found]
             matches[each.variable] = guess
-            right += int((guess == each.order(keyring)).sum())
+            right += int((guess == each.plain(target.encrypted)).sum())
         curve[label] = right / total
         plain_signs = {v: m for v, m in matches.items() if Power.SIGN not in powers[v]}
-        opened = _records_read(target, base, blocks, plain_signs) if label in ("given", "0", f"{HEADLINE:g}") else None
-        if opened is not None:
-            read[label] = opened
+        if label not in ("given", "0", f"{HEADLINE:g}"):
+            continue
+        ways = [_records_read(target, base, blocks, plain_signs)]
+        if not target.encrypted.widening or not target.encrypted.widening.split:
+            solved = solve_keys(target, known, base, matches, weights_of(target.graph))
+            keys[label] = {g.members: key_score(target, g, each) for g, each in solved.items()}
+            ways.append(records_by_keys(target, blocks, solved))
+        opened = [each for each in ways if each is not None]
+        if opened:
+            read[label] = max(opened)
     label = "given" if target.base is not None else f"{HEADLINE:g}"
     distance = relative_distance(target.base, target.plain) if target.base is not None else HEADLINE
     says = f"With a public model {distance:.0%} away, {curve[label]:.0%} of the hidden neurons are identified"
@@ -83,6 +92,10 @@ def weight_matching(target: Target) -> Result:
         detail={
             "by_distance": curve,
             "records_read_by_distance": read,
+            "dense_keys_by_distance": {
+                each: float(np.mean(list(found.values()))) for each, found in keys.items() if found
+            },
+            "dense_keys_solved": max((len(found) for found in keys.values()), default=0),
             "neurons": total,
             "neurons_with_features": compared,
             "spectrum": _spectrum(target),
@@ -144,12 +157,12 @@ def _records_read(target: Target, base: bytes, blocks: Blocks, matches: dict[int
         return None
     names = list(values)
     plain = observe(base, target.public_inputs, names)
-    seen = observe(target.encrypted.model, encrypt_records(target.encrypted.key, target.private_inputs), names)
+    seen = observe(target.encrypted.model, target.encrypted_inputs, names)
     known, read = [], []
     for name, clear, hidden in zip(names, plain, seen, strict=True):
         axis, variable = values[name]
         a, b = (np.moveaxis(each, axis, -1).reshape(len(each), blocks.places, -1) for each in (clear, hidden))
-        named = np.empty_like(b)
+        named = np.zeros((*b.shape[:2], a.shape[2]))
         named[..., matches[variable]] = b
         spread = [each.std(axis=(0, 1)) for each in (a, named)]
         alive = np.minimum(*spread) > _DEAD * max(each.max() for each in spread)

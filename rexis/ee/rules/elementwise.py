@@ -41,6 +41,9 @@ _POWERS = (
     | {"Neg": FREE}
 )
 
+# Act on the elements of equal places together, and on nothing else.
+ELEMENTWISE = (*_POWERS, "Identity", "PRelu", "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Where")
+
 
 @rule(*_POWERS)
 class UnaryRule(Rule):

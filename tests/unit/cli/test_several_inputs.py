@@ -127,10 +127,31 @@ def test_every_input_is_attacked(cli: Cli, folder: Path, tmp_path: Path) -> None
     np.savez(tmp_path / "r.npz", values=values, mask=mask)
     chosen = ("--attack", "known_plaintext", "--attack", "gradient_inversion")
     given = ("ee", "attack", "--model", folder / "plain.onnx", "--records", tmp_path / "r.npz", *chosen)
-    rows = json.loads(cli.ok(*given, "--json").out)
+    document = json.loads(cli.ok(*given, "--json", "--out", tmp_path / "a.json").out)
+    assert document == json.loads((tmp_path / "a.json").read_text())
+    rows = document["attacks"]
     assert [(row["input"], row["name"]) for row in rows] == [
         (name, attack) for name in ("values", "mask") for attack in ("known_plaintext", "gradient_inversion")
     ]
-    assert all(row["value"] > 0.99 for row in rows if "value" in row)
-    assert all("one input" in row["skipped"] for row in rows if row["name"] == "gradient_inversion")
+    assert all(row["score"] > 0.99 for row in rows if row["name"] == "known_plaintext")
+    assert all("one input" in row["says"] for row in rows if row["name"] == "gradient_inversion")
     assert "input mask:" in cli.ok(*given).out
+    said = cli.ok("ee", "card", folder / "plain.onnx", "--attacks", tmp_path / "a.json").out
+    assert "- known_plaintext on mask: " in said
+
+
+def test_decoy_neurons_but_no_decoy_inputs(cli: Cli, folder: Path, tmp_path: Path) -> None:
+    files = ("--model", folder / "plain.onnx", "--key", tmp_path / "k", "--out", tmp_path / "m.onnx")
+    ran = cli("ee", "encrypt", *files, "--decoy-inputs", 2)
+    assert (ran.code, "2 inputs, values, mask; decoy inputs are for one input" in ran.err) == (1, True)
+    assert not (tmp_path / "k").exists()
+    ran = cli.ok("ee", "encrypt", *files, "--decoy-neurons", 0.5, "--json")
+    made = json.loads(ran.out)
+    assert made["error"] < 1e-5
+    assert all(before < after for before, after in made["card"]["decoys"]["neurons"].values())
+    random = np.random.default_rng(0)
+    values = random.normal(size=(60, 6, 5)).astype(np.float32)
+    np.savez(tmp_path / "r.npz", values=values, mask=np.arange(6) < random.integers(1, 7, (60, 1)))
+    chosen = ("--attack", "weight_matching", "--decoy-neurons", 0.5, "--out", tmp_path / "a.json")
+    cli.ok("ee", "attack", "--model", folder / "plain.onnx", "--records", tmp_path / "r.npz", *chosen)
+    cli.ok("ee", "card", tmp_path / "m.onnx", "--attacks", tmp_path / "a.json")

@@ -12,11 +12,14 @@ from onnx import TensorProto, helper, numpy_helper
 from rexis.ee.attacks import ATTACKS, NotApplicableError, Result, Target
 from rexis.ee.attacks.places import blocks_of, match_places, mirror_images
 from rexis.ee.attacks.target import observe
+from rexis.ee.attacks.undecoyed import ways
 from rexis.ee.attacks.weight_matching import perturbed, relative_distance
+from rexis.ee.decoys import Decoys
 from rexis.ee.groups import Power
 from tests.unit.ee.dense_networks import Builder, mlp
 
 WIDTH, TOKENS = 8, 6
+MATCHED = ("weight_matching", "known_plaintext", "linkage", "rekey_alignment")
 
 
 def tabular(count: int = 160, width: int = WIDTH) -> np.ndarray:
@@ -182,6 +185,86 @@ def test_gradients_give_the_record_in_the_clear_and_its_ciphertext_under_ee(
     assert found.ceiling > 0.999
     assert found.detail["ciphertext"] > 0.999
     assert found.value < 0.5
+
+
+def test_keys_are_solved_from_matched_neurons_and_read_the_records(
+    results: dict[tuple[str, str], Result | str],
+) -> None:
+    found = result(results, "dense", "weight_matching").detail
+    assert found["dense_keys_solved"] == 2  # of the records, and of the outputs
+    assert found["dense_keys_by_distance"]["0"] > 0.999
+    assert found["dense_keys_by_distance"]["0.1"] > 0.9
+    assert found["records_read_by_distance"]["0.1"] > 0.9
+
+
+def test_a_position_table_gives_patches_away() -> None:
+    """The gradient of a table of positions is that of each place, from which every patch follows."""
+    random = np.random.default_rng(2)
+    builder = Builder(1)
+    stem = builder.constant(random.normal(size=(24, 1, 2, 3)))
+    builder.node("Conv", "records", stem, builder.constant(random.normal(size=24)), strides=[2, 3], kernel_shape=[2, 3])
+    builder.node("Reshape", builder.value, shape_of(builder, [0, 24, 6]))
+    builder.node("Transpose", builder.value, perm=[0, 2, 1])
+    builder.node("Add", builder.value, builder.constant(random.normal(size=(1, 6, 24))))
+    builder.node("MatMul", builder.value, builder.constant(random.normal(size=(24, 10))))
+    builder.node("Relu", builder.value)
+    builder.node("ReduceMean", builder.value, axes=[1], keepdims=0)
+    builder.node("Gemm", builder.value, builder.constant(random.normal(size=(10, 2))))
+    graph = helper.make_graph(
+        builder.nodes,
+        "patches",
+        [helper.make_tensor_value_info("records", TensorProto.FLOAT, ["batch", 1, 4, 9])],
+        [helper.make_tensor_value_info(builder.value, TensorProto.FLOAT, ["batch", 2])],
+        builder.initializers,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    records = random.normal(size=(60, 1, 4, 9)).astype(np.float32)
+    found = ATTACKS["gradient_inversion"](Target.compiled(model.SerializeToString(), records[:30], records[30:]))
+    assert found.detail["way"] == "closed form by positions"
+    assert found.ceiling > 0.999
+    assert found.detail["ciphertext"] > 0.999
+    assert found.value < 0.2
+
+
+def shape_of(builder: Builder, sizes: list[int]) -> str:
+    builder.initializers.append(numpy_helper.from_array(np.array(sizes, dtype=np.int64), "shape"))
+    return "shape"
+
+
+def test_tokens_follow_from_a_gradient(results: dict[tuple[str, str], Result | str]) -> None:
+    found = result(results, "tokens", "gradient_inversion")
+    assert found.ceiling == 1.0
+    assert found.detail["ciphertext"] == 1.0
+
+
+def test_decoys_help_until_somebody_looks_for_them() -> None:
+    target = dense(decoys=Decoys(4, 0.5))
+    both = ways(target)
+    found = {way: {name: ATTACKS[name](each) for name in MATCHED} for way, each in both.items()}
+    without = {name: ATTACKS[name](dense()) for name in MATCHED}
+    naive, looked_for = found["naive"], found["looked_for"]
+    assert naive["weight_matching"].value < 0.5
+    assert naive["rekey_alignment"].value < 0.5
+    assert naive["known_plaintext"].detail["by_pairs"]["10"] < 0.99  # 12 features and an offset
+    assert naive["known_plaintext"].detail["by_pairs"]["20"] > 0.999
+    for name in MATCHED:
+        assert looked_for[name].value > without[name].value - 0.1
+    assert looked_for["known_plaintext"].detail["by_pairs"]["10"] > 0.999
+    assert without["linkage"].detail["equal_records_have_equal_ciphertexts"]
+    assert not naive["linkage"].detail["equal_records_have_equal_ciphertexts"]
+    assert looked_for["linkage"].detail["equal_records_have_equal_ciphertexts"]
+
+
+def test_what_is_left_without_decoys_is_the_encrypted_model() -> None:
+    target = dense(decoys=Decoys(4, 0.5))
+    clean = ways(target)["looked_for"]
+    (expected,) = observe(target.encrypted.model, target.encrypted_inputs, [target.graph.output])
+    (found,) = observe(clean.encrypted.model, clean.encrypted_inputs, [target.graph.output])
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+    widths = [
+        onnx.load_model_from_string(each.encrypted.model).graph.initializer[0].dims[0] for each in (target, clean)
+    ]
+    assert widths == [36, 24]
 
 
 def test_a_vocabulary_next_to_permuted_features_has_one_key() -> None:

@@ -9,11 +9,13 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from rexis.ee.card import PRIVATE_WEIGHTS_DISTANCE, LeakageCard, card_of, card_of_graph, page
+from rexis.ee.attack_card import AttackReport, attack_card, skipped, structure_of, verdict_of
+from rexis.ee.card import PRIVATE_WEIGHTS_DISTANCE, LeakageCard, card_of, card_of_graph, page, with_attacks
 from rexis.ee.compiler import encrypt_model
 from rexis.ee.glossary import GLOSSARY
+from rexis.ee.graph import Graph
 from rexis.ee.groups import Power, group_name
-from rexis.protocol.errors import EncryptionError
+from rexis.protocol.errors import EncryptionError, MalformedError
 from tests.unit.ee.dense_networks import mlp
 from tests.unit.ee.torch_networks import exported
 
@@ -95,6 +97,53 @@ def test_the_card_of_the_encrypted_graph_says_the_same_of_its_axes() -> None:
     ]
     assert without.visible == with_key.visible
     assert without.max_condition is None
+
+
+def report(model: bytes) -> AttackReport:
+    lines = [
+        attack_card("linkage", "AUC", "ciphertexts", score=0.99, ceiling=1.0, floor=0.5, says="They are <linked>."),
+        skipped("causal_mask", "no mask"),
+    ]
+    return AttackReport(structure=structure_of(Graph(model)), private=5, public=6, base=False, attacks=lines)
+
+
+def test_attacks_stand_on_the_card_of_a_model_of_their_structure() -> None:
+    plain = mlp(30, 16, 2)
+    first, second = (encrypt_model(plain, epoch=1, seed=bytes([each]) * 32).model for each in (1, 2))
+    assert structure_of(Graph(first)) == structure_of(Graph(second)) == structure_of(Graph(plain))
+    found = with_attacks(card_of_graph(second), Graph(second), AttackReport.from_json(report(first).to_json()))
+    assert [each.verdict.split(":")[0] for each in found.attacks] == ["broken", "not run"]
+    assert LeakageCard.model_validate_json(found.to_json()) == found
+    assert "They are &lt;linked&gt;." in page(found)
+    other = mlp(30, 17, 2).SerializeToString()
+    with pytest.raises(EncryptionError, match="another structure"):
+        with_attacks(card_of_graph(other), Graph(other), report(first))
+    with pytest.raises(MalformedError, match="not a report"):
+        AttackReport.from_json(b'{"rows": []}')
+
+
+@pytest.mark.parametrize(
+    ("score", "ceiling", "floor", "words"),
+    [
+        (0.96, 1.0, 0.5, "broken"),
+        (0.9, 1.0, 0.5, "mostly broken"),
+        (0.6, 1.0, 0.5, "partly broken"),
+        (0.5, 1.0, 0.5, "not broken by this attack"),
+        (0.0, 1.0, 0.3, "not broken by this attack"),
+        (0.01, 0.01, 0.0, "shows nothing"),
+    ],
+)
+def test_verdicts_are_shares_of_the_way_from_guessing(score: float, ceiling: float, floor: float, words: str) -> None:
+    assert verdict_of(score, ceiling, floor).split(":")[0] == words
+
+
+def test_a_card_says_whether_the_file_is_encrypted() -> None:
+    plain = mlp(30, 16, 2)
+    encrypted = encrypt_model(plain, epoch=1, seed=SEED)
+    assert card_of(encrypted).file == card_of_graph(encrypted.model).file == "encrypted"
+    found = card_of_graph(plain.SerializeToString())
+    assert found.file == "plain"
+    assert "Plain model, not encrypted" in page(found)
 
 
 def test_document_and_page() -> None:
