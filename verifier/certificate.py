@@ -21,6 +21,8 @@ The steps, whose numbers stand beside the code that takes them:
 
 12. Re-execution: opened records, run again with the encrypted model, agree within the policy's tolerance.
 13. Circuit rebuilt: compiling the encrypted model again gives the pinned settings and verifying key.
+19. Second opinion (taken after each task's step 10): ezkl's Solidity verifier, run in an EVM here, finds the same of
+    every proof; with a node at hand its code is also the chain's.
 
  And against the chain (skipped with ``--offline``):
 
@@ -53,6 +55,7 @@ from verifier.evidence import TaskContext, walk_evidence
 from verifier.opened import OpenedRecord
 from verifier.reexecute import check_reexecution
 from verifier.report import Status, Step, StepFailed, Verdict
+from verifier.second_opinion import SECOND_OPINION
 from verifier.tiers import TIERS
 
 FORM, SEAL, REQUEST, DEVELOPMENT, CIRCUIT, COVER = 1, 2, 3, 4, 5, 6
@@ -79,6 +82,8 @@ class VerifyOptions:
         How many opened records to run again, over all tasks.
     rebuild_circuit
         Compile the encrypted model again and compare the verifying key.
+    second_opinion
+        Have every proof checked by the Solidity verifier too, in an EVM of this process.
     requester, model_digest
         Pins. The certificate itself cannot tell an auditor which requester or model is meant.
     allow_development_srs, allow_development_chain
@@ -92,6 +97,7 @@ class VerifyOptions:
     artifacts: Path | None = None
     reexecute: int = 0
     rebuild_circuit: bool = False
+    second_opinion: bool = False
     requester: Address | None = None
     model_digest: Digest | None = None
     allow_development_srs: bool = False
@@ -193,10 +199,12 @@ class _Verification:
                     raise UnavailableError("the circuit cannot be rebuilt without the SRS", hint="give --srs FILE")
                 check_rebuilt(artefacts, certificate.request.circuit, model, srs)
                 notes.say("the encrypted model gives the pinned settings and compiles to the pinned verifying key")
+        if options.second_opinion and artefacts is None:
+            verdict.add(SECOND_OPINION, "second opinion", Status.SKIPPED, "tier commit has no proofs")
         self._check_chain(certificate)
 
     def _check_task(self, certificate: Certificate, task: CertifiedTask, srs: Path | None) -> list[OpenedRecord]:
-        statement = task.evidence.statement
+        statement, options = task.evidence.statement, self._options
         attempt = task.commitment.attempt if task.commitment else 1
         context = TaskContext(
             domain=certificate.domain,
@@ -208,6 +216,7 @@ class _Verification:
             block_hash=_block_hash(task),
             material=certificate.circuit,
             srs=srs,
+            second_opinion=options.second_opinion,
         )
         opened = walk_evidence(task.evidence, context, self._verdict)
         with self._verdict.step(ANCHOR, f"anchor, {context.name}") as notes:
@@ -237,7 +246,7 @@ class _Verification:
             hint = "give --rpc URL of a node you trust, or --offline to leave it out"
             verdict.add(DEPLOYMENT, name, Status.UNCHECKED, "no chain node given", hint)
             return
-        check_chain(certificate, options.rpc_url, verdict)
+        check_chain(certificate, options.rpc_url, verdict, compare_verifier=options.second_opinion)
 
 
 def _check_request(certificate: Certificate, options: VerifyOptions) -> str:
