@@ -57,6 +57,7 @@ from verifier.reexecute import check_reexecution
 from verifier.report import Status, Step, StepFailed, Verdict
 from verifier.second_opinion import SECOND_OPINION
 from verifier.tiers import TIERS
+from verifier.tiers.sampled import shows_of_job
 
 FORM, SEAL, REQUEST, DEVELOPMENT, CIRCUIT, COVER = 1, 2, 3, 4, 5, 6
 _REBUILT = "circuit rebuilt from the encrypted model"
@@ -113,7 +114,7 @@ class VerifiedCertificate(Verdict):
     certificate
         None if the document could not be read.
     shows
-        What passing shows, one sentence a task.
+        What passing shows, one sentence a task; for several sampled tasks one more about all.
     """
 
     certificate: Certificate | None = None
@@ -181,6 +182,9 @@ class _Verification:
             notes.say(_check_cover(certificate))
 
         opened = [self._check_task(certificate, task, srs) for task in certificate.tasks]
+        if certificate.request.policy.tier == Tier.SAMPLED and len(certificate.tasks) > 1:
+            attempt = max(task.commitment.attempt for task in certificate.tasks if task.commitment)
+            verdict.shows.append(shows_of_job(certificate.request, attempt))
 
         if options.reexecute > 0:
             with verdict.step(REEXECUTION, "re-execution") as notes:
