@@ -186,7 +186,7 @@ class Demo:
             str(SHARD_SIZE),
         )
         job_id = json.loads(self.command("submit", *self._job(*options), "--json", quiet=True).stdout)["jobId"]
-        survives = survival(round(CHEAT * SHARD_SIZE), SHARD_SIZE, SAMPLE_SIZE)
+        survives = survival(SHARD_SIZE, round(CHEAT * SHARD_SIZE), SAMPLE_SIZE)
         self.show(
             f"  {SAMPLE_SIZE} of {SHARD_SIZE} records are drawn after the commitment: this cheat is caught with "
             f"probability {1 - survives:.3f} (at least 1 - (1-f)^k = {1 - (1 - CHEAT) ** SAMPLE_SIZE:.3f})"
@@ -216,7 +216,7 @@ class Demo:
         stop(honest)
         self.stack.start_worker("dishonest", dishonest=f"alter-outputs:{CHEAT}")
         cheated = self.job("cheated", "--tier", "commit", "-k", str(SAMPLE_SIZE), "--count", str(SHARD_SIZE))
-        survives = survival(round(CHEAT * SHARD_SIZE), SHARD_SIZE, SAMPLE_SIZE)
+        survives = survival(SHARD_SIZE, round(CHEAT * SHARD_SIZE), SAMPLE_SIZE)
         self.show(
             f"  {SAMPLE_SIZE} of {SHARD_SIZE} records were opened by a later block: "
             f"whoever runs them again finds it with probability {1 - survives:.3f}"

@@ -7,6 +7,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,14 @@ def test_auditor_verifies_against_the_chain_and_offline(flow: Flow, name: str) -
 def test_circuit_can_be_rebuilt_from_the_model(flow: Flow) -> None:
     code, report = verify(flow, flow.zk, "--offline", "--rebuild-circuit")
     assert code == 0, report
+
+
+@pytest.mark.skipif(not find_spec("pyrevm"), reason="no EVM")
+@pytest.mark.parametrize("name", ["sampled", "zk"])
+def test_the_solidity_verifier_agrees(flow: Flow, name: str) -> None:
+    code, report = verify(flow, getattr(flow, name), "--rpc", flow.stack.chain_url, "--second-opinion")
+    assert code == 0, report
+    assert [step["status"] for step in report["steps"] if step["number"] == 19][-1:] == ["ok"]
 
 
 def test_development_parameters_are_refused_by_default(flow: Flow) -> None:

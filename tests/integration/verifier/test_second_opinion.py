@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from circuits.srs import read_srs
 from circuits.verifying import Claim, check_proofs, require_vka
 from contracts.chain import Chain
 from contracts.devchain import DevChain
+from contracts.onchain import FIELD
 from rexis.cli.main import main
 from rexis.protocol.certificate import Certificate
 from rexis.protocol.errors import DigestMismatchError, RexisError
@@ -31,6 +34,7 @@ from verifier.second_opinion import SECOND_OPINION, check_second_opinion, evm_an
 
 VECTORS = Path(__file__).parents[2] / "vectors/certificates"
 ARTIFACTS = VECTORS / "artifacts"
+_BASE_FIELD = 0x30644E72E131A029B85045B68181585D97816A916871CA8D3C208C16D87CFD47  # EIP-196
 OFFLINE = VerifyOptions(
     offline=True,
     artifacts=ARTIFACTS,
@@ -108,6 +112,44 @@ def test_ezkl_and_the_evm_agree_about_every_proof_of_the_vectors() -> None:
             verdicts[second] += 1
     assert verdicts[True] > 100
     assert verdicts[False] > 10
+
+
+def _mutants(proof: bytes, rng: random.Random) -> Iterator[bytes]:
+    """A proof with one thing changed that two readers of it might see differently."""
+    words = [proof[at : at + 32] for at in range(0, len(proof), 32)]
+    order, field_order = FIELD, _BASE_FIELD
+    for _ in range(12):
+        position = rng.randrange(len(words))
+        value = int.from_bytes(words[position], "big")
+        for changed in (
+            bytes(32),
+            b"\xff" * 32,
+            rng.randbytes(32),
+            words[position][::-1],
+            words[rng.randrange(len(words))],
+            (value ^ 1 << rng.randrange(256)).to_bytes(32, "big"),
+            ((field_order - value) % field_order).to_bytes(32, "big"),  # a y-coordinate: the point's negative
+            (value + order).to_bytes(33, "big")[-32:],
+            (value + field_order).to_bytes(33, "big")[-32:],
+        ):
+            yield b"".join((*words[:position], changed, *words[position + 1 :]))
+    yield from (proof[:-1], proof[:-32], proof + b"\0", proof + bytes(32), proof[32:], proof[:32], proof + proof)
+
+
+def test_ezkl_and_the_evm_agree_about_mutants() -> None:
+    """A hundred changes to a proof, most of which nobody accepts; both say the same of each."""
+    certificate = Certificate.parse(_read("zk"))
+    task, pinned = certificate.tasks[0], certificate.request.circuit
+    group = Proofs(artefacts_of(certificate.circuit, pinned), ARTIFACTS / artifact_name(pinned.srs_digest))
+    honest, opening = task.evidence.proofs[0], task.evidence.openings[0]
+    mutants = [honest.proof, *_mutants(honest.proof, random.Random(19))]
+    for number, data in enumerate(mutants):
+        group.add(str(number), honest.model_copy(update={"proof": data}), opening)
+    ezkl = [reason is None for reason in check_proofs(group.artefacts, group.claims, read_srs(group.srs))]
+    evm, _ = evm_answers(group.artefacts.vka, group.proofs, group.openings)
+    assert ezkl == evm
+    same = [data == honest.proof for data in mutants]
+    assert evm == same  # a word may have been replaced by an equal one
 
 
 # --- as a step of the verification ------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,13 @@ sys.exit(code)
 
 
 @pytest.mark.parametrize(
-    ("case", "options"), [("commit", ["--reexecute", "2"]), ("zk", ["--rebuild-circuit"]), ("own-deployment_fail", [])]
+    ("case", "options"),
+    [
+        ("commit", ["--reexecute", "2"]),
+        ("zk", ["--rebuild-circuit"]),
+        pytest.param("zk", ["--second-opinion"], marks=pytest.mark.skipif(not find_spec("pyrevm"), reason="no EVM")),
+        ("own-deployment_fail", []),
+    ],
 )
 def test_offline_opens_no_socket(case: str, options: list[str]) -> None:
     arguments = ["verify", VECTORS / case / "certificate.json", "--offline", *ALLOWED, *options]
