@@ -7,7 +7,6 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from rexis.ee import load_key
 from rexis.outputs import as_floats, read_outputs
 from rexis.protocol.certificate import Certificate
 from rexis.protocol.tensors import Dataset
+from tests.evm import needs_evm
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
@@ -75,7 +75,7 @@ def test_circuit_can_be_rebuilt_from_the_model(flow: Flow) -> None:
     assert code == 0, report
 
 
-@pytest.mark.skipif(not find_spec("pyrevm"), reason="no EVM")
+@needs_evm
 @pytest.mark.parametrize("name", ["sampled", "zk"])
 def test_the_solidity_verifier_agrees(flow: Flow, name: str) -> None:
     code, report = verify(flow, getattr(flow, name), "--rpc", flow.stack.chain_url, "--second-opinion")

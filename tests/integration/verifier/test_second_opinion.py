@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("pyrevm")
 import verifier.evidence
 from circuits.artefacts import CircuitArtefacts
 from circuits.srs import read_srs
@@ -26,11 +25,14 @@ from rexis.protocol.certificate import Certificate
 from rexis.protocol.errors import DigestMismatchError, RexisError
 from rexis.protocol.evidence import RecordProof
 from rexis.protocol.records import Encoding, LeafFormat, Opening, Side
+from tests.evm import needs_evm
 from verifier.artifacts import artifact_name
 from verifier.certificate import VerifiedCertificate, VerifyOptions, verify_certificate
 from verifier.circuit import artefacts_of
 from verifier.report import Outcome, Status
 from verifier.second_opinion import SECOND_OPINION, check_second_opinion, evm_answers
+
+pytestmark = needs_evm
 
 VECTORS = Path(__file__).parents[2] / "vectors/certificates"
 ARTIFACTS = VECTORS / "artifacts"

@@ -6,12 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from rexis.protocol.errors import RexisError
+from tests.evm import needs_evm
 from verifier.report import Status, Verdict
 
 from .conftest import Cli
@@ -97,7 +97,7 @@ sys.exit(code)
     [
         ("commit", ["--reexecute", "2"]),
         ("zk", ["--rebuild-circuit"]),
-        pytest.param("zk", ["--second-opinion"], marks=pytest.mark.skipif(not find_spec("pyrevm"), reason="no EVM")),
+        pytest.param("zk", ["--second-opinion"], marks=needs_evm),
         ("own-deployment_fail", []),
     ],
 )

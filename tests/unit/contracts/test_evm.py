@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("pyrevm")
 from py_ecc.optimized_bn128 import FQ, FQ2, FQ12, field_modulus, is_on_curve, pairing
 from py_ecc.optimized_bn128 import b as b1
 from py_ecc.optimized_bn128 import b2 as b2
@@ -18,6 +16,9 @@ from contracts.evm import LocalVerifier, pinned_code
 from contracts.onchain import FIELD
 from rexis.protocol.digests import sha256
 from rexis.protocol.errors import DigestMismatchError, UnavailableError
+from tests.evm import needs_evm
+
+pytestmark = needs_evm
 
 TINY = json.loads((Path(__file__).parents[2] / "vectors/protocol/halo2_tiny.json").read_text())
 PROOF = bytes.fromhex(TINY["proof"][2:])
