@@ -9,6 +9,7 @@ from rexis.protocol.errors import TensorError
 # With them one file runs for as long as its maker likes. No model that EE encrypts has one.
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 _EXTERNAL = 1  # TensorProto.DataLocation
+_FLOAT32 = 1  # TensorProto.DataType
 
 
 def require_plain_model(model: bytes) -> None:
@@ -21,12 +22,7 @@ def require_plain_model(model: bytes) -> None:
     TensorError
         It has external data or control flow, or it is no ONNX file.
     """
-    import onnx
-
-    try:
-        proto = onnx.load_from_string(model)
-    except Exception as error:  # protobuf's DecodeError is not exported by onnx
-        raise TensorError("the encrypted model is not an ONNX file", field="model") from error
+    proto = _parsed(model)
     graphs: list[Any] = [proto.graph]
     for function in proto.functions:
         for node in function.node:
@@ -40,6 +36,41 @@ def require_plain_model(model: bytes) -> None:
             _check_tensor(tensor)
         for node in graph.node:
             _check_node(node, graphs)
+
+
+def require_one_input(model: bytes) -> None:
+    """Refuse a model that no job can run: a record is committed as one leaf, of one float32 tensor.
+
+    Raises
+    ------
+    TensorError
+        It has several inputs, or one of another type; or it is no ONNX file.
+    """
+    graph = _parsed(model).graph
+    stored = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in stored]
+    if len(inputs) != 1:
+        raise TensorError(
+            f"jobs run models with one input, since a record is committed as one tensor; "
+            f"this one has {len(inputs)}: {', '.join(value.name for value in inputs)}",
+            field="model",
+            hint="run it without a job, or export it with one input that it cuts into these",
+        )
+    if inputs[0].type.tensor_type.elem_type != _FLOAT32:
+        raise TensorError(
+            f"jobs run models with a float32 input, since records are committed as such; {inputs[0].name!r} is none",
+            field="model",
+            hint="export it with a float32 input that it casts",
+        )
+
+
+def _parsed(model: bytes) -> Any:
+    import onnx
+
+    try:
+        return onnx.load_from_string(model)
+    except Exception as error:  # protobuf's DecodeError is not exported by onnx
+        raise TensorError("the encrypted model is not an ONNX file", field="model") from error
 
 
 def _check_node(node: Any, graphs: list[Any]) -> None:

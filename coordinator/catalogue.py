@@ -23,6 +23,7 @@ from rexis.protocol.circuit import NO_CIRCUIT, Circuit
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import (
     DigestMismatchError,
+    EvidenceError,
     ForbiddenError,
     MalformedError,
     NotFoundError,
@@ -30,7 +31,7 @@ from rexis.protocol.errors import (
 )
 from rexis.protocol.merkle import MerkleTree
 from rexis.protocol.parsing import Address
-from rexis.protocol.policy import Tier
+from rexis.protocol.policy import Rung, Tier
 from rexis.protocol.records import (
     Encoding,
     Floats,
@@ -41,7 +42,9 @@ from rexis.protocol.records import (
     encode_inputs,
     input_format,
 )
+from rexis.protocol.rung import SignedRungClaim, require_rung_claim
 from rexis.protocol.tensors import Dataset
+from rexis.protocol.typed_data import Domain
 from verifier.circuit import artefacts_of, check_vka, proofs_can_be_checked
 
 _MAX_SETTINGS = 1 << 20
@@ -83,12 +86,21 @@ class Catalogue:
     ----------
     checking
         Where keys are checked.
+    domain
+        What owners sign their claims for.
     """
 
     def __init__(
-        self, store: Store, blobs: Blobs, access: Access, chain: Callable[[], Ledger], checking: Executor
+        self,
+        store: Store,
+        blobs: Blobs,
+        access: Access,
+        chain: Callable[[], Ledger],
+        checking: Executor,
+        domain: Domain,
     ) -> None:
         self._store, self._blobs, self._access, self._chain = store, blobs, access, chain
+        self._domain = domain
         self._checking, self._waiting = checking, threading.BoundedSemaphore(_WAITING_CHECKS)
         self._parsed: OrderedDict[Digest, Dataset] = OrderedDict()
         self._trees: OrderedDict[tuple[Digest, Encoding, int], InputTree] = OrderedDict()
@@ -101,6 +113,8 @@ class Catalogue:
         ------
         MalformedError, DigestMismatchError
             A blob is missing, an artefact is not the pinned one, or the chain has another circuit or no active model.
+        EvidenceError, SignatureError
+            A rung is claimed that the claim's own numbers do not earn, or by somebody else.
         ForbiddenError
             The chain names another owner.
         """
@@ -110,6 +124,8 @@ class Catalogue:
             raise ForbiddenError(
                 f"the model belongs to {owner}", field="modelDigest", hint="its owner on chain registers it here"
             )
+        if given.rung_claim is not None:
+            self._check_claim(owner, given, given.rung_claim)
         self._require_held(caller, given.model_digest, "modelDigest", "the encrypted model")
         if given.circuit == NO_CIRCUIT:
             if given.vka:
@@ -124,8 +140,20 @@ class Catalogue:
             )
             row.circuit = given.circuit.to_json().decode()
             row.vka = " ".join(str(word) for word in given.vka)
+            if given.rung_claim is not None:
+                row.rung_claim = given.rung_claim.to_json().decode()
             session.add(row)
         return _model_view(row), created
+
+    def _check_claim(self, owner: Address, given: ModelRegistration, signed: SignedRungClaim) -> None:
+        rung, model = Rung.EE_PRIVATE_WEIGHTS, given.model_digest
+        claim = require_rung_claim(signed, self._domain, rung=rung, model=model, epoch=given.key_epoch)
+        if claim.owner != owner:
+            raise EvidenceError(
+                f"is {claim.owner}'s, the model is {owner}'s",
+                field="rungClaim.claim.owner",
+                hint="the wallet that registered the model signs its claim",
+            )
 
     def _check_circuit(self, caller: Address, given: ModelRegistration) -> None:
         circuit = given.circuit
@@ -281,6 +309,7 @@ def _model_view(row: ModelRow) -> ModelView:
         owner=Address.parse(row.owner),
         circuit=Circuit.from_json(row.circuit.encode()),
         vka=_words(row.vka),
+        rung_claim=None if row.rung_claim is None else SignedRungClaim.from_json(row.rung_claim.encode()),
     )
 
 

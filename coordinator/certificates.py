@@ -34,6 +34,7 @@ from rexis.protocol.evidence import MAX_EVIDENCE_BYTES, Evidence
 from rexis.protocol.parsing import to_hex
 from rexis.protocol.policy import Tier
 from rexis.protocol.records import output_format, output_salts
+from rexis.protocol.rung import SignedRungClaim
 from rexis.protocol.signing import sign_text
 from rexis.protocol.statement import JobRequest
 from rexis.protocol.tensors import unpack_outputs
@@ -144,6 +145,8 @@ class Certificates:
             "development": _development(domain.chain_id, request),
             "issuedAt": rfc3339(self._clock()),
         }
+        if job.rung_claim is not None:
+            document["rungClaim"] = SignedRungClaim.from_json(job.rung_claim.encode()).to_object()
         document["seal"] = to_hex(sign_text(self._account, seal_text(document)))
         return Certificate.from_object(document)
 

@@ -18,7 +18,7 @@ from coordinator.leases import fail_job
 from coordinator.placement import Candidate, waiting_reason
 from coordinator.standing import Rules, last_attempt
 from coordinator.store import Store
-from coordinator.tables import FaultRow, JobBlobRow, JobRow, LeaseRow, TaskRow
+from coordinator.tables import FaultRow, JobBlobRow, JobRow, LeaseRow, ModelRow, TaskRow
 from coordinator.times import Clock, rfc3339
 from coordinator.workers import Workers
 from rexis.api import Fault, JobState, JobSubmission, JobSummary, JobView, Progress, TaskState, TaskView
@@ -32,7 +32,7 @@ from rexis.protocol.errors import (
     ResourceError,
 )
 from rexis.protocol.parsing import Address, enum_name, to_hex
-from rexis.protocol.policy import Tier
+from rexis.protocol.policy import Rung, Tier
 from rexis.protocol.signing import require_signer
 from rexis.protocol.statement import JobRequest, Kind, task_id
 from rexis.protocol.tensors import pack_outputs, unpack_outputs
@@ -263,6 +263,12 @@ class Jobs:
                     hint=f"take it from /v1/models/{request.model_digest}/{request.key_epoch}",
                 )
         self._catalogue.require_active(request.model_digest, request.key_epoch, circuit, "request.")
+        if request.policy.rung == Rung.EE_PRIVATE_WEIGHTS and model.rung_claim is None:
+            raise MalformedError(
+                f"its owner {model.owner} has not claimed rung ee-private-weights for model {request.model_digest}",
+                field="request.policy.rung",
+                hint="use ee-outsourced, or have the owner register the model again with its leakage card",
+            )
         return model.circuit.output_length if model.circuit != NO_CIRCUIT else None
 
     def _check_dataset(self, request: JobRequest) -> None:
@@ -298,6 +304,7 @@ class Jobs:
         with self._store.writing() as session:
             if session.get(JobRow, str(job_id)) is not None:
                 return False
+            model = session.get_one(ModelRow, (str(request.model_digest), request.key_epoch))
             session.add(
                 JobRow(
                     job_id=str(job_id),
@@ -306,6 +313,7 @@ class Jobs:
                     state=JobState.QUEUED,
                     request=request.to_json().decode(),
                     signature=to_hex(submission.signature),
+                    rung_claim=model.rung_claim if request.policy.rung == Rung.EE_PRIVATE_WEIGHTS else None,
                     certifying=request.policy.certify_on_chain,
                     output_width=width,
                 )

@@ -72,7 +72,7 @@ class Coordinator:
         self.auth = Auth(store, clock, domain.chain_id, members)
         rules = Rules(settings.max_task_faults, closed=members is not None)
         self.workers = Workers(store, clock, _ms(settings.worker_seconds), closed=rules.closed)
-        self.catalogue = Catalogue(store, blobs, self.access, self._chain, self._checking)
+        self.catalogue = Catalogue(store, blobs, self.access, self._chain, self._checking, domain)
         self.jobs = Jobs(
             store,
             blobs,

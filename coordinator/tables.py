@@ -9,7 +9,7 @@ from sqlmodel import Field, SQLModel
 
 from rexis.api import JobState, TaskState
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class Outcome(StrEnum):
@@ -69,7 +69,10 @@ class WorkerRow(SQLModel, table=True):
 
 
 class ModelRow(SQLModel, table=True):
-    """A model that is registered on chain. `circuit` is a document, `vka` a space-separated list of words."""
+    """A model that is registered on chain. `circuit` is a document, `vka` a space-separated list of words.
+
+    `rung_claim` is its owner's signed claim of rung ``ee-private-weights``, a document.
+    """
 
     __tablename__ = "model"
     model_digest: str = Field(primary_key=True)
@@ -77,6 +80,7 @@ class ModelRow(SQLModel, table=True):
     owner: str
     circuit: str = Field(sa_type=Text)
     vka: str = Field(sa_type=Text)
+    rung_claim: str | None = Field(default=None, sa_type=Text)
 
 
 class DatasetRow(SQLModel, table=True):
@@ -100,7 +104,8 @@ class JobRow(SQLModel, table=True):
     """A job.
 
     `certifying` says that there are records for the Certifier contract; `output_width` is how many values a record's
-    output has, once that is known.
+    output has, once that is known. `rung_claim` is the model's claim as it was when the job was taken, if its rung
+    needs one.
     """
 
     __tablename__ = "job"
@@ -110,6 +115,7 @@ class JobRow(SQLModel, table=True):
     state: JobState = Field(sa_type=Text, index=True)
     request: str = Field(sa_type=Text)
     signature: str
+    rung_claim: str | None = Field(default=None, sa_type=Text)
     certifying: bool = False
     output_width: int | None = None
     reason: str | None = Field(default=None, sa_type=Text)

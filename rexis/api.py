@@ -14,6 +14,7 @@ from rexis.protocol.certificate import Commitment, Contracts
 from rexis.protocol.circuit import Circuit
 from rexis.protocol.parsing import AddressField, DigestField, HexBytes, Strict, UInt32, UInt64
 from rexis.protocol.policy import TierField
+from rexis.protocol.rung import SignedRungClaim
 from rexis.protocol.statement import JobRequest, Statement
 from rexis.protocol.typed_data import Domain
 
@@ -132,12 +133,18 @@ class ModelRegistration(Strict):
     """``POST /v1/models``: make a model that is registered on chain known here.
 
     The blobs named by the digests (model; with a circuit also settings, vk and SRS) must have been uploaded.
+
+    Attributes
+    ----------
+    rung_claim
+        The owner's claim that jobs of rung ``ee-private-weights`` need. Without one an earlier one stays.
     """
 
     model_digest: DigestField
     key_epoch: UInt64
     circuit: Circuit
     vka: Vka
+    rung_claim: SignedRungClaim | None = None
 
 
 class ModelView(Strict):
@@ -148,6 +155,7 @@ class ModelView(Strict):
     owner: AddressField
     circuit: Circuit
     vka: Vka
+    rung_claim: SignedRungClaim | None = None
 
 
 class DatasetRegistration(Strict):

@@ -21,17 +21,21 @@ The steps, whose numbers stand beside the code that takes them:
 
 12. Re-execution: opened records, run again with the encrypted model, agree within the policy's tolerance.
 13. Circuit rebuilt: compiling the encrypted model again gives the pinned settings and verifying key.
-19. Second opinion (taken after each task's step 10): ezkl's Solidity verifier, run in an EVM here, finds the same of
+20. Second opinion (taken after each task's step 10): ezkl's Solidity verifier, run in an EVM here, finds the same of
     every proof; with a node at hand its code is also the chain's.
 
  And against the chain (skipped with ``--offline``):
 
 14. Deployment: log, registry and certifier stand where this version's code puts them (computed, also with
     ``--offline``); the node is on their chain and has them.
-15. Model: registered with this circuit before the anchor, not revoked by then.
+15. Model: registered with this circuit before the anchor, not revoked by then; whose rung is claimed, by its owner.
 16. Commitments: written in the blocks and attempts that the certificate says; block hashes are the chain's.
 17. Anchors: written by the request's coordinator, with these roots, after the commitments.
 18. On-chain certification: the Certifier accepted every record, where the policy wants it.
+
+ And what no proof is about:
+
+19. Privacy rung: the job's rung stands on the model owner's signed claim where it needs one, and on nothing else.
 """
 
 from __future__ import annotations
@@ -44,8 +48,9 @@ from rexis.protocol.certificate import DEVELOPMENT_CHAINS, Certificate, Certifie
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import EvidenceError, UnavailableError
 from rexis.protocol.merkle import check_inclusion
-from rexis.protocol.parsing import Address
-from rexis.protocol.policy import Tier
+from rexis.protocol.parsing import Address, enum_name
+from rexis.protocol.policy import Rung, Tier
+from rexis.protocol.rung import require_rung_claim
 from rexis.protocol.signing import require_signer, text_digest
 from rexis.protocol.statement import Kind
 from verifier.artifacts import Artifacts
@@ -62,7 +67,7 @@ from verifier.tiers.sampled import shows_of_job
 FORM, SEAL, REQUEST, DEVELOPMENT, CIRCUIT, COVER = 1, 2, 3, 4, 5, 6
 _REBUILT = "circuit rebuilt from the encrypted model"
 _MARKERS = {"chain": "chain", "srs": "SRS"}
-ANCHOR, REEXECUTION, REBUILD = 11, 12, 13
+ANCHOR, REEXECUTION, REBUILD, RUNG = 11, 12, 13, 19
 
 
 @dataclass(frozen=True)
@@ -206,6 +211,8 @@ class _Verification:
         if options.second_opinion and artefacts is None:
             verdict.add(SECOND_OPINION, "second opinion", Status.SKIPPED, "tier commit has no proofs")
         self._check_chain(certificate)
+        with verdict.step(RUNG, "privacy rung") as notes:
+            notes.say(_check_rung(certificate))
 
     def _check_task(self, certificate: Certificate, task: CertifiedTask, srs: Path | None) -> list[OpenedRecord]:
         statement, options = task.evidence.statement, self._options
@@ -320,6 +327,21 @@ def _check_cover(certificate: Certificate) -> str:
                 f"{len(task.certified)} on-chain certifications, the policy implies {wants}", field=f"{where}.certified"
             )
     return f"{len(found)} tasks cover records {request.record_start}–{end} of {request.input_size}"
+
+
+def _check_rung(certificate: Certificate) -> str:
+    """Step 19. That the claim's owner is the model's, step 15 has seen on chain."""
+    request, signed = certificate.request, certificate.rung_claim
+    rung, name = request.policy.rung, enum_name(request.policy.rung)
+    if rung == Rung.EE_OUTSOURCED:
+        if signed is not None:
+            raise EvidenceError(f"a claim, but the job asked for rung {name}", field="rungClaim")
+        return f"{name}: nothing is claimed of the weights"
+    if signed is None:
+        raise EvidenceError(f"is missing: rung {name} rests on the model owner's claim", field="rungClaim")
+    model, epoch = request.model_digest, request.key_epoch
+    claim = require_rung_claim(signed, certificate.domain, rung=rung, model=model, epoch=epoch)
+    return f"{name}: {claim}"
 
 
 def _ranges(parts: list[tuple[int, int]]) -> str:

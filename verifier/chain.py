@@ -37,7 +37,7 @@ def check_chain(certificate: Certificate, rpc_url: str, verdict: Verdict, *, com
     Parameters
     ----------
     compare_verifier
-        Also compare the chain's Solidity verifier with the one that gives second opinions (19).
+        Also compare the chain's Solidity verifier with the one that gives second opinions (20).
     """
     chain: Chain | None = None
     with verdict.step(DEPLOYMENT, "deployment on chain") as notes:
@@ -81,7 +81,7 @@ def _attach(certificate: Certificate, chain: Chain) -> str:
 
 
 def _check_verifier_code(certificate: Certificate, chain: Chain) -> str:
-    """19, on the node: the verifier that the Certifier asks has the code that was run here."""
+    """20, on the node: the verifier that the Certifier asks has the code that was run here."""
     assert certificate.circuit is not None  # noqa: S101
     here, there = LocalVerifier(certificate.circuit.vka).runtime, chain.code("Halo2VerifierReusable")
     if there != here:
@@ -90,7 +90,7 @@ def _check_verifier_code(certificate: Certificate, chain: Chain) -> str:
 
 
 def _check_model(certificate: Certificate, chain: Chain) -> str:
-    """15. Registered with this circuit before the first anchor, not revoked by the last."""
+    """15. Registered with this circuit before the first anchor, not revoked by the last; its owner claimed the rung."""
     request = certificate.request
     registration = chain.registration(request.model_digest, request.key_epoch)
     blocks = [task.anchor.block_number for task in certificate.tasks]
@@ -106,6 +106,11 @@ def _check_model(certificate: Certificate, chain: Chain) -> str:
         )
     if request.circuit != NO_CIRCUIT and registration.circuit_hash != request.circuit.hash_struct():
         raise EvidenceError("another circuit is registered for this model and epoch", field="request.circuit")
+    if certificate.rung_claim is not None and certificate.rung_claim.claim.owner != registration.owner:
+        raise EvidenceError(
+            f"{certificate.rung_claim.claim.owner} claims the rung, the model is {registration.owner}'s",
+            field="rungClaim.claim.owner",
+        )
     later = f"; revoked later, in block {registration.revoked_at}" if registration.revoked_at else ""
     return f"by {registration.owner} in block {registration.registered_at}, epoch {request.key_epoch}{later}"
 

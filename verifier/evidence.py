@@ -6,7 +6,7 @@ The numbers are those of the list in :mod:`verifier.certificate`:
 8. exactly the records that the tier asks for are opened and proved;
 9. each opening leads to the committed input and output roots;
 10. each proof verifies against the pinned circuit, with public instances rebuilt from the opening;
-19. if asked, the Solidity verifier says the same of each proof as step 10, also of those that step 10 refuses.
+20. if asked, the Solidity verifier says the same of each proof as step 10, also of those that step 10 refuses.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class TaskContext:
     srs
         File with the SRS; None if it is not at hand.
     second_opinion
-        Take step 19.
+        Take step 20.
     """
 
     domain: Domain

@@ -1,4 +1,4 @@
-"""Step 19: every proof again, by ezkl's Solidity verifier in an EVM on this machine.
+"""Step 20: every proof again, by ezkl's Solidity verifier in an EVM on this machine.
 
 It shares no code with step 10: another implementation of the same verifier, in another language, over another library's
 field and pairing arithmetic (:mod:`contracts.evm`). What the two have in common, and this cannot find: the circuit
@@ -22,7 +22,7 @@ from rexis.protocol.errors import DigestMismatchError, EvidenceError
 from rexis.protocol.evidence import RecordProof
 from rexis.protocol.records import Opening
 
-SECOND_OPINION = 19
+SECOND_OPINION = 20
 # Where the VKA holds G2 and −s·G2, eight coordinates (``ec_pairing`` in contracts/src/vendor).
 _G2_WORDS = slice(16, 24)
 _WORD = 32

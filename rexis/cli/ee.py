@@ -2,32 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rexis.cli.attacker import attack
 from rexis.cli.console import emit, note, say, working
-from rexis.cli.options import Json, KeyFile, PassphraseFile, needs
+from rexis.cli.options import Json, KeyFile, PassphraseFile, RungName, WeakPassphrase, needs
 from rexis.protocol.errors import EncryptionError, RexisError
 
 if TYPE_CHECKING:
-    from rexis.ee.card import LeakageCard
+    from numpy.typing import NDArray
+
+    from rexis.ee.card import LeakageCard, SideCard
     from rexis.ee.compiler import EncryptedModel
     from rexis.ee.container import ConstantsFile
 
 app = typer.Typer(help="Encrypt models, see what that hides, and attack it.", no_args_is_help=True)
 
-_RUNGS = ("ee-outsourced", "ee-private-weights")
 _CHECK_RECORDS = 32
 _MAX_ERROR = 1e-4
 _CONSTANTS_FOLDER = "session.model_external_initializers_file_folder_path"  # onnxruntime_session_options_config_keys.h
+_FEW_TOKENS = 8
 
 PlainModel = Annotated[Path, typer.Option("--model", metavar="FILE", help="The plain model (ONNX).")]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What encrypting a model to files gave: the model with its key, its card, and how far its outputs are off."""
+
+    encrypted: EncryptedModel
+    card: LeakageCard
+    error: float | None
+
+
+AllowClear = Annotated[
+    list[str] | None,
+    typer.Option("--allow-clear", metavar="AXIS", help="An axis (value/axis) that may stay readable; may be repeated."),
+]
+CardFile = Annotated[
+    Path | None, typer.Option("--card", metavar="FILE", help="Write the leakage card here: .json, or .html for a page.")
+]
+BaseModel = Annotated[
+    Path | None,
+    typer.Option("--base", metavar="FILE", help="The public model that this one was fine-tuned from (ONNX)."),
+]
+ExternalData = Annotated[
+    bool,
+    typer.Option(
+        "--external-data",
+        help="Keep the encrypted constants in a file beside the model (OUT.data): models over 2 GB, and little "
+        "memory. Jobs run models of one file.",
+    ),
+]
+Rung = Annotated[RungName, typer.Option("--rung", help="Refuse a model that does not earn this rung.")]
 
 
 @app.command("encrypt")
@@ -35,31 +69,15 @@ def encrypt(
     model: PlainModel,
     key: KeyFile,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The encrypted model to write (ONNX).")],
-    epoch: Annotated[
-        int, typer.Option(min=1, help="Key epoch. Rotate keys by encrypting again with the next one.")
-    ] = 1,
-    allow_clear: Annotated[
-        list[str] | None,
-        typer.Option(metavar="AXIS", help="An axis (value/axis) that may stay readable; may be repeated."),
-    ] = None,
-    card: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the leakage card here: .json, or .html for a page.")
-    ] = None,
-    base: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The public model that this one was fine-tuned from (ONNX).")
-    ] = None,
-    rung: Annotated[
-        str, typer.Option(metavar="|".join(_RUNGS), help="Refuse a model that does not earn this rung.")
-    ] = _RUNGS[0],
-    external_data: Annotated[
-        bool,
-        typer.Option(
-            "--external-data",
-            help="Keep the encrypted constants in a file beside the model (OUT.data): models over 2 GB, and little "
-            "memory. Jobs run models of one file.",
-        ),
-    ] = False,
+    epoch: Annotated[int, typer.Option(min=1, help="Key epoch. The next one: `rexis key rotate`.")] = 1,
+    allow_clear: AllowClear = None,
+    card: CardFile = None,
+    base: BaseModel = None,
+    rung: Rung = RungName.EE_OUTSOURCED,
+    external_data: ExternalData = False,
+    again: Annotated[bool, typer.Option("--again", help="Also encrypt a model that is encrypted already.")] = False,
     passphrase_file: PassphraseFile = None,
+    weak: WeakPassphrase = False,
     as_json: Json = False,
 ) -> None:
     """Draw a fresh EE key, write it to a new file, and encrypt a model with it.
@@ -67,6 +85,58 @@ def encrypt(
     The key file is itself encrypted with a passphrase. Whoever has both reads your records and your model.
     """
     from rexis.cli.passphrase import read_passphrase
+
+    def passphrase() -> str:
+        return read_passphrase(f"new EE key {key}", passphrase_file, new=True, weak=weak)
+
+    made = encrypt_to_files(
+        plain_model(model, again=again), key, out, epoch, passphrase,
+        allow_clear=allow_clear or (), card=card, base=base, rung=rung, external_data=external_data,
+    )  # fmt: skip
+    report(made, key, out, as_json=as_json)
+
+
+def plain_model(model: Path, *, again: bool = False) -> Path:
+    """A path that names a plain model.
+
+    Raises
+    ------
+    EncryptionError
+        It was encrypted by rexis before, and `again` is false.
+    """
+    with needs("ee"):
+        from rexis.ee.graph import is_encrypted
+    if not again and is_encrypted(model):
+        raise EncryptionError(
+            f"{model} is an encrypted model already",
+            field="model",
+            hint="give the plain model; --again if you do mean to encrypt it twice, and then its records too",
+        )
+    return model
+
+
+def encrypt_to_files(
+    plain: Path,
+    key: Path,
+    out: Path,
+    epoch: int,
+    passphrase: Callable[[], str],
+    *,
+    allow_clear: Collection[str],
+    card: Path | None,
+    base: Path | None,
+    rung: RungName,
+    external_data: bool = False,
+) -> Made:
+    """Encrypt a model with a fresh key, and write key, model and card to new files: all of them, or none.
+
+    Raises
+    ------
+    EncryptionError
+        The model has no rule, does not earn the rung, or loses precision.
+    ConflictError
+        One of the files exists.
+    """
     from rexis.files import publish, require_absent, write_file
 
     with needs("ee"):
@@ -74,32 +144,36 @@ def encrypt(
         from rexis.ee.compiler import encrypt_model
     from rexis.ee import save_key
 
-    if rung not in _RUNGS:
-        raise typer.BadParameter(f"one of {', '.join(_RUNGS)}", param_hint="--rung")
     data = out.with_name(f"{out.name}.data")
     require_absent(key, out, *([data] if external_data else []), *([card] if card else []))
     with ExitStack() as stack:
-        file = None
-        if external_data:
-            file = stack.enter_context(_beside(data))
+        file = stack.enter_context(_beside(data)) if external_data else None
         with working("encrypting the model"):
-            encrypted = encrypt_model(model, epoch=epoch, allow_clear=allow_clear or (), file=file)
-        made = card_of(encrypted, plain=model, base=base, require_private=rung == "ee-private-weights")
-        error = _checked(model, encrypted, file)
-        save_key(key, encrypted.key, read_passphrase(f"new EE key {key}", passphrase_file, new=True))
-        written = [key]  # of no use without the model
+            encrypted = encrypt_model(plain, epoch=epoch, allow_clear=allow_clear, file=file)
+        made = card_of(encrypted, plain=plain, base=base, require_private=rung == RungName.EE_PRIVATE_WEIGHTS)
+        error = _checked(plain, encrypted, file)
+        page = _written(made, card) if card else b""
+        save_key(key, encrypted.key, passphrase())
+        there = [key]  # of no use without the model
         try:
             if file is not None:
                 publish(file.path, data, overwrite=False)
-                written.append(data)
+                there.append(data)
             write_file(out, encrypted.model)
+            there.append(out)
+            if card:
+                write_file(card, page)
         except RexisError:
-            for path in written:
+            for path in there:
                 path.unlink()
             raise
-    if card:
-        write_file(card, _written(made, card))
-    for warning in _warnings(made):
+    return Made(encrypted, made, error)
+
+
+def report(made: Made, key: Path, out: Path, *, as_json: bool) -> None:
+    """Say what was made."""
+    encrypted = made.encrypted
+    for warning in _warnings(made.card):
         note(f"warning: {warning}")
     if as_json:
         emit(
@@ -108,20 +182,22 @@ def encrypt(
                 "keyId": encrypted.key.key_id,
                 "model": str(out),
                 "modelDigest": str(encrypted.digest),
-                "keyEpoch": epoch,
-                "error": error,
-                "card": made.model_dump(by_alias=True, mode="json"),
+                "keyEpoch": encrypted.key.epoch,
+                "error": made.error,
+                "card": made.card.model_dump(by_alias=True, mode="json"),
             }
         )
         return
-    say(f"EE key          {key} (epoch {epoch}, id {encrypted.key.key_id})")
+    say(f"EE key          {key} (epoch {encrypted.key.epoch}, id {encrypted.key.key_id})")
     say(f"encrypted model {out}")
     say(f"model digest    {encrypted.digest}")
-    for side, found in (("records", made.input), ("outputs", made.output)):
+    for side, found in _sides(made.card):
         moved = ", moved by an offset" if found.offset else ""
         say(f"{side:15} {_shape(found.shape)}: {'; '.join(found.axes)}{moved}")
-    if error is not None:
-        say(f"checked         relative error {error:.1e} (median of {_CHECK_RECORDS} random records)")
+    if made.card.smallest_distance is not None:
+        say(f"rung            {made.card.rung}: every layer at least {made.card.smallest_distance:.1%} from the base")
+    if made.error is not None:
+        say(f"checked         relative error {made.error:.1e} (median of {_CHECK_RECORDS} random records)")
 
 
 @app.command("card")
@@ -149,8 +225,8 @@ def card(
         emit(made.model_dump(by_alias=True, mode="json"))
         return
     say(f"model   {made.model_digest}")
-    say(f"records {_shape(made.input.shape)}: {'; '.join(made.input.axes)}")
-    say(f"outputs {_shape(made.output.shape)}: {'; '.join(made.output.axes)}")
+    for name, side in _sides(made):
+        say(f"{name:7} {_shape(side.shape)}: {'; '.join(side.axes)} (values {side.values})")
     say("visible:")
     for text in made.visible:
         say(f"  - {text}")
@@ -165,6 +241,12 @@ def card(
 
 
 app.command("attack")(attack)
+
+
+def _sides(card: LeakageCard) -> list[tuple[str, SideCard]]:
+    """Records and outputs, with names for people: those of the inputs where there are several."""
+    several = len(card.inputs) > 1
+    return [*((each.name if several else "records", each) for each in card.inputs), ("outputs", card.output)]
 
 
 def _shape(shape: list[int]) -> str:
@@ -184,13 +266,37 @@ def _written(card: LeakageCard, path: Path) -> bytes:
 def _warnings(card: LeakageCard) -> list[str]:
     """What an owner should not overlook."""
     found = []
-    for what, side in (("records", card.input), ("outputs", card.output)):
-        if not any("invertible" in axis or "orthogonal" in axis for axis in side.axes):
-            found.append(f"{what} are not mixed by a dense key ({'; '.join(side.axes)}): single values stay readable")
+    for what, side in _sides(card):
+        if side.vocabulary is not None:
+            few = f"; a vocabulary of {side.vocabulary} falls to counting" if side.vocabulary <= _FEW_TOKENS else ""
+            found.append(f"{what}: how often each token occurs stays readable{few}")
+        elif side.values != "mixed":
+            found.append(f"{what}: no dense key mixes them ({'; '.join(side.axes)}), single values stay readable")
         elif not side.offset:
-            found.append(f"{what} are not moved by an offset: zero stays zero")
-    if card.input.vocabulary is not None and card.input.vocabulary <= 8:
-        found.append(f"a vocabulary of {card.input.vocabulary} falls to counting")
+            found.append(f"{what}: no offset moves them, zero stays zero")
+    return found
+
+
+def _random_records(encrypted: EncryptedModel) -> dict[str, NDArray[Any]]:
+    """Standardised values where values are mixed; else what a mask or an adjacency may hold."""
+    import numpy as np
+
+    from rexis.ee.card import values_of
+
+    random = np.random.default_rng(0)
+    found = {}
+    for name, key in encrypted.key.inputs.items():
+        shape = (_CHECK_RECORDS, *key.shape)
+        made: NDArray[Any]
+        if key.tokens is not None:
+            made = random.integers(0, key.tokens, shape)
+        elif key.element != "float32":
+            made = random.integers(0, 2, shape)
+        elif len(encrypted.key.inputs) > 1 and values_of(encrypted.plan, name) != "mixed":
+            made = random.uniform(0, 1, shape)
+        else:
+            made = random.normal(size=shape)
+        found[name] = made.astype(key.element)
     return found
 
 
@@ -223,26 +329,20 @@ def _checked(plain: Path, encrypted: EncryptedModel, file: ConstantsFile | None)
 
     from rexis.ee import decrypt_outputs, encrypt_records
 
-    key = encrypted.key.input
-    if key is None:
-        return None
-    random = np.random.default_rng(0)
-    shape = (_CHECK_RECORDS, *key.shape)
-    records = random.normal(size=shape) if key.tokens is None else random.integers(0, key.tokens, shape)
+    records = _random_records(encrypted)
     sides = []
-    for model, given in (
-        (str(plain), records),
-        (encrypted.model, encrypt_records(encrypted.key, records.astype("f4"))),
-    ):
+    for model, given in ((str(plain), records), (encrypted.model, encrypt_records(encrypted.key, records))):
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if file is not None and isinstance(model, bytes):
             options.add_session_config_entry(_CONSTANTS_FOLDER, str(file.path.parent))
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        node = session.get_inputs()[0]
-        kind = np.float32 if node.type == "tensor(float)" else np.int64
-        sides.append(session.run(None, {node.name: given.astype(kind)})[0])
-    expected, found = sides[0], decrypt_outputs(encrypted.key, sides[1])
+        sides.append(session.run(None, given)[0])
+    # A random mask may leave a record without anything to look at, and the plain model without a number for it.
+    kept = np.isfinite(sides[0].reshape(_CHECK_RECORDS, -1)).all(axis=1)
+    if not kept.any():
+        return None
+    expected, found = sides[0][kept], decrypt_outputs(encrypted.key, sides[1][kept])
     difference = np.linalg.norm((found - expected).reshape(len(expected), -1), axis=1)
     size = np.linalg.norm(expected.reshape(len(expected), -1), axis=1)
     error = float(np.median(difference / np.maximum(size, np.finfo(np.float32).tiny)))

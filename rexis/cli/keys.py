@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rexis.cli.console import emit, say
-from rexis.cli.options import Json, KeyFile, PassphraseFile
+from rexis.cli.console import emit, note, say
+from rexis.cli.options import Json, KeyFile, PassphraseFile, WeakPassphrase, digest
+from rexis.cli.rotation import rotate
+from rexis.protocol.errors import DigestMismatchError, RexisError
 
 if TYPE_CHECKING:
     from rexis.ee.keys import KeyPart
+    from rexis.protocol.digests import Digest
 
-app = typer.Typer(help="Export and share EE keys.", no_args_is_help=True)
+app = typer.Typer(help="Export, share and rotate EE keys.", no_args_is_help=True)
 
 _Part = Annotated[
     str, typer.Option(metavar="encrypt|decrypt|full", help="For the data owner, the reader of results, or everything.")
@@ -58,6 +62,7 @@ def recipient(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where your private half goes.")],
     public: Annotated[Path, typer.Option("--public", metavar="FILE", help="Where your public half goes.")],
     passphrase_file: PassphraseFile = None,
+    weak: WeakPassphrase = False,
 ) -> None:
     """Make a key pair that others can seal EE keys to."""
     from rexis.cli.passphrase import read_passphrase
@@ -66,7 +71,7 @@ def recipient(
 
     require_absent(out, public)
     mine = RecipientKey.fresh()
-    mine.save(out, read_passphrase(f"new recipient key {out}", passphrase_file, new=True))
+    mine.save(out, read_passphrase(f"new recipient key {out}", passphrase_file, new=True, weak=weak))
     write_file(public, mine.recipient.text.encode() + b"\n")
     say(f"private half {out}")
     say(f"public half  {public}, to be sent to who shares a key with you")
@@ -79,9 +84,18 @@ def share(
     to: Annotated[Path, typer.Option("--to", metavar="FILE", help="The recipient's public half.")],
     part: _Part,
     out: _Out,
+    fingerprint: Annotated[
+        str | None,
+        typer.Option(metavar="DIGEST", help="The recipient's fingerprint, as they told you over another channel."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether the fingerprint is theirs.")] = False,
     passphrase_file: PassphraseFile = None,
 ) -> None:
-    """Seal a part of a key to a recipient (HPKE, post-quantum hybrid). Only they can open it."""
+    """Seal a part of a key to a recipient (HPKE, post-quantum hybrid). Only they can open it.
+
+    Whoever can swap the recipient's public half on its way to you gets the key instead. So compare its fingerprint
+    with them over another channel, and give it with --fingerprint, or say yes when asked.
+    """
     from rexis.cli.passphrase import read_passphrase
     from rexis.ee import load_key
     from rexis.ee.share import Recipient, seal_key
@@ -90,6 +104,7 @@ def share(
     require_absent(out)
     line = read_file(to, "recipient's public half", max_bytes=_MAX_LINE_BYTES).decode("utf-8", "replace")
     whom = Recipient.parse(line.strip())
+    _confirm(whom.digest, digest(fingerprint, "--fingerprint") if fingerprint else None, yes=yes)
     found = load_key(key, read_passphrase(f"EE key {key}", passphrase_file))
     write_file(out, seal_key(found.only(_part(part)), whom))
     say(f"{out}: {part} part of key {found.key_id}, for {whom.digest}")
@@ -114,6 +129,32 @@ def receive(
     save_key(out, found, passphrase)
     say(f"{out}: {found.part} part of key {found.key_id}, epoch {found.epoch}")
     say(f"model digest {found.model_digest}, to be compared with what the model owner published")
+
+
+app.command("rotate")(rotate)
+
+
+def _confirm(found: Digest, expected: Digest | None, *, yes: bool) -> None:
+    """Show the recipient's fingerprint; go on only if it is the expected one, or somebody says that it is."""
+    note(f"recipient's fingerprint {found}")
+    if expected is not None:
+        if found != expected:
+            raise DigestMismatchError(
+                f"the public half has fingerprint {found}, not {expected}",
+                field="to",
+                hint="nothing was sealed; somebody may have exchanged it: ask the recipient",
+            )
+        return
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise RexisError(
+            "nobody is here to confirm the fingerprint",
+            field="to",
+            hint="--fingerprint DIGEST, or --yes without asking",
+        )
+    if not typer.confirm("Did the recipient tell you this fingerprint over another channel?", err=True):
+        raise RexisError("nothing was sealed: the fingerprint was not confirmed", field="to")
 
 
 def _part(text: str) -> KeyPart:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,12 +39,24 @@ PassphraseFile = Annotated[
         help="File whose first line is the passphrase. Otherwise REXIS_PASSPHRASE, otherwise you are asked.",
     ),
 ]
+WeakPassphrase = Annotated[
+    bool, typer.Option("--weak-passphrase", help="Take a new passphrase that is short or easily guessed all the same.")
+]
 Rpc = Annotated[str, typer.Option("--rpc", envvar="REXIS_RPC", metavar="URL", help="A chain node that you trust.")]
 DeploymentFile = Annotated[
     Path,
     typer.Option("--deployment", envvar="REXIS_DEPLOYMENT", metavar="FILE", help="What `rexis deploy` wrote."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
+
+
+class RungName(StrEnum):
+    """The privacy ladder's rungs that this version runs, as options name them."""
+
+    EE_OUTSOURCED = "ee-outsourced"
+    EE_PRIVATE_WEIGHTS = "ee-private-weights"
+
+
 KeyFile = Annotated[Path, typer.Option("--key", envvar="REXIS_KEY", metavar="FILE", help="The EE key.")]
 
 

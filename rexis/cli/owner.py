@@ -14,6 +14,7 @@ from rexis.cli.options import (
     Json,
     PassphraseFile,
     Rpc,
+    RungName,
     Wallet,
     digest,
     needs,
@@ -23,15 +24,20 @@ from rexis.cli.options import (
 from rexis.protocol.errors import ConflictError, DigestMismatchError, NotFoundError
 
 if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
+
     from circuits.build import ProvingCircuit
     from circuits.profile import CircuitProfile
     from circuits.srs import Srs
     from contracts.chain import Chain, Transaction
     from rexis.protocol.circuit import Circuit
     from rexis.protocol.digests import Digest
+    from rexis.protocol.rung import SignedRungClaim
+    from rexis.protocol.typed_data import Domain
 
 DEVELOPMENT = "development"
 _MAX_PROFILE_BYTES = 64 << 10
+_MAX_CARD_BYTES = 16 << 20
 _MAX_MODEL_BYTES = 2 << 30  # a protobuf message cannot be larger
 
 
@@ -57,6 +63,16 @@ def register(
             "`development`, made here, or a shared `development:FILE`, which nobody else should believe.",
         ),
     ] = None,
+    rung: Annotated[
+        RungName,
+        typer.Option(help="The rung to offer it as. ee-private-weights is your signed claim, and needs --card."),
+    ] = RungName.EE_OUTSOURCED,
+    card: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The leakage card with the measured distances: `rexis ee encrypt --base --card`."
+        ),
+    ] = None,
     cache: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where circuits and development SRS are kept.")
     ] = None,
@@ -65,19 +81,29 @@ def register(
 ) -> None:
     """Build an encrypted model's circuit and register both, on chain and with a coordinator.
 
-    Running it again goes on where it stopped.
+    Running it again goes on where it stopped; with --rung and --card it adds the claim to a model that is registered.
     """
     from rexis.api import ModelRegistration
     from rexis.client import RexisClient
     from rexis.files import read_file
     from rexis.protocol.circuit import NO_CIRCUIT
     from rexis.protocol.digests import sha256
+    from rexis.protocol.parsing import enum_name
 
     if (profile is None) != (srs is None):
         raise typer.BadParameter("a circuit needs both --profile and --srs", param_hint="--profile")
+    if (rung == RungName.EE_PRIVATE_WEIGHTS) != (card is not None):
+        raise typer.BadParameter("rung ee-private-weights and a card go together", param_hint="--card")
     onnx = read_file(model, "encrypted model", max_bytes=_MAX_MODEL_BYTES)
+    found = read_file(card, "leakage card", max_bytes=_MAX_CARD_BYTES) if card else None
+    with needs("ee"):
+        from circuits.onnx_model import require_one_input, require_plain_model
+
+        require_plain_model(onnx)
+        require_one_input(onnx)
     account = open_wallet(wallet, passphrase_file)
     chain = open_chain(rpc, deployment, account)
+    claim = None if found is None else _claim(found, sha256(onnx), epoch, account, chain.deployment.domain)
     with RexisClient(coordinator, account, domain=chain.deployment.domain) as client:
         client.info()  # a wrong coordinator is found before the minutes of work
         built = _build(onnx, profile, srs, cache or _cache_folder()) if profile and srs else None
@@ -96,6 +122,7 @@ def register(
                 key_epoch=epoch,
                 circuit=circuit,
                 vka=list(built.artefacts.vka) if built else [],
+                rung_claim=claim,
             )
         )
     if as_json:
@@ -109,6 +136,8 @@ def register(
     else:
         say(f"circuit      2^{built.srs.logrows} rows, vk {circuit.vk_digest}")
         say(f"SRS          {built.srs.kind.value}, {circuit.srs_digest}")
+    if view.rung_claim is not None:
+        say(f"rung         {enum_name(view.rung_claim.claim.rung)}: {view.rung_claim.claim}")
     say(f"on chain     {f'block {transaction.block}' if transaction else 'since before'}")
 
 
@@ -150,6 +179,16 @@ def _build(onnx: bytes, profile: str, srs: str, cache: Path) -> ProvingCircuit:
     with working("checking that the VKA follows from the verifying key"):
         require_vka(built.artefacts, found)  # what is registered on chain stays there
     return built
+
+
+def _claim(card: bytes, model: Digest, epoch: int, account: LocalAccount, domain: Domain) -> SignedRungClaim:
+    """The owner's signed claim that the model earns rung ee-private-weights; refused where its card does not."""
+    from rexis.protocol.rung import sign_rung_claim
+    from rexis.protocol.signing import address_of
+
+    with needs("ee"):
+        from rexis.ee.claim import rung_claim_of
+    return sign_rung_claim(account, rung_claim_of(card, model=model, epoch=epoch, owner=address_of(account)), domain)
 
 
 def _srs(srs: str, logrows: int, cache: Path) -> Srs:

@@ -12,10 +12,17 @@ from rexis.files import read_file, require_private
 from rexis.protocol.errors import KeyFileError
 
 VARIABLE = "REXIS_PASSPHRASE"
+MIN_LENGTH = 8
 _MAX_BYTES = 4096
+_MIN_DISTINCT = 5
+_MIN_DIGITS = 20
+# Stems of the best known ones; whatever list one takes, most weak passphrases are not on it.
+_GUESSED = frozenset(
+    ("password", "passphrase", "passwort", "qwertyui", "qwertyuiop", "iloveyou", "letmein", "changeme")
+)
 
 
-def read_passphrase(what: str, file: Path | None, *, new: bool = False) -> str:
+def read_passphrase(what: str, file: Path | None, *, new: bool = False, weak: bool = False) -> str:
     """The passphrase of one secret file.
 
     Parameters
@@ -25,13 +32,25 @@ def read_passphrase(what: str, file: Path | None, *, new: bool = False) -> str:
     file
         Its first line is the passphrase; goes before the environment.
     new
-        Ask twice.
+        Ask twice, and refuse one that is easily guessed.
+    weak
+        Take an easily guessed one all the same.
 
     Raises
     ------
     KeyFileError
-        It is empty, others can read the file, or there is nobody to ask.
+        It is empty or too weak, others can read the file, or there is nobody to ask.
     """
+    found = _given(what, file)
+    if found is None:
+        found = _asked(what, new=new)
+    if new and not weak:
+        _require_strength(found)
+    return found
+
+
+def _given(what: str, file: Path | None) -> str | None:
+    """The passphrase of the file or the environment; None where a person has to be asked."""
     if file is not None:
         return _from_file(file)
     if VARIABLE in os.environ:
@@ -40,10 +59,33 @@ def read_passphrase(what: str, file: Path | None, *, new: bool = False) -> str:
         raise KeyFileError(
             f"no passphrase for {what}", hint=f"--passphrase-file FILE, or {VARIABLE} in the environment"
         )
+    return None
+
+
+def _asked(what: str, *, new: bool) -> str:
     found = _not_empty(getpass.getpass(f"Passphrase for {what}: "), "passphrase")
     if new and getpass.getpass("The same again: ") != found:
         raise KeyFileError("the two passphrases differ")
     return found
+
+
+def _require_strength(passphrase: str) -> None:
+    """Refuse what falls in the first minutes of guessing; scrypt makes each guess dear, not a bad passphrase good."""
+    fault = None
+    if len(passphrase) < MIN_LENGTH:
+        fault = f"has {len(passphrase)} characters, at least {MIN_LENGTH} are needed"
+    elif len(set(passphrase)) < _MIN_DISTINCT:
+        fault = f"has only {len(set(passphrase))} different characters"
+    elif passphrase.isdigit() and len(passphrase) < _MIN_DIGITS:
+        fault = f"is a number of fewer than {_MIN_DIGITS} digits"
+    elif passphrase.lower().rstrip("0123456789!?.") in _GUESSED:
+        fault = "is one of those that are tried first"
+    if fault is not None:
+        raise KeyFileError(
+            f"the new passphrase {fault}",
+            field="passphrase",
+            hint="take five random words or more; --weak-passphrase insists on this one",
+        )
 
 
 def _from_file(file: Path) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import math
+import shlex
+import zipfile
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +27,8 @@ _MAX_BYTES = 4 << 30
 _MAX_MANIFEST_BYTES = 16 << 20
 # Standardised values lie within a few units of 0; raw laboratory values rarely do.
 _SUSPICIOUS = 100.0
+# What an input may hold: numbers, of which the first two are the records of a model with one input; ids, masks.
+_DTYPES = (np.float32, np.float64, np.int64, np.int32, np.bool_)
 # Version 3 is for structured types with names beyond Latin-1.
 _NPY_HEADERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
 
@@ -41,13 +46,15 @@ def read_manifest(path: Path) -> Manifest:
         raise MalformedError(f"{path} is not a model's manifest", field=where or None) from None
 
 
-def read_records(path: Path, manifest: Manifest | None) -> Floats:
+def read_records(path: Path, manifest: Manifest | None, drop: Collection[str] = ()) -> Floats:
     """Records ``float32 [n, …]`` as the plain model takes them, from ``.npy``, or ``[n, d]`` from ``.csv``.
 
     Parameters
     ----------
     manifest
         With it, the file holds raw values, which are standardised; a CSV's columns are found by their names.
+    drop
+        Columns of a CSV that are no features: identifiers, labels.
 
     Raises
     ------
@@ -57,11 +64,13 @@ def read_records(path: Path, manifest: Manifest | None) -> Floats:
     data = read_file(path, "records file", max_bytes=_MAX_BYTES)
     names = manifest.feature_names if manifest is not None else None
     if path.suffix == ".csv":
-        columns, values = _read_csv(data, path, names)
-    elif path.suffix == ".npy":
+        columns, values = _read_csv(data, path, names, drop)
+    elif path.suffix == ".npy" and not drop:
         values = _read_npy(data, path)
         width = math.prod(values.shape[1:])
         columns = names if names is not None and len(names) == width else _numbered(width)
+    elif path.suffix == ".npy":
+        raise MalformedError(f"the columns of {path} have no names", field="drop", hint="only a .csv has")
     else:
         raise MalformedError(f"{path} is neither .npy nor .csv", hint="one row a record, one column a feature")
     _require_finite(values, columns)
@@ -69,6 +78,44 @@ def read_records(path: Path, manifest: Manifest | None) -> Floats:
         records = values.astype(np.float32) if manifest is None else manifest.standardise(values)
     _require_finite(records, columns)
     return check_records(records)
+
+
+def read_inputs(path: Path) -> dict[str, NDArray[Any]]:
+    """Records of several inputs as the plain model takes them, from ``.npz``: an array ``[n, …]`` for each name.
+
+    Raises
+    ------
+    TensorError, MalformedError
+        Names the input at fault, and the record (counted from 0), never the value.
+    """
+    found: dict[str, NDArray[Any]] = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(read_file(path, "records file", max_bytes=_MAX_BYTES))) as archive:
+            if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
+                raise TensorError(f"{path} unpacks to more than {_MAX_BYTES} bytes", field="records")
+            for member in archive.infolist():
+                name = member.filename.removesuffix(".npy")
+                found[name] = _read_npy(archive.read(member), f"{path}, input {name!r}", _DTYPES)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError):  # the others: unknown compression, a password
+        raise MalformedError(f"{path} is not a NumPy archive", hint="write it with numpy.savez") from None
+    if not found:
+        raise TensorError(f"{path} holds no arrays", field="records")
+    for name, values in found.items():
+        finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+        if not bool(finite.all()):
+            raise TensorError(f"record {int(np.argmin(finite))} of input {name!r}: NaN or infinite", field=name)
+    return found
+
+
+def write_inputs(path: Path, records: Mapping[str, NDArray[Any]]) -> None:
+    """Write encrypted records of several inputs as ``.npz``."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, values in records.items():
+            array = io.BytesIO()
+            np.save(array, values)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), array.getvalue())
+    write_file(path, buffer.getvalue())
 
 
 def look_raw(records: Floats) -> bool:
@@ -106,7 +153,7 @@ def write_predictions(path: Path, outputs: Floats, first: int, class_names: tupl
     write_file(path, text.getvalue().encode(), private=True)
 
 
-def _read_npy(data: bytes, path: Path) -> NDArray[Any]:
+def _read_npy(data: bytes, path: Path | str, dtypes: tuple[type[np.generic], ...] = _DTYPES[:2]) -> NDArray[Any]:
     """The array, once its header is known to fit the file: NumPy allocates what a header says."""
     stream = io.BytesIO(data)
     try:
@@ -114,8 +161,9 @@ def _read_npy(data: bytes, path: Path) -> NDArray[Any]:
     except Exception:  # NumPy evaluates a header as Python text, which can fail in any way
         hint = "is it truncated, or something else?"
         raise TensorError(f"{path} is not a NumPy array file", hint=hint) from None
-    if dtype not in (np.float32, np.float64):
-        raise TensorError(f"dtype is {dtype}, expected float32 or float64", field="records")
+    if dtype not in dtypes:
+        names = " or ".join(each.__name__ for each in dtypes)
+        raise TensorError(f"{path}: dtype is {dtype}, expected {names}", field="records")
     if len(shape) < 2 or min(shape) < 1:
         raise TensorError(f"shape is {list(shape)}, expected [records, features…]", field="records")
     named, held = math.prod(shape) * dtype.itemsize, len(data) - stream.tell()
@@ -127,15 +175,17 @@ def _read_npy(data: bytes, path: Path) -> NDArray[Any]:
     return values.reshape(shape, order="F" if by_columns else "C")
 
 
-def _read_csv(data: bytes, path: Path, wanted: tuple[str, ...] | None) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+def _read_csv(
+    data: bytes, path: Path, wanted: tuple[str, ...] | None, drop: Collection[str]
+) -> tuple[tuple[str, ...], NDArray[np.float64]]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise MalformedError(f"{path} is not UTF-8 text") from None
+        raise MalformedError(f"{path} is not UTF-8 text", hint="save it as CSV UTF-8") from None
     lines = csv.reader(io.StringIO(text, newline=""))
     try:
         header = [name.strip() for name in next(lines, [])]
-        places = _places(header, wanted, path)
+        places = _places(header, wanted, path, drop)
         rows = [
             [_number(row, place, header, index, lines.line_num) for place in places]
             for index, row in enumerate(row for row in lines if row)
@@ -147,24 +197,39 @@ def _read_csv(data: bytes, path: Path, wanted: tuple[str, ...] | None) -> tuple[
     return tuple(header[place] for place in places), np.asarray(rows, dtype=np.float64)
 
 
-def _places(header: list[str], wanted: tuple[str, ...] | None, path: Path) -> list[int]:
+def _places(header: list[str], wanted: tuple[str, ...] | None, path: Path, drop: Collection[str]) -> list[int]:
     """Which columns to take, in the model's order."""
     if not header:
         raise MalformedError(f"{path} is empty", hint="the first line names the columns")
     if all(_is_number(name) for name in header):
         raise MalformedError(f"{path} has no header", hint="the first line names the columns")
     if len(set(header)) != len(header):
-        raise MalformedError(f"{path} names a column twice")
+        twice = next(name for name in header if header.count(name) > 1)
+        raise MalformedError(f"{path} names column {twice!r} twice", field="header")
+    other = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), None)
+    if other is not None:
+        raise MalformedError(
+            f"{path} separates columns by {other!r}",
+            field="header",
+            hint="save it with commas, and with decimal points",
+        )
+    strangers = [name for name in drop if name not in header]
+    if strangers:
+        raise MalformedError(f"{path} has no column {strangers[0]!r} to leave out", field="drop")
     if wanted is None:
-        return list(range(len(header)))
+        return [place for place, name in enumerate(header) if name not in drop]
     missing = [name for name in wanted if name not in header]
-    unknown = [name for name in header if name not in wanted]
+    unknown = [name for name in header if name not in wanted and name not in drop]
     if missing or unknown:
         what = (
             f"lacks column {missing[0]!r}" if missing else f"has a column {unknown[0]!r} that the model does not take"
         )
         more = len(missing) + len(unknown) - 1
-        raise MalformedError(f"{path} {what}" + (f" (and {more} more faults)" if more else ""), field="header")
+        raise MalformedError(
+            f"{path} {what}" + (f" (and {more} more faults)" if more else ""),
+            field="header",
+            hint=None if missing else f"--drop {shlex.quote(unknown[0])} leaves it out",
+        )
     return [header.index(name) for name in wanted]
 
 

@@ -14,13 +14,21 @@ from rexis.cli.options import (
     Json,
     KeyFile,
     PassphraseFile,
+    RungName,
     Wallet,
     connect,
     digest,
     open_chain,
     read_deployment,
 )
-from rexis.protocol.errors import ConflictError, DigestMismatchError, NotFoundError, RexisError, UnavailableError
+from rexis.protocol.errors import (
+    ConflictError,
+    DigestMismatchError,
+    NotFoundError,
+    RexisError,
+    TensorError,
+    UnavailableError,
+)
 
 if TYPE_CHECKING:
     from rexis.api import JobView, ModelView
@@ -28,8 +36,10 @@ if TYPE_CHECKING:
     from rexis.protocol.certificate import Certificate
     from rexis.protocol.digests import Digest
     from rexis.protocol.policy import Policy
+    from rexis.protocol.typed_data import Domain
 
 _MAX_DATASET_BYTES = 8 << 30
+_SEVERAL = ".npz"  # records of several inputs
 OUTPUTS, CERTIFICATE = "outputs.safetensors", "certificate.json"
 
 
@@ -61,9 +71,21 @@ JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 
 def encrypt(
     key: KeyFile,
-    records: Annotated[Path, typer.Option(metavar="FILE", help="Plain records: .npy, or .csv with a header line.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The encrypted dataset to write (.safetensors).")],
+    records: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE", help="Plain records: .npy, or .csv with a header line; of several inputs .npz, by name."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="The encrypted dataset to write (.safetensors); of several inputs .npz."),
+    ],
     manifest: Manifest = None,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="A column of the CSV that is no feature (id, label); may be repeated."),
+    ] = None,
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
@@ -71,6 +93,9 @@ def encrypt(
 
     Without --manifest the records must be standardised already, as the plain model was trained on them. With it they
     are raw values in the units of the source, and a CSV's columns are found by name.
+
+    Records of several inputs are written as the encrypted model takes them, to be run without a job: jobs run models
+    with one input.
     """
     from rexis.cli.passphrase import read_passphrase
     from rexis.cli.records import look_raw, read_manifest, read_records
@@ -80,7 +105,10 @@ def encrypt(
     from rexis.protocol.tensors import Dataset
 
     require_absent(out)
-    plain = read_records(records, read_manifest(manifest) if manifest else None)
+    if records.suffix == _SEVERAL:
+        _encrypt_inputs(key, records, out, manifest, passphrase_file, as_json=as_json)
+        return
+    plain = read_records(records, read_manifest(manifest) if manifest else None, drop or ())
     if look_raw(plain):
         note("warning: values beyond ±100. Are these records standardised? If not, give --manifest.")
     ee_key = load_key(key, read_passphrase(f"EE key {key}", passphrase_file))
@@ -91,6 +119,28 @@ def encrypt(
         emit({"dataset": str(out), "datasetDigest": str(sha256(blob)), "shape": list(encrypted.shape)})
     else:
         say(f"{out}: {len(encrypted)} records of {encrypted[0].size} values, digest {sha256(blob)}")
+
+
+def _encrypt_inputs(
+    key: Path, records: Path, out: Path, manifest: Path | None, passphrase_file: Path | None, *, as_json: bool
+) -> None:
+    """Encrypt the records of a model with several inputs."""
+    from rexis.cli.passphrase import read_passphrase
+    from rexis.cli.records import read_inputs, write_inputs
+    from rexis.ee import encrypt_records, load_key
+
+    if manifest is not None:
+        raise typer.BadParameter("a manifest describes one input", param_hint="--manifest")
+    if out.suffix != _SEVERAL:
+        raise typer.BadParameter(f"records of several inputs are written as {_SEVERAL}", param_hint="--out")
+    plain = read_inputs(records)
+    encrypted = encrypt_records(load_key(key, read_passphrase(f"EE key {key}", passphrase_file)), plain)
+    write_inputs(out, encrypted)
+    if as_json:
+        emit({"records": str(out), "shapes": {name: list(values.shape) for name, values in encrypted.items()}})
+        return
+    count = len(next(iter(encrypted.values())))
+    say(f"{out}: {count} records of inputs {', '.join(encrypted)}, to be run without a job")
 
 
 def submit(
@@ -119,6 +169,10 @@ def submit(
     certify_on_chain: Annotated[
         bool, typer.Option("--certify-on-chain", help="zk: have the Certifier contract check every proof.")
     ] = False,
+    rung: Annotated[
+        RungName,
+        typer.Option(help="Privacy rung. ee-private-weights takes only a model whose owner claims it, by signature."),
+    ] = RungName.EE_OUTSOURCED,
     wait: Annotated[bool, typer.Option("--wait", help="Show progress until the job is certified or failed.")] = False,
     deployment: Annotated[
         Path | None,
@@ -146,8 +200,15 @@ def submit(
     from rexis.protocol.tensors import Dataset
 
     model_digest = digest(model, "--model")
-    policy = _policy(tier, sample_size, shard_size, max_attempts, abs_tolerance, rel_tolerance, certify_on_chain)
+    policy = _policy(tier, sample_size, shard_size, max_attempts, abs_tolerance, rel_tolerance, certify_on_chain, rung)
     blob = read_file(dataset, "dataset", max_bytes=_MAX_DATASET_BYTES)
+    if dataset.suffix == _SEVERAL:
+        raise TensorError(
+            f"{dataset} holds records of several inputs; jobs run models with one, since a record is committed as one "
+            "tensor",
+            field="dataset",
+            hint="run the encrypted model on them without a job",
+        )
     records = Dataset.from_bytes(blob)
     domain = read_deployment(deployment).domain if deployment else None
     with connect(coordinator, wallet, passphrase_file, domain) as client:
@@ -155,6 +216,7 @@ def submit(
         info = client.info()
         require_deployment(info.domain, info.contracts)
         registered = client.model(model_digest, epoch)
+        _require_rung(registered, policy, info.domain)
         if deployment is not None and rpc is not None:
             _require_on_chain(registered, rpc, deployment)
         with transfer("uploading the dataset") as progress:
@@ -331,6 +393,7 @@ def _policy(
     abs_tolerance: float | None,
     rel_tolerance: float,
     certify_on_chain: bool,
+    rung: RungName,
 ) -> Policy:
     from rexis.protocol.policy import Policy, Rung, Tier
 
@@ -344,7 +407,7 @@ def _policy(
             "maxAttempts": max_attempts,
             "absToleranceE9": round(tolerance * 1e9),
             "relToleranceE9": round(rel_tolerance * 1e9),
-            "rung": Rung.EE_OUTSOURCED,
+            "rung": Rung[rung.name],
             "validators": 0,
             "certifyOnChain": certify_on_chain,
         }
@@ -359,6 +422,27 @@ def _require_tier(client: RexisClient, policy: Policy) -> None:
         raise UnavailableError(f"this coordinator does not check tier {wanted}", hint=f"it checks {names}")
 
 
+def _require_rung(model: ModelView, policy: Policy, domain: Domain) -> None:
+    """A job of rung ee-private-weights is signed only for a model with its owner's claim; says whose word it is."""
+    from rexis.protocol.policy import Rung
+    from rexis.protocol.rung import require_rung_claim
+
+    if policy.rung == Rung.EE_OUTSOURCED:
+        return
+    if model.rung_claim is None:
+        raise ConflictError(
+            f"the model's owner {model.owner} has not claimed rung ee-private-weights",
+            field="rung",
+            hint="submit with --rung ee-outsourced, or have the owner run `rexis register --rung … --card FILE`",
+        )
+    claim = require_rung_claim(
+        model.rung_claim, domain, rung=policy.rung, model=model.model_digest, epoch=model.key_epoch
+    )
+    if claim.owner != model.owner:
+        raise ConflictError(f"{claim.owner} claims the rung, the model is {model.owner}'s", field="rung")
+    note(f"rung ee-private-weights: {claim}")
+
+
 def _require_on_chain(model: ModelView, rpc: str, deployment: Path) -> None:
     """Compare what the coordinator says of a model with the registry."""
     with working("looking the model up on chain"):
@@ -366,6 +450,11 @@ def _require_on_chain(model: ModelView, rpc: str, deployment: Path) -> None:
     if found.circuit_hash != model.circuit.hash_struct():
         raise ConflictError(
             "the coordinator names another circuit for the model than the chain", hint="do not trust this coordinator"
+        )
+    if found.owner != model.owner:
+        raise ConflictError(
+            f"the coordinator says that the model is {model.owner}'s, the chain {found.owner}'s",
+            hint="do not trust this coordinator",
         )
     if found.revoked_at is not None:
         raise ConflictError(f"the model's key epoch was revoked in block {found.revoked_at}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rexis.cli.console import emit, say
-from rexis.cli.options import Json, PassphraseFile
+from rexis.cli.options import Json, PassphraseFile, WeakPassphrase
 
 app = typer.Typer(help="Make and look at wallets (Ethereum keystore files).", no_args_is_help=True)
 
@@ -16,14 +16,16 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="The wallet file.")]
 
 
 @app.command()
-def new(file: File, passphrase_file: PassphraseFile = None, as_json: Json = False) -> None:
+def new(
+    file: File, passphrase_file: PassphraseFile = None, weak: WeakPassphrase = False, as_json: Json = False
+) -> None:
     """Make a fresh account and write it, encrypted with a passphrase, to a new file."""
     from rexis.cli.passphrase import read_passphrase
     from rexis.files import require_absent
     from rexis.wallet import create_wallet
 
     require_absent(file)
-    address = create_wallet(file, read_passphrase(f"new wallet {file}", passphrase_file, new=True))
+    address = create_wallet(file, read_passphrase(f"new wallet {file}", passphrase_file, new=True, weak=weak))
     _show(file, address, as_json)
 
 

@@ -17,16 +17,20 @@ from pydantic.alias_generators import to_camel
 
 from rexis.ee.compiler import EncryptedModel, planned
 from rexis.ee.container import model_digest
+from rexis.ee.glossary import GLOSSARY
 from rexis.ee.graph import Graph
-from rexis.ee.groups import MAX_CONDITION, NONE, Power, group_name, key_space
+from rexis.ee.groups import FREE, MAX_CONDITION, NONE, Power, group_name, key_space
 from rexis.ee.layout import Keyring
 from rexis.ee.plan import Grouping, Plan
 from rexis.ee.rules import Acceptance
 from rexis.protocol.errors import EncryptionError
+from rexis.protocol.rung import PRIVATE_WEIGHTS_DISTANCE_E9
 
 # Measured on the zoo (docs/ee-leakage.md): of a public base model's neurons, 60 to 100 % are identified at a relative
 # distance of 20 %, and still 9 to 63 % at 50 %. Only weights that moved by their own length are another model's.
-PRIVATE_WEIGHTS_DISTANCE = 1.0
+PRIVATE_WEIGHTS_DISTANCE = PRIVATE_WEIGHTS_DISTANCE_E9 / 1e9
+
+Values = Literal["mixed", "renamed", "scaled", "moved", "readable"]
 
 
 class _Part(BaseModel):
@@ -55,8 +59,20 @@ class AxisCard(_Part):
 
 
 class SideCard(_Part):
-    """Records or outputs: their shape, the groups on each axis, and whether an offset moves them."""
+    """The records of one input, or the outputs: their shape, the groups on each axis, and what becomes of the values.
 
+    Attributes
+    ----------
+    element
+        ``float32``, ``int64``, ``int32`` or ``bool``.
+    values
+        ``mixed``: sums of several, by a dense key. ``renamed``: token ids of a permuted vocabulary. ``scaled``: secret
+        factors, so that zeros stay readable. ``moved``: readable, but not where they stood. ``readable``: as they are.
+    """
+
+    name: str
+    element: str
+    values: Values
     shape: list[int]
     axes: list[str]
     offset: bool
@@ -93,9 +109,9 @@ class LeakageCard(_Part):
         ``ee-private-weights`` only with a base model, and every matched layer beyond the threshold.
     """
 
-    format: Literal["rexis-leakage-card-v1"] = "rexis-leakage-card-v1"
+    format: Literal["rexis-leakage-card-v2"] = "rexis-leakage-card-v2"
     model_digest: str
-    input: SideCard
+    inputs: list[SideCard]
     output: SideCard
     axes: list[AxisCard]
     clear: list[ClearCard]
@@ -135,10 +151,9 @@ def card_of(
     distances = _distances(plain, base) if plain is not None and base is not None else []
     accepts = Acceptance(encrypted.plan.graph)
     key = encrypted.key
-    offsets = (
-        key.input is not None and key.input.offset is not None,
-        key.output is not None and key.output.offset is not None,
-    )
+    offsets = {name for name, side in key.inputs.items() if side.offset is not None}
+    if key.output is not None and key.output.offset is not None:
+        offsets.add(encrypted.plan.graph.output)
     card = _card(
         encrypted.plan, accepts, str(encrypted.digest), encrypted.allowed_clear, offsets, key.keyring, base, distances
     )
@@ -162,7 +177,7 @@ def card_of_graph(model: bytes | Path) -> LeakageCard:
     graph = Graph(model)
     accepts = Acceptance(graph)
     plan = planned(graph, accepts)
-    offsets = (accepts.of(graph.input) and not plan.tokens, accepts.of(graph.output))
+    offsets = {name for name in (*graph.inputs, graph.output) if accepts.of(name) and _is_free(plan, name)}
     return _card(plan, accepts, str(model_digest(model)), (), offsets, None, None, [])
 
 
@@ -171,7 +186,7 @@ def _card(
     accepts: Acceptance,
     digest: str,
     allowed: Collection[str],
-    offsets: tuple[bool, bool],
+    offsets: Collection[str],
     keyring: Keyring | None,
     base: bytes | Path | None,
     distances: list[Distance],
@@ -185,8 +200,8 @@ def _card(
     conditions = [key.condition for element in keyring.elements for key in element.keys] if keyring else []
     return LeakageCard(
         model_digest=digest,
-        input=_side(plan, plan.graph.input, offset=offsets[0]),
-        output=_side(plan, plan.graph.output, offset=offsets[1]),
+        inputs=[_side(plan, name, offset=name in offsets) for name in plan.graph.inputs],
+        output=_side(plan, plan.graph.output, offset=plan.graph.output in offsets),
         axes=_axes(plan),
         clear=clear,
         visible=_visible(plan),
@@ -203,8 +218,36 @@ def _side(plan: Plan, name: str, *, offset: bool) -> SideCard:
     axes = [
         " ⊗ ".join(group_name(powers, size) for size, powers in parts) or "trivial" for _, parts in plan.groups_of(name)
     ]
-    vocabulary = plan.size(plan.vocabulary) if name in plan.tokens and plan.vocabulary is not None else None
-    return SideCard(shape=[size or 1 for size in shape[1:]], axes=axes, offset=offset, vocabulary=vocabulary)
+    vocabulary = plan.vocabulary(name)
+    return SideCard(
+        name=name,
+        element=plan.graph.element(name),
+        values=values_of(plan, name),
+        shape=[size or 1 for size in shape[1:]],
+        axes=axes,
+        offset=offset,
+        vocabulary=None if vocabulary is None else plan.size(vocabulary),
+    )
+
+
+def values_of(plan: Plan, name: str) -> Values:
+    """What the keys of its axes make of the values of an input or output."""
+    sides = [each for _, parts in plan.groups_of(name) for each in parts]
+    powers = NONE
+    for size, each in sides:
+        powers |= each if size > 1 else each & ~(Power.MIX | Power.PERMUTE)
+    if name in plan.tokens:
+        return "renamed"
+    if Power.MIX in powers:
+        return "mixed"
+    if powers & (Power.SCALE | Power.SIGN):
+        return "scaled"
+    return "moved" if Power.PERMUTE in powers else "readable"
+
+
+def _is_free(plan: Plan, name: str) -> bool:
+    """Whether some axis has any invertible key, which an offset needs."""
+    return any(size > 1 and powers == FREE for _, parts in plan.groups_of(name) for size, powers in parts)
 
 
 def _axes(plan: Plan) -> list[AxisCard]:
@@ -248,7 +291,8 @@ def _visible(plan: Plan) -> list[str]:
         "that two records, or two sessions of one key epoch, are equal or near: keys are fixed and bounded "
         f"(condition number at most {MAX_CONDITION:g})",
     ]
-    if graph.input in plan.tokens:
+    said += [text for name in (*graph.inputs, graph.output) if (text := _readable(plan, name))]
+    if plan.tokens:
         said.append("how often each token occurs and what follows what: a vocabulary of few symbols falls at once")
     if "Softmax" in operators and "MatMul" in operators:
         said.append("attention patterns, up to the order of tokens and heads")
@@ -266,6 +310,37 @@ def _visible(plan: Plan) -> list[str]:
     ):
         said.append("along permuted axes: the set of values, which of them are zero, and their distribution")
     return said
+
+
+def _readable(plan: Plan, name: str) -> str | None:
+    """What anybody reads of an input's or the output's values; None where no value is seen alone."""
+    graph, values = plan.graph, values_of(plan, name)
+    what = f"{'output' if name == graph.output else 'input'} {name!r}"
+    if values in ("mixed", "renamed"):
+        return None
+    if values == "readable":
+        return f"every value of {what}, as it is and where it is"
+    moved: dict[frozenset[int], list[int]] = {}
+    for place, axis in enumerate(plan.layout(name)):
+        hidden = [f for f in plan.leaves([axis]) if (plan.size((f,)) or 1) > 1 and Power.PERMUTE in plan.powers((f,))]
+        if hidden:
+            moved.setdefault(frozenset(factor.variable for factor in hidden), []).append(place)
+    orders = [_listed(places) for places in moved.values()]
+    if values == "scaled":
+        order = f", in a hidden order along {' and '.join(orders)}" if orders else ""
+        return f"which values of {what} are zero{order}; secret factors multiply the others"
+    graph_like = any(len(places) > 1 for places in moved.values())
+    as_graph = "; as the edges of a graph, it is that graph without the names of its nodes" if graph_like else ""
+    return (
+        f"every value of {what}; hidden is their order along {' and '.join(orders)}, unless a pattern that they "
+        f"follow in many records gives it away (padding at the end){as_graph}"
+    )
+
+
+def _listed(places: list[int]) -> str:
+    if len(places) == 1:
+        return f"axis {places[0]}"
+    return f"axes {', '.join(str(place) for place in places)} (one order for all of them)"
 
 
 def _orders(plan: Plan) -> list[str]:
@@ -312,9 +387,10 @@ def page(card: LeakageCard) -> str:
         return f"<table>{cells('th', *head)}{body}</table>" if rows else "<p>none</p>"
 
     sides = [
-        (name, side.shape, "; ".join(side.axes), "yes" if side.offset else "no", side.vocabulary or "–")
-        for name, side in (("records", card.input), ("outputs", card.output))
-    ]
+        (f"{what} {side.name}", side.element, side.shape, "; ".join(side.axes), side.values,
+         "yes" if side.offset else "no", side.vocabulary or "–")
+        for what, side in (*(("input", each) for each in card.inputs), ("output", card.output))
+    ]  # fmt: skip
     keys = [
         (a.where[0] + (f" and {len(a.where) - 1} more" if len(a.where) > 1 else ""), a.size, a.group, a.per_place,
          f"{a.bits:g}", a.parameters)
@@ -336,7 +412,7 @@ text-align:left;vertical-align:top;word-break:break-word}}th{{background:#f2f2f2
 <p>Equivariant Encryption is keyed obfuscation, not encryption in the IND-CPA sense: enough known records break an
 input key, and a public base model breaks weights. This page says what the keys of this model hide, and what stays
 readable.</p>
-<h2>Records and outputs</h2>{table(("side", "shape", "keys by axis", "offset", "vocabulary"), sides)}
+<h2>Records and outputs</h2>{table(("side", "type", "shape", "keys by axis", "values", "offset", "vocabulary"), sides)}
 <h2>What stays visible</h2><ul>{visible}</ul>
 <h3>Axes in the clear</h3>{table(("where", "size", "why", "by whom"), clear)}
 <h2>Keys</h2><p>Largest condition number: {condition}.</p>
@@ -348,5 +424,8 @@ readable.</p>
         else "No base model was named: whether these weights resemble public ones is not known."
     }</p>
 {table(("constant", "relative distance"), distances)}
+<h2>Words on this page</h2><dl>{
+        "".join(f"<dt>{html.escape(word)}</dt><dd>{html.escape(text)}</dd>" for word, text in GLOSSARY.items())
+    }</dl>
 </html>
 """

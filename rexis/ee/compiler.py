@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from rexis.ee.container import ConstantsFile, Model
+from rexis.ee.container import Constant, ConstantsFile, Model
 from rexis.ee.graph import Graph
 from rexis.ee.groups import FREE, Power
 from rexis.ee.keys import DATA_SECRET_BYTES, EEKey, KeyPart, TensorKey
@@ -68,8 +68,10 @@ def encrypt_model(
     Parameters
     ----------
     model
-        Float32 ONNX, one input ``[batch, …]``, one output ``[batch, …]``. Not changed. Weights may lie in files of
-        their own (external data) beside a model that is given by its path.
+        Float32 ONNX, inputs and one output ``[batch, …]``. Not changed. An input may also be token ids (integers that
+        only look tables up), or other integers and booleans, such as a mask: those are permuted at most, so that their
+        values stay readable. Weights may lie in files of their own (external data) beside a model that is given by its
+        path.
     epoch
         Key epoch, 1 or more.
     seed
@@ -153,7 +155,8 @@ def _encrypted(
     _require_hidden(plan, allow_clear)
     keyring = plan.keyring(root)
     folding = Folding(plan, accepts, keyring, root)
-    folding.settle(graph.input, Carried(offset=None if plan.vocabulary else folding.fresh_offset(graph.input)))
+    for name in graph.inputs:
+        folding.settle(name, Carried(offset=folding.fresh_offset(name)))
     for node in graph.computing:
         rule = rule_for(node)
         for name in node.outputs:
@@ -170,7 +173,7 @@ def _encrypted(
         epoch=epoch,
         model_digest=graph.digest(encrypted),
         part=KeyPart.FULL,
-        input=_tensor_key(folding, graph.input),
+        inputs={name: _tensor_key(folding, name) for name in graph.inputs},
         output=_tensor_key(folding, graph.output),
         keyring=keyring,
         layouts=layouts,
@@ -182,17 +185,15 @@ def _encrypted(
 def planned(graph: Graph, accepts: Acceptance, strongest: Power = FREE, fixed: Collection[str] = ()) -> Plan:
     """Constraints of all operators; also refuses what has no rule, and constants that are not finite."""
     plan = Plan(graph, strongest)
-    shape = graph.shape(graph.input) or ()
-    if leads_to_lookups(graph, graph.input):
-        plan.tokens.add(graph.input)
-        plan.layouts[graph.input] = (plan.batch, *(plan.fresh(size or 1, Power.PERMUTE) for size in shape[1:]))
-    elif not graph.is_float(graph.input):
-        raise EncryptionError(f"the input {graph.input!r} is not float32", field="input")
-    else:
-        plan.layouts[graph.input] = (plan.batch, *(plan.fresh(size or 1) for size in shape[1:]))
+    for name in graph.inputs:
+        if leads_to_lookups(graph, name):
+            plan.tokens[name] = name
+        # What is looked up, counted or true and false keeps its values: a key may move it and nothing else.
+        powers = FREE if graph.is_float(name) and name not in plan.tokens else Power.PERMUTE
+        plan.layouts[name] = (plan.batch, *(plan.fresh(size or 1, powers) for size in (graph.shape(name) or ())[1:]))
     for name in graph.roots():
         value = graph.raw(name)
-        if not bool(np.isfinite(value).all()):
+        if not bool(np.isfinite(value).all()) and not _masks(graph, name, value):
             raise EncryptionError(f"constant {name!r} holds NaN or infinity", field=name)
         if name in fixed:
             plan.pin(name, value.shape)
@@ -201,11 +202,17 @@ def planned(graph: Graph, accepts: Acceptance, strongest: Power = FREE, fixed: C
     graph.require_used()
     for node in graph.computing:
         if node.inputs[0] in plan.tokens and node.op in ("Cast", "Identity"):
-            plan.tokens.add(node.output)
+            plan.tokens[node.output] = plan.tokens[node.inputs[0]]
         rule_for(node).plan(node, plan, accepts)
     if plan.layout(graph.output)[0] != plan.batch:
         raise EncryptionError("the first axis of the output does not count records", field="output")
     return plan
+
+
+def _masks(graph: Graph, name: str, value: Constant) -> bool:
+    """Whether a constant is the one infinity that Where puts in the place of masked scores: nothing scales it."""
+    readers = graph.consumers(name)
+    return value.size == 1 and not bool(np.isnan(value).any()) and all(node.op == "Where" for node in readers)
 
 
 def _require_hidden(plan: Plan, allow_clear: Collection[str]) -> None:
@@ -221,7 +228,7 @@ def _require_hidden(plan: Plan, allow_clear: Collection[str]) -> None:
 def _tensor_key(folding: Folding, name: str) -> TensorKey:
     plan, carried = folding.plan, folding.of(name)
     layout = plan.layout(name)
-    vocabulary = plan.vocabulary if name in plan.tokens else None
+    vocabulary = plan.vocabulary(name)
     axes = (*layout, vocabulary) if vocabulary is not None else layout
     shape = plan.graph.shape(name) or ()
     return TensorKey(
@@ -230,13 +237,14 @@ def _tensor_key(folding: Folding, name: str) -> TensorKey:
         keyring=folding.keyring.only(factor.variable for factor in plan.leaves(axes)),
         offset=carried.offset,
         shift=carried.shift,
-        vocabulary=plan.resolve(vocabulary) if vocabulary is not None else None,
+        vocabulary=vocabulary,
+        element=plan.graph.element(name),
     )
 
 
 def _rounded(values: Floats, name: str) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         rounded = values.astype(np.float32)
-    if not bool(np.isfinite(rounded).all()):
+    if not np.array_equal(np.isfinite(rounded), np.isfinite(values)):
         raise EncryptionError(f"constant {name!r} would overflow float32", field=name)
     return rounded

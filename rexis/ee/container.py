@@ -114,7 +114,7 @@ class Container:
     """
 
     def __init__(self, model: Model, file: ConstantsFile | None = None) -> None:
-        self.message, self.constants = _apart(_parsed(model), model.parent if isinstance(model, Path) else None)
+        self.message, self.constants = _apart(parsed(model), model.parent if isinstance(model, Path) else None)
         self._file = file
 
     def exchange(self, name: str, tensor: onnx.TensorProto, value: Constant) -> None:
@@ -176,7 +176,7 @@ def model_digest(model: bytes | Path) -> Digest:
     if isinstance(model, bytes):
         return sha256(model)
     data = _read(model)
-    names = sorted({ExternalDataInfo(each).location for each in _tensors(_parsed(data)) if is_external(each)})
+    names = sorted({ExternalDataInfo(each).location for each in _tensors(parsed(data)) if is_external(each)})
     digests = []
     for name in names:
         with _beside(model.parent, name).open("rb") as stream:
@@ -293,7 +293,8 @@ def _misfit(name: str) -> MalformedError:
     return MalformedError(f"constant {name!r} has another size than its shape says", field=name)
 
 
-def _parsed(given: Model) -> onnx.ModelProto:
+def parsed(given: Model) -> onnx.ModelProto:
+    """A model's message; external data is not read."""
     if isinstance(given, onnx.ModelProto):
         return given
     data = _read(given) if isinstance(given, Path) else given

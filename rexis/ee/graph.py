@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rexis.ee.container import Constant, ConstantsFile, Container, Model
+from rexis.ee.container import Constant, ConstantsFile, Container, Model, parsed
 from rexis.ee.shapes import OF_SHAPES, Shape, hollow, infer
 from rexis.ee.stream import Floats
 from rexis.protocol.digests import Digest
@@ -27,6 +27,7 @@ _FLOATS = (onnx.TensorProto.FLOAT,)
 _INTEGERS = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.BOOL)
 _OTHER_FLOATS = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
 # Nodes that carry a constant from where it is stored to where it is used, in another shape.
+_ENCRYPTED = "encrypted"
 _RELAYS = ("Identity", "Transpose", "Reshape", "Unsqueeze", "Squeeze", "Flatten")
 
 
@@ -86,7 +87,14 @@ class View:
 
 
 class Graph:
-    """A checked ONNX model with one input and one float32 output, whose first axes count records.
+    """A checked ONNX model with inputs and one float32 output, whose first axes count records.
+
+    Attributes
+    ----------
+    inputs
+        Names of the inputs, in the order of the file.
+    output
+        Name of the output.
 
     Parameters
     ----------
@@ -113,8 +121,14 @@ class Graph:
         self._types, shapes, self.integers = infer(self._model)
         self._shapes: dict[str, Shape | None] = dict(shapes)
         self.nodes = [_node(node, index) for index, node in enumerate(graph.node)]
-        self.input = self._boundary([v for v in graph.input if v.name not in self._tensors], "input")
-        self.output = self._boundary(list(graph.output), "output")
+        given = [value.name for value in graph.input if value.name not in self._tensors]
+        if not given:
+            raise EncryptionError("the model has no inputs", field="input")
+        if len(graph.output) != 1:
+            raise EncryptionError(f"the model has {len(graph.output)} outputs; one is supported", field="output")
+        self.inputs = tuple(self._boundary(name, "input") for name in given)
+        self._require_one_batch()
+        self.output = self._boundary(graph.output[0].name, "output")
         if self._types[self.output] != onnx.TensorProto.FLOAT:
             raise EncryptionError(f"the output {self.output!r} is not float32", field="output")
         self._views: dict[str, View] = {}
@@ -131,7 +145,7 @@ class Graph:
             else:
                 self.integers[name] = numpy_helper.to_array(tensor)
                 self._shapes[name] = tuple(tensor.dims)
-        self._computed: set[str] = {self.input}
+        self._computed: set[str] = set(self.inputs)
         self._derived: set[str] = set()
         self.computing = [node for node in self.nodes if self._is_computing(node)]
         self._consumers: dict[str, list[Node]] = {}
@@ -146,6 +160,10 @@ class Graph:
     def is_float(self, name: str) -> bool:
         """Whether a value holds float32."""
         return name in self._views or self._types.get(name) in _FLOATS
+
+    def element(self, name: str) -> str:
+        """The NumPy name of a value's element type."""
+        return str(onnx.helper.tensor_dtype_to_np_dtype(self._types[name]).name)
 
     def is_computed(self, name: str) -> bool:
         """Whether a value depends on the records."""
@@ -175,8 +193,13 @@ class Graph:
         return self._views[name].seen(self.stored(self._views[name].root))
 
     def require_used(self) -> None:
-        """Refuse stored tensors that no node reads: nothing would encrypt them."""
+        """Refuse stored tensors that no node reads: nothing would encrypt them. And inputs, which would only leak."""
         read = {name for node in self.nodes for name in node.inputs}
+        for name in self.inputs:
+            if name not in read:
+                raise EncryptionError(
+                    f"the input {name!r} is read by no operator", field=name, hint="export the model without it"
+                )
         for name in self._tensors:
             if name not in read:
                 raise EncryptionError(
@@ -211,7 +234,7 @@ class Graph:
     def encoded(self) -> bytes:
         """The model as bytes, without doc strings and metadata. Nodes, their order, names, shapes and dtypes stay."""
         _strip(self._model)
-        self._model.graph.name = "encrypted"
+        self._model.graph.name = _ENCRYPTED
         onnx.checker.check_model(hollow(self._model), full_check=True)
         return self._container.encoded()
 
@@ -246,20 +269,37 @@ class Graph:
             step = ("reshape", before, after)
         self._views[node.output] = View(source.root, (*source.steps, step))
 
-    def _boundary(self, values: list[onnx.ValueInfoProto], what: str) -> str:
-        if len(values) != 1:
-            raise EncryptionError(f"the model has {len(values)} {what}s; one is supported", field=what)
-        name: str = values[0].name
+    def _boundary(self, name: str, what: str) -> str:
         shape = self.shape(name)
         if shape is None or len(shape) < 2 or any(not size for size in shape[1:]):
             raise EncryptionError(
                 f"the {what} {name!r} has shape {written(shape)}; [batch, …] with fixed sizes is supported",
-                field=what,
+                field=name,
+                hint=f"the first axis of every {what} counts records",
             )
-        kind = self._types.get(name)
-        if kind in _OTHER_FLOATS:
-            raise EncryptionError(f"the {what} {name!r} is not float32", field=what)
+        if self._types.get(name) not in (*_FLOATS, *_INTEGERS):
+            raise EncryptionError(
+                f"the {what} {name!r} is not float32", field=name, hint="inputs may also be int64, int32 or bool"
+            )
         return name
+
+    def _require_one_batch(self) -> None:
+        """All inputs count records with their first axis: open in all of them, or of one size."""
+        firsts = {name: (self.shape(name) or (None,))[0] for name in self.inputs}
+        if len(set(firsts.values())) < 2:
+            return
+        name = next(name for name, size in firsts.items() if size is not None)
+        listed = ", ".join(f"{each!r} {written(self.shape(each))}" for each in firsts)
+        raise EncryptionError(
+            f"the first axes of the inputs do not all count records: {listed}",
+            field=name,
+            hint="give every input the same batch axis, [batch, …]; a table that all records share is a constant",
+        )
+
+
+def is_encrypted(model: Model) -> bool:
+    """Whether a model says by its graph's name that the compiler wrote it. Nothing stops anybody from renaming it."""
+    return bool(parsed(model).graph.name == _ENCRYPTED)
 
 
 def written(shape: Shape | None) -> str:

@@ -69,7 +69,7 @@ def load_key(path: Path, passphrase: str) -> EEKey:
     except MalformedError as error:
         where = f" (fault at {error.field})" if error.field else ""
         raise KeyFileError(
-            f"{path} is an age file, but not a rexis key of version 2{where}",
+            f"{path} is an age file, but not a rexis key of version 3{where}",
             hint="it may come from another program or another rexis",
         ) from None
     except EncryptionError as error:

@@ -42,18 +42,26 @@ class _Keyring(Strict):
 
 
 class _Tensor(Strict):
-    """A tensor key; offset and shift are tensors ``<name>/offset`` and ``<name>/shift``."""
+    """A tensor key; offset and shift are tensors ``<place>/offset`` and ``<place>/shift``.
 
+    The place is ``output``, or ``input`` and the number of the input, from 0 on.
+    """
+
+    element: Literal["float32", "int64", "int32", "bool"]
     shape: list[_Int]
     layout: list[_Axis]
     vocabulary: _Axis | None
 
 
+class _Input(_Tensor):
+    name: Annotated[str, Field(min_length=1)]
+
+
 class _Key(Strict):
-    """Version 2: keys of any tensor axes. Version 1 had one key for each side of a dense network."""
+    """Version 3: inputs by name. Version 2 had one, version 1 was for dense networks."""
 
     format: Literal["rexis.ee.key"]
-    version: Literal[2]
+    version: Literal[3]
     part: Literal["full", "encrypt", "decrypt"]
     key_id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     epoch: Annotated[int, Field(strict=True, ge=1)]
@@ -61,7 +69,7 @@ class _Key(Strict):
     data_secret: Annotated[HexBytes, Field(min_length=DATA_SECRET_BYTES, max_length=DATA_SECRET_BYTES)] | None
     keyring: _Keyring
     layouts: dict[str, list[_Axis]]
-    input: _Tensor | None
+    inputs: list[_Input]
     output: _Tensor | None
 
 
@@ -73,18 +81,21 @@ def write_key(key: EEKey) -> bytes:
     EncryptionError
         It is larger than :func:`read_key` takes.
     """
-    keyring = key.keyring or _joined([each.keyring for each in (key.input, key.output) if each is not None])
+    sides = {f"input{number}": each for number, each in enumerate(key.inputs.values())}
+    if key.output is not None:
+        sides["output"] = key.output
+    keyring = key.keyring or _joined([each.keyring for each in sides.values()])
     arrays: dict[str, Floats] = {}
     for number, element in enumerate(keyring.elements):
         for which, one in enumerate(element.keys):
             arrays |= {f"{number}/{which}/{name}": values for name, values in one.arrays().items()}
-    for name, tensor in (("input", key.input), ("output", key.output)):
-        for what, values in (("offset", tensor and tensor.offset), ("shift", tensor and tensor.shift)):
+    for place, tensor in sides.items():
+        for what, values in (("offset", tensor.offset), ("shift", tensor.shift)):
             if values is not None:
-                arrays[f"{name}/{what}"] = np.ascontiguousarray(values)
+                arrays[f"{place}/{what}"] = np.ascontiguousarray(values)
     document = {
         "format": _STRUCTURE,
-        "version": 2,
+        "version": 3,
         "part": str(key.part),
         "keyId": key.key_id,
         "epoch": key.epoch,
@@ -105,8 +116,8 @@ def write_key(key: EEKey) -> bytes:
             ],
         },
         "layouts": {name: [_written(axis) for axis in layout] for name, layout in key.layouts.items()},
-        "input": _tensor(key.input),
-        "output": _tensor(key.output),
+        "inputs": [_tensor(each) | {"name": name} for name, each in key.inputs.items()],
+        "output": None if key.output is None else _tensor(key.output),
     }
     text = canonical_json(document).decode()
     data: bytes = save(arrays, metadata={_STRUCTURE: text})
@@ -131,19 +142,21 @@ def read_key(data: bytes) -> EEKey:
     segments = {variable: tuple(_axis(axis) for axis in axes) for variable, axes in document.keyring.segments}
     elements = tuple(_element(number, each, sizes, arrays) for number, each in enumerate(document.keyring.elements))
     keyring = Keyring(sizes, segments, elements)
-    full = document.part == "full"
-    sides = {
-        name: _tensor_key(name, side, keyring, arrays)
-        for name, side in (("input", document.input), ("output", document.output))
+    inputs = {
+        each.name: _tensor_key(f"input{number}", each, keyring, arrays) for number, each in enumerate(document.inputs)
     }
+    if len(inputs) < len(document.inputs):
+        raise EncryptionError("two inputs of the key have one name")
+    output = None if document.output is None else _tensor_key("output", document.output, keyring, arrays)
+    _require_sides(KeyPart(document.part), inputs, output)
     return EEKey(
         key_id=document.key_id,
         epoch=document.epoch,
         model_digest=document.model_digest,
         part=KeyPart(document.part),
-        input=sides["input"],
-        output=sides["output"],
-        keyring=keyring if full else None,
+        inputs=inputs,
+        output=output,
+        keyring=keyring if document.part == "full" else None,
         layouts={name: _layout(layout) for name, layout in document.layouts.items()},
         data_secret=document.data_secret,
     )
@@ -189,9 +202,12 @@ def _element(number: int, element: _Element, sizes: dict[int, int | None], array
     return Element(tuple(element.members), tuple(element.actions), tuple(element.index), tuple[AxisKey, ...](keys))
 
 
-def _tensor_key(name: str, side: _Tensor | None, keyring: Keyring, arrays: dict[str, Floats]) -> TensorKey | None:
-    if side is None:
-        return None
+def _require_sides(part: KeyPart, inputs: dict[str, TensorKey], output: TensorKey | None) -> None:
+    if bool(inputs) == (part == KeyPart.DECRYPT) or (output is None) != (part == KeyPart.ENCRYPT):
+        raise EncryptionError(f"a key of part {part} has other sides than that")
+
+
+def _tensor_key(name: str, side: _Tensor, keyring: Keyring, arrays: dict[str, Floats]) -> TensorKey:
     layout = _layout(side.layout)
     vocabulary = None if side.vocabulary is None else _axis(side.vocabulary)
     axes = layout if vocabulary is None else (*layout, vocabulary)
@@ -211,7 +227,15 @@ def _tensor_key(name: str, side: _Tensor | None, keyring: Keyring, arrays: dict[
         )
         if not fits:
             raise EncryptionError(f"an offset of the {name} key has the wrong shape or is not finite")
-    return TensorKey(tuple(side.shape), layout, keyring.only(variables), found["offset"], found["shift"], vocabulary)
+    return TensorKey(
+        tuple(side.shape),
+        layout,
+        keyring.only(variables),
+        found["offset"],
+        found["shift"],
+        vocabulary,
+        side.element,
+    )
 
 
 def _inside(variables: list[int], keyring: Keyring) -> list[int]:
@@ -234,10 +258,9 @@ def _joined(keyrings: list[Keyring]) -> Keyring:
     )
 
 
-def _tensor(key: TensorKey | None) -> dict[str, object] | None:
-    if key is None:
-        return None
+def _tensor(key: TensorKey) -> dict[str, object]:
     return {
+        "element": key.element,
         "shape": list(key.shape),
         "layout": [_written(axis) for axis in key.layout],
         "vocabulary": None if key.vocabulary is None else _written(key.vocabulary),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
@@ -31,7 +32,7 @@ class KeyPart(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class TensorKey:
-    """How the records, or the outputs, of a model are encrypted.
+    """How one input's records, or the outputs, of a model are encrypted.
 
     ``encrypted = K (plain − shift) + offset``, or for token ids a permutation of the vocabulary and of their places.
 
@@ -47,6 +48,8 @@ class TensorKey:
         Broadcastable to a batch of records; None for 0.
     vocabulary
         The axis whose key permutes token ids; None for numbers.
+    element
+        Element type of the encrypted model's input or output: ``float32``, ``int64``, ``int32`` or ``bool``.
     """
 
     shape: tuple[int, ...]
@@ -55,6 +58,7 @@ class TensorKey:
     offset: Floats | None = field(default=None, repr=False)
     shift: Floats | None = field(default=None, repr=False)
     vocabulary: Axis | None = None
+    element: str = "float32"
 
     def apply_fast(self, values: NDArray[np.float32]) -> NDArray[np.float32] | None:
         """Encrypt ``[n, …]`` in float32, where one dense key acts on whole records; None where it does not.
@@ -131,8 +135,8 @@ class EEKey:
         SHA-256 of the *encrypted* model's bytes. Public.
     part
         What of the following is here.
-    input, output
-        Keys of records and of outputs.
+    inputs, output
+        Keys of the records of each input by its name, and of outputs. A part that only decrypts has no inputs.
     keyring, layouts
         All keys, and where in the stored constants they act. Decrypts weights, for training. Full keys only.
     data_secret
@@ -143,11 +147,30 @@ class EEKey:
     epoch: int
     model_digest: Digest
     part: KeyPart
-    input: TensorKey | None = field(repr=False)
+    inputs: Mapping[str, TensorKey] = field(repr=False)
     output: TensorKey | None = field(repr=False)
     keyring: Keyring | None = field(repr=False)
     layouts: dict[str, Layout] = field(repr=False)
     data_secret: bytes | None = field(repr=False)
+
+    @property
+    def input(self) -> TensorKey:
+        """The key of the only input.
+
+        Raises
+        ------
+        KeyFileError
+            A key that only decrypts, or one of several inputs.
+        """
+        if not self.inputs:
+            raise KeyFileError("this key only decrypts outputs", hint="records are encrypted with the data owner's key")
+        if len(self.inputs) > 1:
+            raise KeyFileError(
+                f"the model has {len(self.inputs)} inputs: {', '.join(self.inputs)}",
+                hint="give records for each by name, in a .npz file",
+            )
+        (found,) = self.inputs.values()
+        return found
 
     def only(self, part: KeyPart) -> EEKey:
         """The part of a full key that one role needs.
@@ -166,7 +189,7 @@ class EEKey:
         bare = replace(self, part=part, keyring=None, layouts={})
         if part == KeyPart.ENCRYPT:
             return replace(bare, output=None)
-        return replace(bare, input=None, data_secret=None)
+        return replace(bare, inputs={}, data_secret=None)
 
     def require(self, *, model_digest: Digest, epoch: int) -> None:
         """Check that this is the key of an encrypted model, before its outputs are decrypted to nonsense.

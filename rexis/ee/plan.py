@@ -77,14 +77,14 @@ class Plan:
         self._products: dict[int, Axis] = {}
         self._sums: dict[int, tuple[Axis, ...]] = {}
         self._touched: list[tuple[Axis, ...]] = []
-        self._together: list[tuple[Axis, ...]] = []
+        self._together: list[tuple[tuple[Axis, ...], tuple[Axis, ...] | None]] = []
         self._reasons: dict[int, str] = {}
         self._positions: dict[int, str] = {}
         # Values that the next linear operators see scaled and shifted: see rules.norm.
         self.gains: set[str] = set()
-        # Token ids, and the axis of the tables that they look up.
-        self.tokens: set[str] = set()
-        self.vocabulary: Axis | None = None
+        # Token ids: the input that each value holds the ids of; for each such input, the axis of the tables looked up.
+        self.tokens: dict[str, str] = {}
+        self.vocabularies: dict[str, Axis] = {}
         # Constants that may not change.
         self.pinned: set[str] = set()
         # Squares whose sums are all that is read of them.
@@ -132,6 +132,11 @@ class Plan:
                 found.append(factor)
         return found
 
+    def vocabulary(self, name: str) -> Axis | None:
+        """The axis of the tables that a value's token ids look up; None for anything else."""
+        axis = self.vocabularies.get(self.tokens.get(name, ""))
+        return None if axis is None else self.resolve(axis)
+
     def powers(self, axis: Axis) -> Power:
         """What all variables of an axis may do."""
         found = FREE
@@ -161,9 +166,16 @@ class Plan:
         for factor in self.leaves(axes):
             self._limit(factor.variable, powers, str(node))
 
-    def keep_together(self, axes: Iterable[Axis]) -> None:
-        """`node` couples what stands along these axes: a key of anything else may not depend on the place there."""
-        self._together.append(tuple(axes))
+    def keep_together(self, axes: Iterable[Axis], beside: Iterable[Axis] | None = None) -> None:
+        """A node couples what stands along `axes`: a key of anything else may not depend on the place there.
+
+        Parameters
+        ----------
+        beside
+            All that the node has beside `axes`, where that matters to it alone: a sum over heads leaves what stands in
+            other values a key for each head. By default, anything.
+        """
+        self._together.append((tuple(axes), None if beside is None else tuple(beside)))
 
     def show(self, axes: Iterable[Axis], node: Node, what: str) -> None:
         """Positions that `node` works on as they are: space, time. They stay visible, and the card says so."""
@@ -476,9 +488,15 @@ class Plan:
 
     def _families(self, branches: _Branches, bundled: set[int]) -> dict[int, tuple[int, ...]]:
         """For each variable, those whose place chooses its key: permuted heads that it never stands without."""
-        together = [{factor.variable for factor in self.leaves(axes)} for axes in self._together]
+        together = [
+            (
+                {f.variable for f in self.leaves(axes)},
+                None if beside is None else {f.variable for f in self.leaves(beside)},
+            )
+            for axes, beside in self._together
+        ]
         # Token ids are looked up alone, so that the vocabulary's key may depend on nothing else.
-        alone = {factor.variable for factor in self.leaves([self.vocabulary])} if self.vocabulary else set()
+        alone = {factor.variable for factor in self.leaves(self.vocabularies.values())}
         indexing: set[int] = set()
         found: dict[int, tuple[int, ...]] = {}
         strongest_first = sorted(branches, key=lambda v: (Power.MIX not in self._powers[v], v))
@@ -498,7 +516,10 @@ class Plan:
                     continue
                 if self._powers[other] & ~Power.PERMUTE or self._sizes[other] in (None, 1):
                     continue
-                if any(other in group and variable not in group for group in together):
+                if any(
+                    other in group and variable not in group and (beside is None or variable in beside)
+                    for group, beside in together
+                ):
                     continue
                 if math.prod(self._sizes[each] or 1 for each in (*index, other)) <= _MAX_FAMILY:
                     index.append(other)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hmac
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,34 +15,63 @@ from rexis.protocol.errors import KeyFileError, TensorError
 
 _SALT_DOMAIN = b"rexis.salt.v1\0"
 _SALT_BYTES = 32
+_WHOLE = 1 << 24  # float32 holds every whole number up to here
 _BLOCK = 1 << 14  # records at a time: intermediate arrays stay small
 
 
-def encrypt_records(key: EEKey, records: NDArray[Any]) -> NDArray[np.float32]:
-    """Apply the input key to every record.
+@overload
+def encrypt_records(key: EEKey, records: NDArray[Any]) -> NDArray[np.float32]: ...
+
+
+@overload
+def encrypt_records(key: EEKey, records: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]: ...
+
+
+def encrypt_records(
+    key: EEKey, records: NDArray[Any] | Mapping[str, NDArray[Any]]
+) -> NDArray[np.float32] | dict[str, NDArray[Any]]:
+    """Apply the input keys to every record.
 
     Parameters
     ----------
     records
-        ``float32`` or ``float64`` ``[n, …]``, standardised as the plain model expects them; or token ids.
+        For a model with one input: ``float32`` or ``float64`` ``[n, …]``, standardised as the plain model expects them;
+        or token ids. For several inputs: such an array for each by its name, all of one length; token ids, counts and
+        masks may also be integers or booleans.
 
     Returns
     -------
     encrypted
-        ``float32 [n, …]``, of the same shape. Deterministic: equal records give equal rows.
+        ``float32 [n, …]``, of the same shape; of a mapping, a mapping in the order of the model's inputs, with the
+        element types that the model takes. Deterministic: equal records give equal rows.
 
     Raises
     ------
     TensorError
-        Wrong shape or dtype, values that are not finite (before or after), token ids outside the vocabulary.
+        Wrong names, lengths, shape or dtype, values that are not finite (before or after), that an integer or boolean
+        input cannot hold, or token ids outside the vocabulary.
     KeyFileError
-        A key that only decrypts.
+        A key that only decrypts; an array for a model with several inputs.
     """
-    if key.input is None:
-        raise KeyFileError("this key only decrypts outputs", hint="records are encrypted with the data owner's key")
-    checked = _tokens(_checked(records, key.input, "records"), key.input)
-    parts = [_encrypted(key.input, checked[start : start + _BLOCK]) for start in range(0, len(checked), _BLOCK)]
-    return np.concatenate(parts) if parts else np.empty((0, *key.input.shape), dtype=np.float32)
+    if not isinstance(records, Mapping):
+        return encrypt_values(key.input, records)
+    return {
+        name: encrypt_values(key.inputs[name], values, name).astype(key.inputs[name].element)
+        for name, values in records_by_input(key, records).items()
+    }
+
+
+def encrypt_values(key: TensorKey, values: NDArray[Any], what: str = "records") -> NDArray[np.float32]:
+    """Apply the key of one input to its part of every record. See :func:`encrypt_records`.
+
+    Parameters
+    ----------
+    what
+        The input's name for messages.
+    """
+    checked = _held(_checked(_numbers(values, key), key, what), key, what)
+    parts = [_encrypted(key, checked[start : start + _BLOCK], what) for start in range(0, len(checked), _BLOCK)]
+    return np.concatenate(parts) if parts else np.empty((0, *key.shape), dtype=np.float32)
 
 
 def decrypt_outputs(key: EEKey, outputs: NDArray[Any]) -> NDArray[np.float32]:
@@ -97,6 +127,39 @@ def record_salts(key: EEKey, records_digest: Digest, count: int) -> NDArray[np.u
     return np.frombuffer(bytes(salts), dtype=np.uint8).reshape(count, _SALT_BYTES)
 
 
+def records_by_input(key: EEKey, records: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Records by name, in the order of the model's inputs.
+
+    Raises
+    ------
+    TensorError
+        An input is missing or unknown, or they have different numbers of records.
+    KeyFileError
+        A key that only decrypts.
+    """
+    if not key.inputs:
+        raise KeyFileError("this key only decrypts outputs", hint="records are encrypted with the data owner's key")
+    expected = f"the model's inputs are {', '.join(key.inputs)}"
+    for name in key.inputs:
+        if name not in records:
+            raise TensorError(f"there are no records for input {name!r}", field=name, hint=expected)
+    for name in records:
+        if name not in key.inputs:
+            raise TensorError(f"the model has no input {name!r}", field=name, hint=expected)
+    counts = {name: records[name].shape[0] if records[name].ndim else 0 for name in key.inputs}
+    first = next(iter(counts))
+    for name, count in counts.items():
+        if count != counts[first]:
+            raise TensorError(f"{count} records for input {name!r}, {counts[first]} for {first!r}", field=name)
+    return {name: records[name] for name in key.inputs}
+
+
+def _numbers(values: NDArray[Any], key: TensorKey) -> NDArray[Any]:
+    """Integers and booleans as numbers, where the input takes such."""
+    discrete = key.tokens is not None or key.element != "float32"
+    return values.astype(np.float64) if discrete and values.dtype.kind in "iub" else values
+
+
 def _checked(values: NDArray[Any], key: TensorKey, what: str) -> NDArray[Any]:
     if values.dtype not in (np.float32, np.float64):
         raise TensorError(f"dtype {values.dtype} cannot be used", field=what, hint="convert to float32")
@@ -113,21 +176,29 @@ def _checked(values: NDArray[Any], key: TensorKey, what: str) -> NDArray[Any]:
     return values
 
 
-def _tokens(records: NDArray[Any], key: TensorKey) -> NDArray[Any]:
+def _held(values: NDArray[Any], key: TensorKey, what: str) -> NDArray[Any]:
+    """Refuse what the input cannot hold: other than token ids, whole numbers, or 0 and 1."""
+    if key.tokens is None and key.element == "float32":
+        return values
     if key.tokens is not None:
-        good = (records >= 0) & (records < key.tokens) & (records == np.floor(records))
-        if not bool(good.all()):
-            row = int(np.argmin(good.all(axis=tuple(range(1, good.ndim)))))
-            raise TensorError(f"row {row} holds a token outside 0 … {key.tokens - 1}", field="records")
-    return records
+        lowest, highest, wanted = 0, key.tokens - 1, f"a token outside 0 … {key.tokens - 1}"
+    elif key.element == "bool":
+        lowest, highest, wanted = 0, 1, "something else than 0 and 1"
+    else:
+        lowest, highest, wanted = -_WHOLE, _WHOLE, f"something else than whole numbers within ±{_WHOLE}"
+    good = (values >= lowest) & (values <= highest) & (values == np.floor(values))
+    if not bool(good.all()):
+        row = int(np.argmin(good.all(axis=tuple(range(1, good.ndim)))))
+        raise TensorError(f"row {row} holds {wanted}", field=what)
+    return values
 
 
-def _encrypted(key: TensorKey, records: NDArray[Any]) -> NDArray[np.float32]:
+def _encrypted(key: TensorKey, records: NDArray[Any], what: str) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):  # of values that float32 cannot hold
         fast = key.apply_fast(records.astype(np.float32, copy=False))
     if fast is not None and bool(np.isfinite(fast).all()):
         return fast
-    return _rounded(key.apply(records), "records")  # which says what does not fit
+    return _rounded(key.apply(records), what)  # which says what does not fit
 
 
 def _rounded(values: NDArray[np.float64], what: str) -> NDArray[np.float32]:

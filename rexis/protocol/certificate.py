@@ -7,9 +7,17 @@ from __future__ import annotations
 
 from base64 import b64encode
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Base64Bytes, FailFast, Field, PlainSerializer, field_validator
+from pydantic import (
+    Base64Bytes,
+    FailFast,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.errors import MalformedError
@@ -25,6 +33,7 @@ from rexis.protocol.parsing import (
     canonical_json,
 )
 from rexis.protocol.policy import MAX_SHARD
+from rexis.protocol.rung import SignedRungClaim
 from rexis.protocol.statement import JobRequest
 from rexis.protocol.typed_data import Domain
 
@@ -129,7 +138,13 @@ Development = Literal["chain", "srs"]
 
 
 class Certificate(Strict):
-    """See ``docs/protocol.md`` §5."""
+    """See ``docs/protocol.md`` §5.
+
+    Attributes
+    ----------
+    rung_claim
+        Of a job of rung ``ee-private-weights``. Any other certificate has no such field.
+    """
 
     format: Literal["rexis-certificate-v1"]
     domain: Domain
@@ -140,7 +155,16 @@ class Certificate(Strict):
     tasks: Annotated[list[CertifiedTask], Field(min_length=1, max_length=MAX_TASKS), FailFast()]
     development: Annotated[list[Development], Field(max_length=2), FailFast()]
     issued_at: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")]
+    rung_claim: SignedRungClaim | None = None
     seal: HexBytes
+
+    @model_serializer(mode="wrap")
+    def _without_a_claim_that_is_not_there(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {
+            name: value
+            for name, value in write(self).items()
+            if value is not None or name not in ("rungClaim", "rung_claim")
+        }
 
     @field_validator("issued_at")
     @classmethod

@@ -49,7 +49,7 @@ class Policy(Struct):
     abs_tolerance_e9, rel_tolerance_e9
         |re-executed − committed| ≤ abs + rel·|re-executed|, in units of 10⁻⁹.
     rung
-        See :class:`Rung`.
+        See :class:`Rung`. ``ee-private-weights`` needs the model owner's claim (:mod:`rexis.protocol.rung`).
     validators
         Independent verdicts wanted. 0 until the validator protocol exists.
     certify_on_chain
@@ -74,8 +74,8 @@ class Policy(Struct):
             raise ValueError("tier zk proves every record: sampleSize must be 0")
         if self.certify_on_chain and self.tier != Tier.ZK:
             raise ValueError("certifyOnChain needs tier zk")
-        if self.rung != Rung.EE_OUTSOURCED:
-            raise ValueError("this version runs rung ee-outsourced only")
+        if self.rung == Rung.ZK_ONSITE:
+            raise ValueError("this version runs rungs ee-outsourced and ee-private-weights only")
         if self.validators != 0:
             raise ValueError("this version has no validators: validators must be 0")
         return self

@@ -80,7 +80,7 @@ def test_circuit_can_be_rebuilt_from_the_model(flow: Flow) -> None:
 def test_the_solidity_verifier_agrees(flow: Flow, name: str) -> None:
     code, report = verify(flow, getattr(flow, name), "--rpc", flow.stack.chain_url, "--second-opinion")
     assert code == 0, report
-    assert [step["status"] for step in report["steps"] if step["number"] == 19][-1:] == ["ok"]
+    assert [step["status"] for step in report["steps"] if step["number"] == 20][-1:] == ["ok"]
 
 
 def test_development_parameters_are_refused_by_default(flow: Flow) -> None:

@@ -34,13 +34,12 @@ def attention_scores(target: Target) -> Result:
     names = [node.inputs[0] for node in inside if node.output != target.graph.output]
     if not names:
         raise NotApplicableError("the model has no attention")
-    key = target.encrypted.key
     scores = {
         "ee": [
-            _flat(observe(target.encrypted.model, each, names))
-            for each in (encrypt_records(key, target.public), target.ciphertexts)
+            _flat(observe(target.encrypted.model, encrypt_records(target.encrypted.key, each), names))
+            for each in (target.public_inputs, target.private_inputs)
         ],
-        "plain": [_flat(observe(target.plain, each, names)) for each in (target.public, target.records)],
+        "plain": [_flat(observe(target.plain, each, names)) for each in (target.public_inputs, target.private_inputs)],
     }
     kept = target.random("scores").permutation(scores["ee"][0].shape[1])[:_MAX_FEATURES]
     values, labels = {}, {}

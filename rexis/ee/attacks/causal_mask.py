@@ -27,7 +27,7 @@ def causal_mask(target: Target) -> Result:
     keyring = target.encrypted.key.keyring
     assert keyring is not None  # noqa: S101
     public, plan = Graph(target.encrypted.model), target.encrypted.plan
-    words = {factor.variable for factor in plan.leaves([plan.vocabulary] if plan.vocabulary else [])}
+    words = {factor.variable for factor in plan.leaves(plan.vocabularies.values())}
     read: dict[str, float] = {}
     places = 1
     for name in tables:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from rexis.ee.attacks.target import NotApplicableError, Result, Target
-from rexis.ee.records import encrypt_records
 from rexis.ee.stream import Floats
 from rexis.protocol.errors import UnavailableError
 
@@ -37,13 +36,15 @@ def gradient_inversion(target: Target) -> Result:
     Sources: L. Zhu et al., Deep leakage from gradients, NeurIPS 2019; L. Phong et al., IEEE TIFS 13(5), 2018 (exact for
     dense layers); J. Geiping et al., Inverting gradients, NeurIPS 2020.
     """
+    if len(target.graph.inputs) > 1:
+        raise NotApplicableError("this search rebuilds the records of models with one input")
     if target.is_tokens:
         raise NotApplicableError("records are tokens, along which no gradient runs")
     if math.prod(target.records.shape[1:]) > _MAX_ELEMENTS:
         raise NotApplicableError(f"records of more than {_MAX_ELEMENTS} elements take too long here")
     chosen = target.records[target.random("gradients").permutation(len(target.records))[:RECORDS]]
-    secret = encrypt_records(target.encrypted.key, chosen)
-    public = encrypt_records(target.encrypted.key, target.public).mean(axis=0)
+    secret = target.encrypt(chosen)
+    public = target.encrypt(target.public).mean(axis=0)
     mean = target.public.mean(axis=0)
     clear = _inverted(target, target.plain, chosen, mean)
     if _score(chosen, clear, mean) < _NOTHING:
@@ -156,7 +157,7 @@ class _Network:
     def first_dense(self, target: Target) -> tuple[str, str, bool] | None:
         """Names of weight and bias of a dense layer on the records, and whether it is stored transposed."""
         first = target.graph.computing[0]
-        if first.op == "Gemm" and len(first.inputs) == 3 and first.inputs[0] == target.graph.input:
+        if first.op == "Gemm" and len(first.inputs) == 3 and first.inputs[0] == target.input:
             weight, bias = first.inputs[1:]
             if weight in self.weights and bias in self.weights:
                 return weight, bias, bool(first.attributes.get("transB", 0))

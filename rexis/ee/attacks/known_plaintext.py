@@ -8,7 +8,6 @@ from scipy.optimize import linear_sum_assignment
 
 from rexis.ee.attacks.places import Blocks, blocks_of, match_places
 from rexis.ee.attacks.target import Result, Target, r_squared
-from rexis.ee.records import encrypt_records
 from rexis.ee.stream import Floats
 
 PAIRS = (1, 2, 3, 5, 10, 20, 30, 50, 100, 200)
@@ -33,7 +32,6 @@ def known_plaintext(target: Target) -> Result:
     Source: an affine map of d dimensions has d + 1 unknowns a row, so d + 1 pairs settle it.
     """
     blocks = blocks_of(target)
-    key = target.encrypted.key
     random = target.random("pairs")
     pool = random.permutation(len(target.public))
     curve: dict[str, float] = {}
@@ -45,7 +43,7 @@ def known_plaintext(target: Target) -> Result:
         if count > len(pool):
             break
         known = target.public[pool[:count]]
-        pairs = (blocks.of(known), blocks.of(encrypt_records(key, known)))
+        pairs = (blocks.of(known), blocks.of(target.encrypt(known)))
         curve[str(count)] = (
             _tokens(pairs, private, truth) if target.is_tokens else _score(blocks, pairs, private, truth)
         )

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from rexis.ee.attacks.target import Result, Target
-from rexis.ee.records import encrypt_records
 from rexis.ee.stream import Floats
 
 NEAR = 0.05  # the share of pairs that counts as near
@@ -28,7 +27,6 @@ def linkage(target: Target) -> Result:
     Why: a key with condition number κ stretches distances by at most κ, and permutations keep them.
     """
     random = target.random("linkage")
-    key = target.encrypted.key
     plain, seen = (each.reshape(len(each), -1).astype(np.float64) for each in (target.records, target.ciphertexts))
     first, second = random.integers(len(plain), size=(2, _MAX_PAIRS))
     kept = first != second
@@ -36,7 +34,7 @@ def linkage(target: Target) -> Result:
     distances = _distance(target, plain[first], plain[second])
     near = distances <= np.quantile(distances, NEAR)
     value = float(roc_auc_score(near, -_distance(target, seen[first], seen[second]))) if not near.all() else 0.5
-    again = encrypt_records(key, _measured_again(target, random)).reshape(len(plain), -1).astype(np.float64)
+    again = target.encrypt(_measured_again(target, random)).reshape(len(plain), -1).astype(np.float64)
     same = -_distance(target, seen, again)
     other = -_distance(target, seen, again[random.permutation(len(again))])
     truth = np.repeat([1, 0], len(plain))
@@ -54,13 +52,13 @@ def linkage(target: Target) -> Result:
 
 
 def _distance(target: Target, a: Floats, b: Floats) -> Floats:
-    found: Floats = (a != b).mean(axis=1) if target.is_tokens else np.linalg.norm(a - b, axis=1)
+    found: Floats = (a != b).mean(axis=1) if target.is_discrete else np.linalg.norm(a - b, axis=1)
     return found
 
 
 def _measured_again(target: Target, random: np.random.Generator) -> NDArray[np.float32]:
     records = target.records
-    if target.is_tokens:
+    if target.is_discrete:
         redrawn = random.random(records.shape) < 0.1
         return np.where(redrawn, records[random.permutation(len(records))], records).astype(np.float32)
     noise = random.normal(size=records.shape) * records.std(axis=0)

@@ -68,7 +68,7 @@ def hidden_neurons(encrypted: EncryptedModel) -> list[Neurons]:
         for element in keyring.elements
         if len(element.members) == 1 and not element.index and isinstance(element.keys[0], MonomialKey)
     }
-    vocabulary = {factor.variable for factor in plan.leaves([plan.vocabulary] if plan.vocabulary else [])}
+    vocabulary = {factor.variable for factor in plan.leaves(plan.vocabularies.values())}
     uses: dict[int, list[tuple[str, int]]] = {}
     for name in plan.graph.roots():
         layout = plan.layout(name)

@@ -71,8 +71,7 @@ class Blocks:
 
 def blocks_of(target: Target) -> Blocks:
     """The blocks that cover most of a record."""
-    key = target.encrypted.key.input
-    assert key is not None  # noqa: S101
+    key = target.key
     plan = target.encrypted.plan
     factors = tuple(factor for axis in key.layout[1:] for factor in axis)
     sizes = [plan.size((factor,)) or 1 for factor in factors]
@@ -121,8 +120,7 @@ def _mixes(target: Target, factor: Factor) -> bool:
 
 def _truth(target: Target, index: NDArray[np.int64]) -> NDArray[np.int64]:
     """Where the key puts each block: from probes with one block filled."""
-    key = target.encrypted.key.input
-    assert key is not None  # noqa: S101
+    key = target.key
     probes = np.zeros((len(index), math.prod(key.shape)))
     np.put_along_axis(probes, index, target.random("probe").normal(1.0, 0.1, index.shape), axis=1)
     landed = key.keyring.apply(probes.reshape(-1, *key.shape), key.layout).reshape(len(index), -1)

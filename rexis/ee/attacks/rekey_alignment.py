@@ -39,8 +39,9 @@ def rekey_alignment(target: Target) -> Result:
     values = values_of(target.encrypted, matches)
     order = target.random("sessions").permutation(len(target.records))
     names = list(values)
-    first = observe(target.encrypted.model, target.ciphertexts, names)
-    second = observe(later.model, encrypt_records(later.key, target.records[order]), names)
+    again = {name: values[order] for name, values in target.private_inputs.items()}
+    first = observe(target.encrypted.model, encrypt_records(target.encrypted.key, target.private_inputs), names)
+    second = observe(later.model, encrypt_records(later.key, again), names)
     powers = {each.variable: each for each in neurons}
     parts: tuple[list[Floats], list[Floats]] = ([], [])
     for name, a, b in zip(names, first, second, strict=True):

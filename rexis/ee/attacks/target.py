@@ -7,7 +7,7 @@ grants, and only then opens the key to score itself. All randomness comes from t
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from rexis.ee.compiler import EncryptedModel, encrypt_model
 from rexis.ee.graph import Graph
 from rexis.ee.groups import FREE, Power
-from rexis.ee.records import encrypt_records
+from rexis.ee.keys import TensorKey
+from rexis.ee.records import encrypt_values, records_by_input
 from rexis.ee.stream import SEED_BYTES, Floats
 from rexis.protocol.digests import sha256
 from rexis.protocol.errors import EncryptionError, UnavailableError
@@ -30,6 +31,8 @@ except ImportError as error:
     raise UnavailableError("attacks run models in onnxruntime", hint="pip install 'rexis[models]'") from error
 
 _CHUNK = 256
+
+Inputs = dict[str, NDArray[Any]]
 
 
 class NotApplicableError(EncryptionError):
@@ -76,6 +79,8 @@ class Result:
 class Target:
     """A plain model, its encrypted form, private records, and what the attacker may have beside the ciphertexts.
 
+    Of a model with several inputs, one is attacked; the others are there to run the model.
+
     Attributes
     ----------
     plain
@@ -83,9 +88,13 @@ class Target:
     encrypted
         The encrypted model with its key. Attackers see ``encrypted.model`` and what the graph implies of the groups.
     records
-        Private, ``float32 [n, …]``; the attacker sees their ciphertexts.
+        Private, ``float32 [n, …]``, of the attacked input; the attacker sees their ciphertexts.
     public
         Other records of the same population, in the clear.
+    attacked
+        Name of the attacked input; None for the only one.
+    beside, public_beside
+        Private and public values of the other inputs, by name.
     labels, public_labels
         Of both, where there are any.
     base
@@ -99,6 +108,9 @@ class Target:
     labels: NDArray[Any] | None = field(default=None, repr=False)
     public_labels: NDArray[Any] | None = field(default=None, repr=False)
     base: bytes | None = field(default=None, repr=False)
+    attacked: str | None = None
+    beside: Mapping[str, NDArray[Any]] = field(default_factory=dict, repr=False)
+    public_beside: Mapping[str, NDArray[Any]] = field(default_factory=dict, repr=False)
     strongest: Power = FREE
     seed: int = 0
 
@@ -111,6 +123,38 @@ class Target:
         encrypted = encrypt_model(plain, epoch=1, seed=derived_seed(seed, "victim"), strongest=strongest)
         return cls(plain, encrypted, records, public, seed=seed, **more)
 
+    @classmethod
+    def of_inputs(
+        cls,
+        plain: bytes,
+        records: Mapping[str, NDArray[Any]],
+        public: Mapping[str, NDArray[Any]],
+        *,
+        base: bytes | None = None,
+    ) -> dict[str, Target]:
+        """A target for each input of a model; the key is the same.
+
+        Raises
+        ------
+        TensorError
+            As in :func:`rexis.ee.records.encrypt_records`.
+        """
+        encrypted = encrypt_model(plain, epoch=1, seed=derived_seed(0, "victim"))
+        private, known = (records_by_input(encrypted.key, each) for each in (records, public))
+        return {
+            name: cls(
+                plain,
+                encrypted,
+                private[name].astype(np.float32),
+                known[name].astype(np.float32),
+                base=base,
+                attacked=name,
+                beside={other: private[other] for other in private if other != name},
+                public_beside={other: known[other] for other in known if other != name},
+            )
+            for name in encrypted.key.inputs
+        }
+
     @cached_property
     def graph(self) -> Graph:
         """The plain model's graph; the encrypted model's is the same."""
@@ -118,13 +162,46 @@ class Target:
 
     @cached_property
     def ciphertexts(self) -> NDArray[np.float32]:
-        """The private records as the worker gets them."""
-        return encrypt_records(self.encrypted.key, self.records)
+        """The private records of the attacked input as the worker gets them."""
+        return self.encrypt(self.records)
+
+    @property
+    def input(self) -> str:
+        """Name of the attacked input."""
+        return self.attacked or self.graph.inputs[0]
+
+    @property
+    def key(self) -> TensorKey:
+        """The key of the attacked input. Secret: for scores only."""
+        return self.encrypted.key.inputs[self.input]
+
+    def encrypt(self, records: NDArray[Any]) -> NDArray[np.float32]:
+        """Records of the attacked input as the worker would get them."""
+        return encrypt_values(self.key, records)
+
+    @cached_property
+    def private_inputs(self) -> Inputs:
+        """The private records of all inputs, plain, as the plain model takes them."""
+        return self._taken({self.input: self.records, **self.beside})
+
+    @cached_property
+    def public_inputs(self) -> Inputs:
+        """The public ones."""
+        return self._taken({self.input: self.public, **self.public_beside})
+
+    def _taken(self, values: Mapping[str, NDArray[Any]]) -> Inputs:
+        keys = self.encrypted.key.inputs
+        return {name: values[name].astype(keys[name].element) for name in keys}
 
     @property
     def is_tokens(self) -> bool:
         """Whether records are token ids."""
-        return self.encrypted.plan.vocabulary is not None
+        return self.key.tokens is not None
+
+    @property
+    def is_discrete(self) -> bool:
+        """Whether records are token ids, counts, or true and false."""
+        return self.is_tokens or self.key.element != "float32"
 
     def random(self, purpose: str) -> np.random.Generator:
         """A generator of its own for each purpose."""
@@ -141,11 +218,13 @@ def derived_seed(seed: int, purpose: str) -> bytes:
     return bytes.fromhex(str(sha256(f"rexis attack {seed} {purpose}".encode())).removeprefix("0x"))[:SEED_BYTES]
 
 
-def observe(model: bytes, records: NDArray[np.float32], names: Sequence[str]) -> list[NDArray[np.float32]]:
+def observe(model: bytes, inputs: Mapping[str, NDArray[Any]], names: Sequence[str]) -> list[NDArray[np.float32]]:
     """Values inside a model on records: what the worker that runs it sees.
 
     Parameters
     ----------
+    inputs
+        Records for each input, as the model takes them.
     names
         Of values in the graph.
     """
@@ -155,8 +234,11 @@ def observe(model: bytes, records: NDArray[np.float32], names: Sequence[str]) ->
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    feed = session.get_inputs()[0].name
-    parts = [session.run(None, {feed: records[i : i + _CHUNK]}) for i in range(0, len(records), _CHUNK)]
+    count = len(next(iter(inputs.values())))
+    parts = [
+        session.run(None, {name: values[start : start + _CHUNK] for name, values in inputs.items()})
+        for start in range(0, count, _CHUNK)
+    ]
     return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
 
 

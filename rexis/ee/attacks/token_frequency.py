@@ -24,10 +24,10 @@ def token_frequency(target: Target) -> Result:
     Source: al-Kindi, 9th century; M. Naveed et al., Inference attacks on property-preserving encrypted databases,
     CCS 2015.
     """
-    key = target.encrypted.key.input
-    if not target.is_tokens or key is None or key.tokens is None:
+    words = target.key.tokens
+    if words is None:
         raise NotApplicableError("records are numbers, not tokens")
-    blocks, words = blocks_of(target), key.tokens
+    blocks = blocks_of(target)
     seen, known = (blocks.of(each)[..., 0].astype(np.int64) for each in (target.ciphertexts, target.public))
     truth = _truth(target, words)
     order = np.arange(blocks.places)

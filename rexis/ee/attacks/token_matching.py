@@ -37,8 +37,11 @@ def token_matching(target: Target) -> Result:
     base = target.base if target.base is not None else perturbed(target, HEADLINE)
     distance = relative_distance(target.base, target.plain) if target.base is not None else HEADLINE
     known = target.another("dictionary", base)
-    candidates = np.concatenate([target.records, target.public])
-    seen = observe(target.encrypted.model, target.ciphertexts, layers)
+    candidates = {
+        name: np.concatenate([values, target.public_inputs[name]]) for name, values in target.private_inputs.items()
+    }
+    count = len(target.records) + len(target.public)
+    seen = observe(target.encrypted.model, encrypt_records(target.encrypted.key, target.private_inputs), layers)
     guessed = observe(known.model, encrypt_records(known.key, candidates), layers)
     by_layer = {}
     for name, a, b in zip(layers, seen, guessed, strict=True):
@@ -51,10 +54,10 @@ def token_matching(target: Target) -> Result:
         metric="share of records named among candidates",
         value=value,
         ceiling=1.0,
-        floor=1 / len(candidates),
-        attacker_knows=f"hidden states, a public base at distance {distance:.2g}, {len(candidates)} candidate records",
-        says=f"{value:.0%} of the records are named from a list of {len(candidates)} by their hidden states.",
-        detail={"by_layer": by_layer, "worst_layer": worst, "candidates": len(candidates)},
+        floor=1 / count,
+        attacker_knows=f"hidden states, a public base at distance {distance:.2g}, {count} candidate records",
+        says=f"{value:.0%} of the records are named from a list of {count} by their hidden states.",
+        detail={"by_layer": by_layer, "worst_layer": worst, "candidates": count},
     )
 
 

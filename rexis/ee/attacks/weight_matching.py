@@ -13,6 +13,7 @@ from rexis.ee.attacks.places import Blocks, blocks_of
 from rexis.ee.attacks.target import NotApplicableError, Result, Target, observe, r_squared
 from rexis.ee.graph import Graph
 from rexis.ee.groups import FREE, Power
+from rexis.ee.records import encrypt_records
 from rexis.ee.stream import Floats
 
 DISTANCES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5)
@@ -142,8 +143,8 @@ def _records_read(target: Target, base: bytes, blocks: Blocks, matches: dict[int
     if not values:
         return None
     names = list(values)
-    plain = observe(base, target.public, names)
-    seen = observe(target.encrypted.model, target.ciphertexts, names)
+    plain = observe(base, target.public_inputs, names)
+    seen = observe(target.encrypted.model, encrypt_records(target.encrypted.key, target.private_inputs), names)
     known, read = [], []
     for name, clear, hidden in zip(names, plain, seen, strict=True):
         axis, variable = values[name]
@@ -156,8 +157,7 @@ def _records_read(target: Target, base: bytes, blocks: Blocks, matches: dict[int
         read.append(((named - named.mean(axis=(0, 1))) / spread[1])[..., alive])
     into, truth = blocks.of(target.public), blocks.aligned(target.records)
     if target.is_tokens:
-        words = target.encrypted.key.input.tokens if target.encrypted.key.input is not None else 0
-        into = np.eye(words or 0)[into[..., 0].astype(np.int64)]
+        into = np.eye(target.key.tokens or 0)[into[..., 0].astype(np.int64)]
     model = Ridge(alpha=_RIDGE).fit(_samples(np.concatenate(known, axis=2)), _samples(into))
     guess = model.predict(_samples(np.concatenate(read, axis=2)))
     if target.is_tokens:

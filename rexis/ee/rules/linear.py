@@ -35,6 +35,7 @@ class MatMulRule(Rule):
         if min(len(left), len(right)) < 2:
             raise node.refuse("an operand has one axis", hint="give both operands two axes or more")
         plan.join(right[-2], left[-1], node, DUAL)
+        plan.keep_together([left[-1]], [*left[:-1], *right[:-2], right[-1]])
         outer: list[Axis] = []
         count = max(len(left), len(right)) - 2
         for position in range(count):
@@ -148,6 +149,7 @@ class GemmRule(Rule):
         left, weight = (layout_of(name, node, plan) for name in node.inputs[:2])
         into, out = self._axes(node)
         plan.join(weight[into], left[-1], node, DUAL)
+        plan.keep_together([left[-1]], [weight[out]])
         plan.layouts[node.output] = (left[0], weight[out])
         bias = node.input(2)
         if bias is not None:
@@ -219,6 +221,7 @@ class ConvRule(Rule):
             self._space(node, plan, accepts, axis, kernel, place, outward=outward)
             for place, (axis, kernel) in enumerate(zip(source[2:], weight[2:], strict=True))
         ]
+        plan.keep_together([weight[0] if outward else weight[1], *weight[2:]], [channels, *space])
         plan.layouts[node.output] = (source[0], channels, *space)
         bias = node.input(2)
         if bias is not None:

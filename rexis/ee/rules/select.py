@@ -116,9 +116,7 @@ class GatherRule(Rule):
             plan.restrict([layout[axis]], Power.PERMUTE, node)
             if plan.graph.is_computed(data):
                 raise node.refuse("tokens look up something computed")
-            if plan.vocabulary is None:
-                plan.vocabulary = layout[axis]
-            plan.join(layout[axis], plan.vocabulary, node)
+            plan.join(layout[axis], plan.vocabularies.setdefault(plan.tokens[indices], layout[axis]), node)
             plan.layouts[node.output] = (*layout[:axis], *layout_of(indices, node, plan), *layout[axis + 1 :])
             return
         if indices not in plan.graph.integers:

@@ -172,7 +172,7 @@ class EncryptedTraining:
 
     def encrypt_inputs(self, inputs: Tensor) -> Tensor:
         """Encrypt records ``[n, …]``, or token ids."""
-        return as_tensor(_input(self.key).apply(as_floats(inputs)), inputs)
+        return as_tensor(self.key.input.apply(as_floats(inputs)), inputs)
 
     def encrypt_targets(self, targets: Tensor) -> Tensor:
         """Encrypt what the loss compares the outputs with.
@@ -229,12 +229,6 @@ def as_floats(tensor: Tensor) -> Floats:
 def as_tensor(values: NDArray[Any], like: Tensor) -> Tensor:
     """A tensor of the dtype and on the device of another."""
     return torch.from_numpy(np.ascontiguousarray(values)).to(dtype=like.dtype, device=like.device)
-
-
-def _input(key: EEKey) -> TensorKey:
-    if key.input is None:
-        raise KeyFileError("this key only decrypts outputs")
-    return key.input
 
 
 def _output(key: EEKey) -> TensorKey:

@@ -16,11 +16,15 @@ from circuits.profile import profile_for
 from circuits.srs import ensure_development_srs
 from contracts.chain import Chain
 from contracts.devchain import DevChain
+from contracts.onchain import Deployment
 from models import zoo
 from rexis.cli.main import main
 from rexis.protocol.digests import sha256
+from rexis.protocol.policy import Rung
+from rexis.protocol.rung import SignedRungClaim, require_rung_claim
 from rexis.wallet import create_wallet, wallet_address
 
+from ...unit.cli.test_key_commands import base_model
 from ...unit.client.fake_coordinator import FakeCoordinator, Reply, Request, serving
 
 MODEL = zoo.ONNX_DIR / "breast_cancer.onnx"
@@ -138,6 +142,31 @@ def test_a_model_from_registration_to_revocation(world: World) -> None:
     assert code == 1
     code, _, err = world.register(*circuit)
     assert (code, "was revoked in block" in err) == (1, True)
+
+
+@pytest.mark.parametrize(("distance", "claimed"), [(1.2, True), (0.5, False)])
+def test_a_rung_is_claimed_only_where_the_card_earns_it(world: World, distance: float, claimed: bool) -> None:
+    model, card = world.folder / "encrypted.onnx", world.folder / "card.json"
+    base = base_model(world.folder / "base.onnx", distance)
+    code, _, err = world(
+        "ee", "encrypt", "--model", MODEL, "--key", world.folder / "key", "--out", model, "--base", base, "--card", card
+    )
+    assert code == 0, err
+    coordinator = ("--coordinator", world.server.url, "--rung", "ee-private-weights")
+    arguments = ("register", "--model", model, *world.on_chain(), *coordinator)
+    code, _, err = world(*arguments)
+    assert (code, "go together" in err) == (2, True)
+    code, out, err = world(*arguments, "--card", card)
+    if not claimed:
+        assert (code, world.server.blobs, world.server.models) == (1, {}, [])
+        assert "only 50.0% from the base model, 100% are needed" in err
+        return
+    assert code == 0, err
+    signed = SignedRungClaim.from_object(json.loads(out)["rungClaim"])
+    domain = Deployment.from_json((world.folder / "deployment.json").read_bytes()).domain
+    rung, digest = Rung.EE_PRIVATE_WEIGHTS, sha256(model.read_bytes())
+    claim = require_rung_claim(signed, domain, rung=rung, model=digest, epoch=1)
+    assert claim.owner == wallet_address(world.wallet("owner"))
 
 
 def test_a_vka_of_another_vk_is_not_registered(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

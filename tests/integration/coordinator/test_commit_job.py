@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 from eth_account.signers.local import LocalAccount
 
-from rexis.api import JobState, TaskState
+from rexis.api import JobState, ModelRegistration, TaskState
 from rexis.outputs import read_outputs, require_certified
 from rexis.protocol.certificate import Certificate
+from rexis.protocol.circuit import NO_CIRCUIT
 from rexis.protocol.digests import sha256
-from rexis.protocol.errors import EvidenceError, ForbiddenError, RexisError
+from rexis.protocol.errors import EvidenceError, ForbiddenError, MalformedError, RexisError
+from rexis.protocol.policy import Rung
+from rexis.protocol.rung import RungClaim, sign_rung_claim
 from rexis.protocol.signing import address_of, new_account
 from rexis.protocol.statement import Statement
 from rexis.protocol.typed_data import Domain
@@ -65,6 +68,33 @@ def test_an_honest_job_gets_a_certificate_that_verifies_against_the_chain(rig: R
     assert [job.job_id for job in requester.jobs()] == [view.job_id]
     with pytest.raises(ForbiddenError):
         rig.client(new_account()).certificate(view.job_id)
+
+
+def test_a_rung_that_the_owner_claims_stands_in_the_certificate(rig: Rig) -> None:
+    rig.publish()
+    requester, policy = rig.client(rig.requester), make_policy(rung=Rung.EE_PRIVATE_WEIGHTS, shard_size=5)
+    with pytest.raises(MalformedError, match="has not claimed") as refused:
+        requester.submit_job(rig.request(policy))
+    assert (refused.value.field, "use ee-outsourced" in str(refused.value.hint)) == ("request.policy.rung", True)
+
+    claim = RungClaim(
+        rung=Rung.EE_PRIVATE_WEIGHTS, model_digest=rig.model_digest, key_epoch=1, base_digest=sha256(b"base"),
+        distance_e9=1_300_000_000, threshold_e9=10**9, card_digest=sha256(b"card"), owner=address_of(rig.owner),
+    )  # fmt: skip
+    domain = rig.deployment.domain
+    registration = ModelRegistration(model_digest=rig.model_digest, key_epoch=1, circuit=NO_CIRCUIT, vka=[])
+    owner = rig.client(rig.owner)
+    low = sign_rung_claim(rig.owner, claim.model_copy(update={"distance_e9": 1}), domain)
+    with pytest.raises(EvidenceError, match=r"a layer is only 0\.0% from the base model"):
+        owner.register_model(registration.model_copy(update={"rung_claim": low}))
+    signed = sign_rung_claim(rig.owner, claim, domain)
+    owner.register_model(registration.model_copy(update={"rung_claim": signed}))
+    assert requester.model(rig.model_digest, 1).rung_claim == signed
+
+    job = requester.submit_job(rig.request(policy))
+    assert rig.worker().do_one(rig.dataset).accepted
+    certificate = require_valid(rig, requester.certificate(rig.finished(job.job_id).job_id))
+    assert certificate.rung_claim == signed
 
 
 def test_cheats_are_refused_and_the_task_goes_to_another_worker(rig: Rig) -> None:

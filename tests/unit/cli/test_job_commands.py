@@ -14,9 +14,10 @@ import pytest
 from contracts.onchain import Deployment
 from rexis.cli import requester
 from rexis.protocol.digests import Digest, sha256
-from rexis.protocol.policy import Tier
+from rexis.protocol.policy import Rung, Tier
 from rexis.protocol.records import input_root, quantise
-from rexis.protocol.signing import recover
+from rexis.protocol.rung import RungClaim, sign_rung_claim
+from rexis.protocol.signing import address_of, new_account, recover
 from rexis.protocol.statement import JobRequest
 from rexis.protocol.tensors import Dataset, pack_outputs
 
@@ -25,6 +26,7 @@ from .conftest import CIRCUIT, PASSPHRASE, Cli, Owned, certificate, npy
 from .test_records_commands import RECORDS, run_model
 
 DOMAIN = Deployment.on(31337).domain
+OWNER = new_account()
 
 
 @dataclass
@@ -36,6 +38,8 @@ class Instant(FakeCoordinator):
     jobs: dict[str, tuple[dict[str, Any], bytes, bytes]] = field(default_factory=dict)
     tamper: bool = False
     fail: bool = False
+    owner: str = str(address_of(OWNER))
+    rung_claim: dict[str, Any] | None = None
 
     def handle(self, request: Request) -> Reply:
         parts = request.path.strip("/").split("/")
@@ -55,8 +59,8 @@ class Instant(FakeCoordinator):
                 digest = json.loads(request.body)["digest"]
                 return Reply.json({"digest": digest, "owner": COORDINATOR, "shape": [143, 30]})
             case ("GET", ["models", digest, epoch]):
-                model = {"modelDigest": digest, "keyEpoch": int(epoch), "owner": COORDINATOR, "vka": []}
-                return Reply.json(model | {"circuit": CIRCUIT.to_object()})
+                model = {"modelDigest": digest, "keyEpoch": int(epoch), "owner": self.owner, "vka": []}
+                return Reply.json(model | {"circuit": CIRCUIT.to_object(), "rungClaim": self.rung_claim})
             case ("POST", ["jobs"]):
                 return self.submit(json.loads(request.body))
             case ("GET", ["jobs"]):
@@ -191,6 +195,35 @@ def test_policy(world: World) -> None:
         "relToleranceE9": 1_000_000, "rung": "ee-outsourced", "validators": 0, "certifyOnChain": False,
     }  # fmt: skip
     assert (request["recordStart"], request["recordCount"]) == (40, 103)
+
+
+def test_a_rung_that_the_owner_does_not_claim_is_not_signed(world: World) -> None:
+    arguments = (
+        "submit", "--dataset", world.folder / "d", "--model", world.model, "--epoch", "3", "--tier", "zk",
+        "--rung", "ee-private-weights", *world.me,
+    )  # fmt: skip
+    ran = world.cli(*arguments)
+    assert (ran.code, world.server.jobs) == (1, {})
+    assert "has not claimed rung ee-private-weights" in ran.err
+    for signer, reason in ((OWNER, None), (new_account(), "is signed by")):
+        world.server.rung_claim = sign_rung_claim(signer, claim(world.model), DOMAIN).to_object()
+        ran = world.cli(*arguments, "--json")
+        if reason is None:
+            assert ran.code == 0, ran.err
+            assert json.loads(ran.out)["request"]["policy"]["rung"] == "ee-private-weights"
+            assert f"claimed by the owner {address_of(OWNER)}, not checkable without the plain weights" in ran.err
+        else:
+            assert (ran.code, reason in ran.err) == (1, True)
+    world.server.owner = str(COORDINATOR)
+    world.server.rung_claim = sign_rung_claim(OWNER, claim(world.model), DOMAIN).to_object()
+    assert "claims the rung, the model is" in world.cli(*arguments).err
+
+
+def claim(model: Digest) -> RungClaim:
+    return RungClaim(
+        rung=Rung.EE_PRIVATE_WEIGHTS, model_digest=model, key_epoch=3, base_digest=model, distance_e9=10**9,
+        threshold_e9=10**9, card_digest=model, owner=address_of(OWNER),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("tier", "tolerance"), [("commit", 0.001), ("sampled", 0.25), ("zk", 0.25)])

@@ -66,7 +66,7 @@ sys.exit(main(["keygen", "--model", "a", "--key", "b", "--out", "c"]))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
-    assert done.stderr == "error: this command needs the Python package onnx (hint: pip install 'rexis[ee]')\n"
+    assert done.stderr == "error: compiling a model needs onnx (hint: pip install 'rexis[ee]')\n"
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,8 @@ class TestEncrypt:
             ("a,b\n1,2\n\n3\n", "record 1 (line 4) has 1 values"),
             ("a,b\n1,nan\n", "record 0, column 'b': NaN"),
             ("1.5,2.5\n1,2\n", "no header"),
-            ("a,a\n1,2\n", "twice"),
+            ("a,a\n1,2\n", "names column 'a' twice"),
+            ("a;b\n1;2\n", "separates columns by ';'"),
             ("a,b\n", "no records"),
             ("", "is empty"),
             ('a,b\n"1,2\n', "has 1 values"),
@@ -213,6 +214,18 @@ class TestEncrypt:
             )
             assert ran.code == 1
             assert reason in ran.err
+
+    def test_columns_that_are_no_features_are_left_out_by_name(self, cli: Cli, keygen: Owned, tmp_path: Path) -> None:
+        names = list(zoo.load_manifest("breast_cancer").feature_names)
+        path = raw_csv(tmp_path / "r.csv", ["patient id", *names, "b"], [["P-1", *[1.0] * 30, "x"]])
+        arguments = ("encrypt", "--key", keygen.key_file, "--records", path, "--manifest", MANIFEST)
+        assert "--drop 'patient id' leaves it out" in cli(*arguments, "--out", tmp_path / "d").err
+        drops = ("--drop", "patient id", "--drop", "b")
+        assert "no column 'c' to leave out" in cli(*arguments, *drops, "--drop", "c", "--out", tmp_path / "d").err
+        assert "1 records of 30 values" in cli.ok(*arguments, *drops, "--out", tmp_path / "d").out
+        records = npy(tmp_path / "r.npy", RECORDS)
+        ran = cli("encrypt", "--key", keygen.key_file, "--records", records, *drops, "--out", tmp_path / "e")
+        assert "have no names" in ran.err
 
     def test_wrong_passphrase_and_missing_files(
         self, cli: Cli, keygen: Owned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

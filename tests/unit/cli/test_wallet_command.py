@@ -177,8 +177,31 @@ class TestPassphrase:
         with pytest.raises(KeyFileError, match="no passphrase for x"):
             read_passphrase("x", None)  # nobody to ask: pytest's stdin is no terminal
         monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-        answers = iter(["one", "two", "one", "one"])
+        answers = iter(["one horse", "two horses", "one horse", "one horse"])
         monkeypatch.setattr("getpass.getpass", lambda prompt: next(answers))
         with pytest.raises(KeyFileError, match="differ"):
             read_passphrase("x", None, new=True)
-        assert read_passphrase("x", None, new=True) == "one"
+        assert read_passphrase("x", None, new=True) == "one horse"
+
+    @pytest.mark.parametrize(
+        ("weak", "reason"),
+        [
+            ("seven77", "has 7 characters, at least 8"),
+            ("abababababab", "only 2 different"),
+            ("1234567890", "a number of fewer"),
+            ("Password123!", "tried first"),
+        ],
+    )
+    def test_a_new_weak_one_only_if_insisted_on(
+        self, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weak: str, reason: str
+    ) -> None:
+        monkeypatch.setenv(VARIABLE, weak)
+        with pytest.raises(KeyFileError, match=reason) as refused:
+            read_passphrase("x", None, new=True)
+        assert weak not in str(refused.value)
+        assert read_passphrase("x", None) == weak  # an old file may have been made with it
+        ran = cli("wallet", "new", tmp_path / "w")
+        assert (ran.code, list(tmp_path.iterdir())) == (1, [])
+        assert "--weak-passphrase" in ran.err
+        monkeypatch.setattr("rexis.wallet.create_wallet", lambda file, passphrase: f"0x{len(passphrase)}")
+        assert cli.ok("wallet", "new", tmp_path / "w", "--weak-passphrase").out.strip() == f"0x{len(weak)}"

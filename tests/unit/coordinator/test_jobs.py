@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from eth_account.signers.local import LocalAccount
 
 from rexis.api import JobState, ModelRegistration
+from rexis.protocol.certificate import Certificate
 from rexis.protocol.circuit import NO_CIRCUIT, Circuit, Visibility
 from rexis.protocol.digests import ZERO_DIGEST, sha256
 from rexis.protocol.errors import (
     ConflictError,
+    EvidenceError,
     ForbiddenError,
     MalformedError,
     NotFoundError,
@@ -18,7 +21,8 @@ from rexis.protocol.errors import (
     UnavailableError,
 )
 from rexis.protocol.parsing import Address
-from rexis.protocol.policy import Tier
+from rexis.protocol.policy import Rung, Tier
+from rexis.protocol.rung import PRIVATE_WEIGHTS_DISTANCE_E9, RungClaim, SignedRungClaim, sign_rung_claim
 from rexis.protocol.signing import address_of, new_account
 from rexis.protocol.statement import Kind
 from tests.unit.coordinator.fakes import MODEL_DIGEST, FakeLedger, make_policy
@@ -89,6 +93,73 @@ def test_tiers_that_cannot_be_checked_are_refused(scene: Scene) -> None:
         scene.submit(policy=make_policy(tier=Tier.ZK, sample_size=0), circuit=CIRCUIT)
     assert refused.value.field == "request.policy.tier"
     assert "use commit" in str(refused.value.hint)
+
+
+def claim(scene: Scene, signer: LocalAccount | None = None, **changes: object) -> SignedRungClaim:
+    fields: dict[str, object] = {
+        "rung": Rung.EE_PRIVATE_WEIGHTS, "model_digest": MODEL_DIGEST, "key_epoch": 1, "base_digest": OTHER,
+        "distance_e9": 1_300_000_000, "threshold_e9": PRIVATE_WEIGHTS_DISTANCE_E9, "card_digest": OTHER,
+        "owner": address_of(scene.owner),
+    }  # fmt: skip
+    made = RungClaim(**{**fields, **changes})  # type: ignore[arg-type]
+    return sign_rung_claim(signer or scene.owner, made, scene.coordinator.deployment.domain)
+
+
+def test_a_rung_that_nobody_claims_is_refused(scene: Scene) -> None:
+    scene.publish()
+    with pytest.raises(MalformedError, match="has not claimed rung ee-private-weights") as refused:
+        scene.submit(policy=make_policy(rung=Rung.EE_PRIVATE_WEIGHTS))
+    assert refused.value.field == "request.policy.rung"
+    assert "use ee-outsourced" in str(refused.value.hint)
+
+
+def test_the_certificate_carries_the_claim_that_stood_when_the_job_was_taken(scene: Scene) -> None:
+    scene.publish()
+    owner, catalogue = address_of(scene.owner), scene.coordinator.catalogue
+    first, second = claim(scene), claim(scene, distance_e9=2_000_000_000)
+    assert catalogue.register_model(owner, registration(rung_claim=first))[0].rung_claim == first
+    job = scene.submit(policy=make_policy(rung=Rung.EE_PRIVATE_WEIGHTS))
+    plain = scene.submit()
+    catalogue.register_model(owner, registration(rung_claim=second))
+    assert catalogue.register_model(owner, registration())[0].rung_claim == second  # none given takes none away
+    scene.do_all()
+    scene.coordinator.anchoring.run()
+    scene.ledger.head += 2
+    found = {}
+    for view in (job, plain):
+        scene.coordinator.certificates.issue(str(view.job_id))
+        data = scene.coordinator.jobs.certificate(address_of(scene.requester), view.job_id)
+        found[view.job_id] = Certificate.parse(data)
+    assert found[job.job_id].rung_claim == first
+    assert found[plain.job_id].rung_claim is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"distance_e9": 999_999_999}, "rungClaim.claim.distanceE9"),
+        ({"model_digest": OTHER}, "rungClaim.claim.modelDigest"),
+        ({"key_epoch": 2}, "rungClaim.claim.keyEpoch"),
+    ],
+)
+def test_a_claim_that_does_not_hold_is_not_registered(scene: Scene, changes: dict[str, object], field: str) -> None:
+    scene.publish()
+    with pytest.raises(EvidenceError) as refused:
+        scene.coordinator.catalogue.register_model(
+            address_of(scene.owner), registration(rung_claim=claim(scene, **changes))
+        )
+    assert refused.value.field == field
+
+
+def test_only_the_models_owner_claims_its_rung(scene: Scene) -> None:
+    scene.publish()
+    stranger, register = new_account(), scene.coordinator.catalogue.register_model
+    for signed, error in (
+        (claim(scene, stranger), SignatureError),
+        (claim(scene, stranger, owner=address_of(stranger)), EvidenceError),
+    ):
+        with pytest.raises(error):
+            register(address_of(scene.owner), registration(rung_claim=signed))
 
 
 def test_a_model_that_was_revoked_since_is_refused(scene: Scene, ledger: FakeLedger) -> None:

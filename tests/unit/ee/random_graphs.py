@@ -1,4 +1,7 @@
-"""Random graphs over the supported operators, for property tests: every step keeps ``[batch, tokens, features]``."""
+"""Random graphs over the supported operators, for property tests: every step keeps ``[batch, tokens, features]``.
+
+Some steps read an input of their own beside the records: an adjacency of the tokens, a mask, more features.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,12 @@ class Sketch:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self.value, self.tokens, self.width = "records", TOKENS, FEATURES
+        self.inputs: dict[str, onnx.ValueInfoProto] = {}
+        self.input("records", TensorProto.FLOAT, TOKENS, FEATURES)
+
+    def input(self, name: str, kind: int, *shape: int) -> str:
+        self.inputs[name] = helper.make_tensor_value_info(name, kind, ["batch", *shape])
+        return name
 
     def constant(self, values: object) -> str:
         name = f"c{len(self.constants)}"
@@ -40,7 +49,7 @@ class Sketch:
         graph = helper.make_graph(
             self.nodes,
             "sketch",
-            [helper.make_tensor_value_info("records", TensorProto.FLOAT, ["batch", TOKENS, FEATURES])],
+            list(self.inputs.values()),
             [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", self.tokens, classes])],
             self.constants,
         )
@@ -171,9 +180,54 @@ STEPS: dict[str, Step] = {
 }
 
 
+def neighbours(s: Sketch) -> None:
+    """``A X``, or ``D⁻¹ A X``."""
+    if s.tokens != TOKENS:
+        return
+    near = s.input("near", TensorProto.FLOAT, TOKENS, TOKENS)
+    if s.random.integers(2):
+        near = s.node("Div", near, s.node("ReduceSum", near, s.constant(np.array([2])), keepdims=1))
+    s.value = s.node("MatMul", near, s.value)
+
+
+def masked_attention(s: Sketch) -> None:
+    if s.tokens != TOKENS:
+        return
+    mask = s.node("Unsqueeze", s.input("mask", TensorProto.BOOL, TOKENS), s.constant(np.array([1])))
+    q, k, v = (s.linear(s.value, s.width, 4) for _ in range(3))
+    scores = s.node("MatMul", q, s.node("Transpose", k, perm=[0, 2, 1]))
+    scores = s.node("Where", mask, scores, s.constant(np.float32(s.random.choice([-1e4, -np.inf]))))
+    s.value, s.width = s.node("MatMul", s.node("Softmax", scores, axis=-1), v), 4
+
+
+def gate(s: Sketch) -> None:
+    if s.tokens != TOKENS:
+        return
+    kept = s.node("Cast", s.input("mask", TensorProto.BOOL, TOKENS), to=TensorProto.FLOAT)
+    s.value = s.node("Mul", s.value, s.node("Unsqueeze", kept, s.constant(np.array([2]))))
+
+
+def more_features(s: Sketch) -> None:
+    if s.tokens != TOKENS:
+        return
+    more = s.input("more", TensorProto.FLOAT, TOKENS, 5)
+    if s.random.integers(2):
+        s.value, s.width = s.node("Concat", s.value, more, axis=2), s.width + 5
+    else:
+        s.value = s.node("Add", s.value, s.linear(more, 5, s.width))
+
+
+SEVERAL: dict[str, Step] = {
+    "neighbours": neighbours,
+    "masked attention": masked_attention,
+    "gate": gate,
+    "more features": more_features,
+}
+
+
 def random_graph(steps: list[str], seed: int) -> onnx.ModelProto:
     """The steps, one after another, and a linear head."""
     sketch = Sketch(seed)
     for name in steps:
-        STEPS[name](sketch)
+        (STEPS | SEVERAL)[name](sketch)
     return sketch.build()

@@ -188,7 +188,7 @@ def test_a_vocabulary_next_to_permuted_features_has_one_key() -> None:
     """It is looked up by token id alone, so that it cannot depend on the feature."""
     target = tokens(strongest=Power.PERMUTE)
     plan = target.encrypted.plan
-    assert plan.vocabulary is not None
+    assert plan.vocabularies.keys() == {"records"}
     assert set(np.unique(target.ciphertexts)) == set(range(5))
 
 
@@ -215,7 +215,7 @@ def test_places_are_matched_by_what_an_invertible_key_leaves() -> None:
 
 def test_observed_values_are_those_inside_the_model() -> None:
     target = dense()
-    first, last = observe(target.plain, target.records, ["value0", target.graph.output])
+    first, last = observe(target.plain, target.private_inputs, ["value0", target.graph.output])
     model = onnx.load_model_from_string(target.plain)
     weight, bias = (numpy_helper.to_array(tensor) for tensor in model.graph.initializer[:2])
     np.testing.assert_allclose(first, target.records @ weight.T + bias, rtol=1e-4, atol=1e-4)

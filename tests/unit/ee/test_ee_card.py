@@ -11,6 +11,8 @@ from onnx import numpy_helper
 
 from rexis.ee.card import PRIVATE_WEIGHTS_DISTANCE, LeakageCard, card_of, card_of_graph, page
 from rexis.ee.compiler import encrypt_model
+from rexis.ee.glossary import GLOSSARY
+from rexis.ee.groups import Power, group_name
 from rexis.protocol.errors import EncryptionError
 from tests.unit.ee.dense_networks import mlp
 from tests.unit.ee.torch_networks import exported
@@ -37,9 +39,9 @@ def moved(model: onnx.ModelProto, distance: float, *, keep: float = 1.0) -> byte
 
 def test_a_card_says_what_each_axis_got() -> None:
     found = card("transformer")
-    assert found.input.axes == ["permutation", "invertible"]
+    assert found.inputs[0].axes == ["permutation", "invertible"]
     assert found.output.axes == ["invertible"]
-    assert (found.input.offset, found.output.offset) == (True, True)
+    assert (found.inputs[0].offset, found.output.offset) == (True, True)
     heads = [axis for axis in found.axes if axis.per_place == 4]
     assert {axis.group for axis in heads} == {"invertible"}
     (stream,) = (axis for axis in found.axes if axis.group == "orthogonal fixing ones")
@@ -54,7 +56,7 @@ def test_what_is_visible_is_said() -> None:
     assert any("where in space" in text for text in card("residual CNN").visible)
     assert {axis.reason.split(" of ")[0] for axis in card("residual CNN").clear} == {"space", "kernel"}
     tokens = card("tokens")
-    assert tokens.input.vocabulary == 20
+    assert tokens.inputs[0].vocabulary == 20
     assert any("how often each token" in text for text in tokens.visible)
 
 
@@ -87,7 +89,7 @@ def test_the_card_of_the_encrypted_graph_says_the_same_of_its_axes() -> None:
     encrypted = encrypt_model(exported("transformer")[0], epoch=1, seed=SEED)
     with_key, without = card_of(encrypted), card_of_graph(encrypted.model)
     assert without.model_digest == with_key.model_digest
-    assert (without.input, without.output, without.clear) == (with_key.input, with_key.output, with_key.clear)
+    assert (without.inputs, without.output, without.clear) == (with_key.inputs, with_key.output, with_key.clear)
     assert [(axis.size, axis.group, axis.per_place) for axis in without.axes] == [
         (axis.size, axis.group, axis.per_place) for axis in with_key.axes
     ]
@@ -103,4 +105,11 @@ def test_document_and_page() -> None:
     text = page(found)
     assert found.model_digest in text
     assert "keyed obfuscation" in text
+    assert "Words on this page" in text
     assert page(found.model_copy(update={"visible": ["<script>"]})).count("<script>") == 0
+
+
+def test_the_glossary_knows_every_group_that_a_card_can_name() -> None:
+    known = {word for words in GLOSSARY for word in words.split(", ")}
+    for powers in range(1 << len(Power)):
+        assert set(group_name(Power(powers), 4).split(" × ")) <= known

@@ -76,7 +76,6 @@ def test_the_model_given_is_not_changed() -> None:
 def offsets(encrypted: EncryptedModel) -> tuple[bool, bool]:
     """Whether records and outputs are moved by an offset."""
     key = encrypted.key
-    assert key.input is not None
     assert key.output is not None
     return key.input.offset is not None, key.output.offset is not None
 
@@ -173,7 +172,7 @@ def activation(op: str) -> onnx.ModelProto:
     return builder.gemm(2).build()
 
 
-def two_inputs() -> onnx.ModelProto:
+def unread_input() -> onnx.ModelProto:
     model = mlp(5, 2)
     model.graph.input.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, ["batch", 5]))
     return model
@@ -231,7 +230,7 @@ def not_finite() -> onnx.ModelProto:
     ("model", "reason"),
     [
         (activation("Shrink"), r"node 'Shrink_1' \(Shrink\): no rule"),
-        (two_inputs(), "2 inputs"),
+        (unread_input(), "read by no operator"),
         (unused_constant(), "'forgotten'"),
         (computed_weight(), "batch"),
         (batch_in_bias(), "from record to record"),

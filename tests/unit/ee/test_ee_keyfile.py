@@ -96,7 +96,6 @@ def test_a_header_that_asks_for_endless_work_is_refused(sealed: bytes, tmp_path:
 
 def test_the_file_and_the_text_form_hold_no_secret(key: EEKey, sealed: bytes) -> None:
     assert key.data_secret is not None
-    assert key.input is not None
     assert key.input.offset is not None
     for secret in (key.data_secret, key.input.offset.tobytes()):
         assert secret not in sealed
@@ -135,12 +134,12 @@ def test_what_is_not_a_key_file_is_refused(tmp_path: Path) -> None:
     "content",
     [
         b"just a note",
-        b'{"format": "rexis.ee.key", "version": 2}',
+        b'{"format": "rexis.ee.key", "version": 3}',
         b'{"format": "rexis.ee.key", "version": 1, "dataSecret": "0xdeadbeef"}',
     ],
 )
 def test_an_age_file_of_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
-    error = refused(written(tmp_path, age.encrypt(content, PASSPHRASE)), "not a rexis key of version 2")
+    error = refused(written(tmp_path, age.encrypt(content, PASSPHRASE)), "not a rexis key of version 3")
     assert "deadbeef" not in str(error)
 
 

@@ -12,6 +12,8 @@ from rexis.protocol.circuit import NO_CIRCUIT, Circuit
 from rexis.protocol.digests import ZERO_DIGEST, Digest, sha256
 from rexis.protocol.errors import MalformedError
 from rexis.protocol.parsing import ZERO_ADDRESS, Address
+from rexis.protocol.policy import Rung
+from rexis.protocol.rung import RungClaim
 from rexis.protocol.statement import JobRequest, Statement, statement_for
 from rexis.protocol.typed_data import Domain, Struct
 
@@ -89,7 +91,14 @@ def plain(struct: Struct) -> dict[str, Any]:
     return out
 
 
-@pytest.mark.parametrize("make", [request, statement])
+def rung_claim() -> RungClaim:
+    return RungClaim(
+        rung=Rung.EE_PRIVATE_WEIGHTS, model_digest=sha256(b"model"), key_epoch=1, base_digest=sha256(b"base"),
+        distance_e9=1_300_000_000, threshold_e9=10**9, card_digest=sha256(b"card"), owner=ZERO_ADDRESS,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [request, statement, rung_claim])
 def test_digest_equals_that_of_eth_account(make: Any) -> None:
     struct = make()
     domain = {"name": "rexis", "version": "1", "chainId": 31337, "verifyingContract": str(DOMAIN.verifying_contract)}

@@ -419,6 +419,7 @@ class Issuer:
         signer: str = "requester",
         max_attempts: int = 3,
         certify_on_chain: bool = False,
+        rung: Rung = Rung.EE_OUTSOURCED,
     ) -> Job:
         """A new job over `count` records, signed. `circuit` and `material` default to the model's own."""
         model, domain = model or self.model, domain or self.deployment.domain
@@ -446,7 +447,7 @@ class Issuer:
                 max_attempts=max_attempts,
                 abs_tolerance_e9=tolerance,
                 rel_tolerance_e9=0,
-                rung=Rung.EE_OUTSOURCED,
+                rung=rung,
                 validators=0,
                 certify_on_chain=certify_on_chain,
             ),

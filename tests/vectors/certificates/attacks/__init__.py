@@ -1,5 +1,5 @@
 """All cases, by what they attack. Importing a module declares its cases."""
 
-from tests.vectors.certificates.attacks import chain, circuits, documents, honest, proofs, requests, tasks
+from tests.vectors.certificates.attacks import chain, circuits, documents, honest, proofs, requests, rungs, tasks
 
-__all__ = ["chain", "circuits", "documents", "honest", "proofs", "requests", "tasks"]
+__all__ = ["chain", "circuits", "documents", "honest", "proofs", "requests", "rungs", "tasks"]
