@@ -21,8 +21,6 @@ The steps, whose numbers stand beside the code that takes them:
 
 12. Re-execution: opened records, run again with the encrypted model, agree within the policy's tolerance.
 13. Circuit rebuilt: compiling the encrypted model again gives the pinned settings and verifying key.
-20. Second opinion (taken after each task's step 10): ezkl's Solidity verifier, run in an EVM here, finds the same of
-    every proof; with a node at hand its code is also the chain's.
 
  And against the chain (skipped with ``--offline``):
 
@@ -36,6 +34,11 @@ The steps, whose numbers stand beside the code that takes them:
  And what no proof is about:
 
 19. Privacy rung: the job's rung stands on the model owner's signed claim where it needs one, and on nothing else.
+
+ And, if asked, after each task's step 10:
+
+20. Second opinion: ezkl's Solidity verifier, run in an EVM here, finds the same of every proof; with a node at hand its
+    code is also the chain's.
 """
 
 from __future__ import annotations
