@@ -8,7 +8,9 @@ file that the parent reads after a failure. Rust panics arrive as ``pyo3_runtime
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -24,6 +26,9 @@ from circuits.field import from_ezkl, to_ezkl
 from circuits.process import lower_limit
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+# How Rust writes an errno; these are the machine's, not those of a missing or malformed file.
+_MACHINES_ERRORS = (errno.EIO, errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE, errno.ENOSPC, errno.EDQUOT)
+_OOM_SCORE = Path("/proc/self/oom_score_adj")
 
 
 class Refusal(Exception):
@@ -183,7 +188,9 @@ def _true(result: object) -> None:
 
 
 def _raise_if_ours(error: BaseException) -> None:
-    if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
+    """End the process over what is no fault of the files that it works on: nothing is known of them then."""
+    ours = isinstance(error, KeyboardInterrupt | SystemExit | MemoryError)
+    if ours or any(f"(os error {number})" in str(error) for number in _MACHINES_ERRORS):
         raise error
 
 
@@ -207,6 +214,8 @@ def main() -> None:
     if memory_limit:
         lower_limit(resource.RLIMIT_AS, memory_limit)
     lower_limit(resource.RLIMIT_CORE, 0)
+    with contextlib.suppress(OSError):  # Linux's: where memory runs out, this process goes, not its parent
+        _OOM_SCORE.write_text("1000")
     protocol = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     fcntl.fcntl(2, fcntl.F_SETFL, os.O_APPEND)  # so that a truncated log starts at 0 again

@@ -31,6 +31,8 @@ from rexis.protocol.errors import CircuitError, UnavailableError
 
 DEFAULT_TIMEOUT = 3600.0
 _LOG_TAIL = 4096
+# What Rust, C++ and Python say when an allocation fails; the line is rarely the last.
+_NO_MEMORY = re.compile(r"memory allocation of \d+ bytes failed|std::bad_alloc|MemoryError|Cannot allocate memory")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 # The child works in the root folder, where no stranger's file lies; so all paths that it is given are absolute.
 _NOBODYS = Path(__file__).resolve().anchor
@@ -47,6 +49,12 @@ class ProcessGoneError(CircuitError):
     """The child crashed, was ended or took too long. What it was asked is not answered, neither way."""
 
     code = "circuit-process"
+
+
+class OutOfMemoryError(ProcessGoneError):
+    """The child needed more memory than it may have."""
+
+    code = "circuit-memory"
 
 
 class EzklProcess:
@@ -97,7 +105,9 @@ class EzklProcess:
         Raises
         ------
         CircuitError
-            ezkl refused or panicked, or the child crashed or took too long.
+            ezkl refused or panicked.
+        ProcessGoneError
+            The child crashed, was ended or took too long; :class:`OutOfMemoryError` if it had no room.
         UnavailableError
             ezkl is not installed.
         """
@@ -175,10 +185,15 @@ class EzklProcess:
     def _gone(self, operation: str, *, timed_out: bool) -> ProcessGoneError:
         assert self._child is not None  # noqa: S101
         code = self._child.wait()
-        words = self._last_words()
+        words, no_memory = self._last_words(), _NO_MEMORY.search(self._log_tail()) is not None
         self._drop()
         if timed_out:
             return ProcessGoneError(f"ezkl did not finish {operation} in {self._timeout:g} s and was ended")
+        if no_memory:
+            most = f"the {self._memory_limit >> 20} MiB that it may take" if self._memory_limit else "what is there"
+            return OutOfMemoryError(
+                f"ezkl needed more memory for {operation} than {most}", hint="give it more, or take a smaller circuit"
+            )
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         return ProcessGoneError(
             f"the proof process ended during {operation} ({how}){words}",
@@ -198,9 +213,12 @@ class EzklProcess:
             self._scratch.remove()
             self._scratch = None
 
-    def _last_words(self) -> str:
-        """Last line that ezkl logged in the current call: its errors are often only there."""
+    def _log_tail(self) -> str:
         size = os.fstat(self._log.fileno()).st_size
         tail = os.pread(self._log.fileno(), _LOG_TAIL, max(0, size - _LOG_TAIL))
-        lines = [line for line in _ANSI.sub("", tail.decode(errors="replace")).splitlines() if line.strip()]
+        return _ANSI.sub("", tail.decode(errors="replace"))
+
+    def _last_words(self) -> str:
+        """Last line that ezkl logged in the current call: its errors are often only there."""
+        lines = [line for line in self._log_tail().splitlines() if line.strip()]
         return f" [{lines[-1].strip()[:300]}]" if lines else ""

@@ -7,6 +7,7 @@ decided by its SHA-256 alone, against the table that ezkl pins.
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from dataclasses import dataclass
 from enum import Enum
@@ -56,6 +57,10 @@ PERPETUAL_POWERS_OF_TAU: dict[int, Digest] = {
 
 _HEADER = 4  # u32 k, little-endian
 _POINT = 64  # G1, uncompressed; a G2 point takes two
+_WORD = 32
+# Order of BN254's base field (EIP-196), and the factor of the Montgomery form in which halo2 writes coordinates.
+_BASE_FIELD = 0x30644E72E131A029B85045B68181585D97816A916871CA8D3C208C16D87CFD47
+_UNMONTGOMERY = pow(1 << 256, -1, _BASE_FIELD)
 
 
 class SrsKind(Enum):
@@ -130,6 +135,23 @@ def read_srs(path: Path, expected: Digest | None = None) -> Srs:
     if expected is not None and digest != expected:
         raise DigestMismatchError(f"SRS {path} has digest {digest}, not the pinned {expected}")
     return Srs(path.absolute(), logrows, digest)
+
+
+def g2_words(srs: Srs) -> tuple[Digest, ...]:
+    """The two G2 points of an SRS, G2 and −s·G2, as a VKA holds them; read without ezkl.
+
+    Returns
+    -------
+    tuple
+        Eight 32-byte words: of each point x and y, of each coordinate first the imaginary part (EIP-197).
+    """
+    with srs.path.open("rb") as stream:
+        stream.seek(-4 * _POINT, os.SEEK_END)
+        raw = stream.read()
+    stored = [int.from_bytes(raw[start : start + _WORD], "little") for start in range(0, len(raw), _WORD)]
+    x0, x1, y0, y1, sx0, sx1, sy0, sy1 = (value * _UNMONTGOMERY % _BASE_FIELD for value in stored)
+    words = (x1, x0, y1, y0, sx1, sx0, -sy1 % _BASE_FIELD, -sy0 % _BASE_FIELD)
+    return tuple(Digest(word.to_bytes(_WORD, "big")) for word in words)
 
 
 def read_perpetual_srs(path: Path, logrows: int) -> Srs:

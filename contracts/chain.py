@@ -323,6 +323,12 @@ class Chain(Node):
         self._contracts = {name: self._at(name, address) for name, address in addresses.items()}
         self._deployment = deployment
 
+    def code(self, name: ContractName) -> bytes:
+        """The code that a contract of the deployment has on this chain."""
+        _ = self.deployment  # raises if nothing is attached
+        with self._translated():
+            return bytes(self._web3.eth.get_code(self._contracts[name].address))
+
     def _has_code(self, address: Address) -> bool:
         with self._translated():
             return len(self._web3.eth.get_code(checksummed(address))) > 0

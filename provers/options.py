@@ -7,6 +7,7 @@ from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
 
+from circuits.process import DEFAULT_TIMEOUT
 from provers.executor import DEFAULT_BATCH
 from rexis.protocol.policy import Tier
 from rexis.protocol.typed_data import Domain
@@ -42,6 +43,8 @@ class WorkerOptions:
         Records per run of the model.
     memory_bytes
         Memory for keys and proofs. Default: what is free at the time.
+    proof_seconds
+        Longest set-up or proof; one that takes longer fails its task.
     cache_bytes, proof_cache_bytes
         Bounds on the blobs and the finished proofs that are kept.
     finish
@@ -63,6 +66,7 @@ class WorkerOptions:
     tiers: tuple[Tier, ...] | None = None
     batch_size: int = DEFAULT_BATCH
     memory_bytes: int | None = None
+    proof_seconds: float = DEFAULT_TIMEOUT
     cache_bytes: int = 20 * _GIB
     proof_cache_bytes: int = _GIB
     finish: bool = False

@@ -88,7 +88,7 @@ class Worker:
         folder = make_private_folder(options.cache)
         self._blobs = BlobCache(folder / "blobs", max_bytes=options.cache_bytes, fetch=client.download_blob)
         self._proofs = ProofCache(folder / "proofs", max_bytes=options.proof_cache_bytes)
-        self._circuits = Circuits(make_private_folder(folder / "keys"), options.memory_bytes)
+        self._circuits = Circuits(make_private_folder(folder / "keys"), options.memory_bytes, options.proof_seconds)
         self._info: Info | None = None
         self._pause = _FIRST_PAUSE_S
         if self._fault is not None:

@@ -34,6 +34,11 @@ The steps, whose numbers stand beside the code that takes them:
  And what no proof is about:
 
 19. Privacy rung: the job's rung stands on the model owner's signed claim where it needs one, and on nothing else.
+
+ And, if asked, after each task's step 10:
+
+20. Second opinion: ezkl's Solidity verifier, run in an EVM here, finds the same of every proof; with a node at hand its
+    code is also the chain's.
 """
 
 from __future__ import annotations
@@ -58,7 +63,9 @@ from verifier.evidence import TaskContext, walk_evidence
 from verifier.opened import OpenedRecord
 from verifier.reexecute import check_reexecution
 from verifier.report import Status, Step, StepFailed, Verdict
+from verifier.second_opinion import SECOND_OPINION
 from verifier.tiers import TIERS
+from verifier.tiers.sampled import shows_of_job
 
 FORM, SEAL, REQUEST, DEVELOPMENT, CIRCUIT, COVER = 1, 2, 3, 4, 5, 6
 _REBUILT = "circuit rebuilt from the encrypted model"
@@ -84,6 +91,8 @@ class VerifyOptions:
         How many opened records to run again, over all tasks.
     rebuild_circuit
         Compile the encrypted model again and compare the verifying key.
+    second_opinion
+        Have every proof checked by the Solidity verifier too, in an EVM of this process.
     requester, model_digest
         Pins. The certificate itself cannot tell an auditor which requester or model is meant.
     allow_development_srs, allow_development_chain
@@ -97,6 +106,7 @@ class VerifyOptions:
     artifacts: Path | None = None
     reexecute: int = 0
     rebuild_circuit: bool = False
+    second_opinion: bool = False
     requester: Address | None = None
     model_digest: Digest | None = None
     allow_development_srs: bool = False
@@ -112,7 +122,7 @@ class VerifiedCertificate(Verdict):
     certificate
         None if the document could not be read.
     shows
-        What passing shows, one sentence a task.
+        What passing shows, one sentence a task; for several sampled tasks one more about all.
     """
 
     certificate: Certificate | None = None
@@ -180,6 +190,9 @@ class _Verification:
             notes.say(_check_cover(certificate))
 
         opened = [self._check_task(certificate, task, srs) for task in certificate.tasks]
+        if certificate.request.policy.tier == Tier.SAMPLED and len(certificate.tasks) > 1:
+            attempt = max(task.commitment.attempt for task in certificate.tasks if task.commitment)
+            verdict.shows.append(shows_of_job(certificate.request, attempt))
 
         if options.reexecute > 0:
             with verdict.step(REEXECUTION, "re-execution") as notes:
@@ -198,12 +211,14 @@ class _Verification:
                     raise UnavailableError("the circuit cannot be rebuilt without the SRS", hint="give --srs FILE")
                 check_rebuilt(artefacts, certificate.request.circuit, model, srs)
                 notes.say("the encrypted model gives the pinned settings and compiles to the pinned verifying key")
+        if options.second_opinion and artefacts is None:
+            verdict.add(SECOND_OPINION, "second opinion", Status.SKIPPED, "tier commit has no proofs")
         self._check_chain(certificate)
         with verdict.step(RUNG, "privacy rung") as notes:
             notes.say(_check_rung(certificate))
 
     def _check_task(self, certificate: Certificate, task: CertifiedTask, srs: Path | None) -> list[OpenedRecord]:
-        statement = task.evidence.statement
+        statement, options = task.evidence.statement, self._options
         attempt = task.commitment.attempt if task.commitment else 1
         context = TaskContext(
             domain=certificate.domain,
@@ -215,6 +230,7 @@ class _Verification:
             block_hash=_block_hash(task),
             material=certificate.circuit,
             srs=srs,
+            second_opinion=options.second_opinion,
         )
         opened = walk_evidence(task.evidence, context, self._verdict)
         with self._verdict.step(ANCHOR, f"anchor, {context.name}") as notes:
@@ -244,7 +260,7 @@ class _Verification:
             hint = "give --rpc URL of a node you trust, or --offline to leave it out"
             verdict.add(DEPLOYMENT, name, Status.UNCHECKED, "no chain node given", hint)
             return
-        check_chain(certificate, options.rpc_url, verdict)
+        check_chain(certificate, options.rpc_url, verdict, compare_verifier=options.second_opinion)
 
 
 def _check_request(certificate: Certificate, options: VerifyOptions) -> str:

@@ -6,13 +6,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from contracts.artefacts import ContractName
+from contracts.evm import LocalVerifier
 from contracts.onchain import require_deployment
 from rexis.protocol.certificate import Certificate, CertifiedTask
 from rexis.protocol.circuit import NO_CIRCUIT
-from rexis.protocol.digests import Digest
+from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.errors import ChainError, EvidenceError, UnavailableError
 from rexis.protocol.policy import Tier
 from verifier.report import Verdict
+from verifier.second_opinion import SECOND_OPINION
 
 if TYPE_CHECKING:
     from contracts.chain import Chain
@@ -29,8 +31,14 @@ def check_deployment(certificate: Certificate) -> str:
     return f"EvidenceLog {found.evidence_log}, its registry and its certifier stand where their code puts them"
 
 
-def check_chain(certificate: Certificate, rpc_url: str, verdict: Verdict) -> None:
-    """Take the chain steps; raises ``StepFailed`` at the first that fails, stops where the node is out of reach."""
+def check_chain(certificate: Certificate, rpc_url: str, verdict: Verdict, *, compare_verifier: bool = False) -> None:
+    """Take the chain steps; raises ``StepFailed`` at the first that fails, stops where the node is out of reach.
+
+    Parameters
+    ----------
+    compare_verifier
+        Also compare the chain's Solidity verifier with the one that gives second opinions (20).
+    """
     chain: Chain | None = None
     with verdict.step(DEPLOYMENT, "deployment on chain") as notes:
         chain = _connect(rpc_url)
@@ -43,6 +51,8 @@ def check_chain(certificate: Certificate, rpc_url: str, verdict: Verdict) -> Non
         (ANCHORS, "anchors on chain", _check_anchors),
         (CERTIFICATION, "on-chain certification", _check_certification),
     ]
+    if compare_verifier and certificate.circuit is not None:
+        steps.append((SECOND_OPINION, "second opinion, the verifier's code on chain", _check_verifier_code))
     for number, name, check in steps:
         with verdict.step(number, name) as notes:
             notes.say(check(certificate, chain))
@@ -68,6 +78,15 @@ def _attach(certificate: Certificate, chain: Chain) -> str:
         )
     chain.discover()
     return f"chain {chain.chain_id} has them"
+
+
+def _check_verifier_code(certificate: Certificate, chain: Chain) -> str:
+    """20, on the node: the verifier that the Certifier asks has the code that was run here."""
+    assert certificate.circuit is not None  # noqa: S101
+    here, there = LocalVerifier(certificate.circuit.vka).runtime, chain.code("Halo2VerifierReusable")
+    if there != here:
+        raise ChainError(f"the chain's verifier has code {sha256(there)}, the one run here {sha256(here)}")
+    return f"{len(there)} bytes at {chain.deployment.halo2_verifier} are those that were run here"
 
 
 def _check_model(certificate: Certificate, chain: Chain) -> str:

@@ -12,8 +12,7 @@ from circuits.artefacts import CircuitArtefacts, CircuitCache
 from circuits.build import prepare_keys
 from circuits.process import EzklProcess, ProcessGoneError
 from circuits.srs import SrsKind, read_srs, srs_kind
-from circuits.verifying import Claim, require_vka
-from circuits.verifying import check_proofs as reasons_against
+from circuits.verifying import Claim, check_proofs, require_vka
 from rexis.protocol.certificate import CircuitMaterial
 from rexis.protocol.circuit import Circuit
 from rexis.protocol.digests import Digest
@@ -52,15 +51,18 @@ def check_vka(artefacts: CircuitArtefacts, srs: Path) -> None:
         require_vka(artefacts, read_srs(srs))
 
 
-def check_proofs(
+def reasons_against(
     artefacts: CircuitArtefacts, srs: Path | None, proofs: Sequence[RecordProof], records: Sequence[OpenedRecord]
-) -> None:
+) -> list[str | None]:
     """Check one proof a record, with public instances made of the record's committed values.
+
+    Returns
+    -------
+    list
+        None for each proof that holds, else why not.
 
     Raises
     ------
-    EvidenceError
-        Names the first record whose proof does not hold.
     UnavailableError
         The SRS is not at hand, or ezkl is not installed.
     """
@@ -71,7 +73,11 @@ def check_proofs(
         for proof, record in zip(proofs, records, strict=True)
     ]
     with _undecided_if_gone():
-        reasons = reasons_against(artefacts, claims, read_srs(srs))
+        return check_proofs(artefacts, claims, read_srs(srs))
+
+
+def require_all_hold(reasons: Sequence[str | None], records: Sequence[OpenedRecord]) -> None:
+    """Raise :class:`EvidenceError` with the first record whose proof does not hold."""
     for record, reason in zip(records, reasons, strict=True):
         if reason is not None:
             raise EvidenceError(f"the proof of record {record.index} does not hold: {reason}", field="evidence.proofs")

@@ -5,7 +5,8 @@ The numbers are those of the list in :mod:`verifier.certificate`:
 7. the statement is the one that the signed request implies, and its worker signed it;
 8. exactly the records that the tier asks for are opened and proved;
 9. each opening leads to the committed input and output roots;
-10. each proof verifies against the pinned circuit, with public instances rebuilt from the opening.
+10. each proof verifies against the pinned circuit, with public instances rebuilt from the opening;
+20. if asked, the Solidity verifier says the same of each proof as step 10, also of those that step 10 refuses.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from rexis.protocol.records import check_opening
 from rexis.protocol.signing import require_signer
 from rexis.protocol.statement import JobRequest, Statement, statement_for
 from rexis.protocol.typed_data import Domain
-from verifier.circuit import artefacts_of, check_proofs, proofs_can_be_checked
+from verifier.circuit import artefacts_of, proofs_can_be_checked, reasons_against, require_all_hold
 from verifier.opened import OpenedRecord
 from verifier.report import Verdict
+from verifier.second_opinion import SECOND_OPINION, check_second_opinion
 from verifier.tiers import TIERS
 
 STATEMENT, SELECTION, OPENINGS, PROOFS = 7, 8, 9, 10
@@ -50,6 +52,8 @@ class TaskContext:
         Circuit artefacts, compared with ``request.circuit`` before use; None for tier ``commit``.
     srs
         File with the SRS; None if it is not at hand.
+    second_opinion
+        Take step 20.
     """
 
     domain: Domain
@@ -61,6 +65,7 @@ class TaskContext:
     block_hash: Digest | None
     material: CircuitMaterial | None
     srs: Path | None
+    second_opinion: bool = False
 
     @property
     def name(self) -> str:
@@ -86,11 +91,31 @@ def walk_evidence(evidence: Evidence, context: TaskContext, verdict: Verdict) ->
         )
 
     if TIERS[statement.tier].PROVES:
+        _check_proofs(evidence, context, verdict, opened)
+    return opened
+
+
+def _check_proofs(evidence: Evidence, context: TaskContext, verdict: Verdict, opened: list[OpenedRecord]) -> None:
+    found: list[str | None] | None = None
+    try:
         with verdict.step(PROOFS, f"proofs, {context.name}") as notes:
             artefacts = artefacts_of(context.material, context.request.circuit)
-            check_proofs(artefacts, context.srs, evidence.proofs, opened)
+            found = reasons_against(artefacts, context.srs, evidence.proofs, opened)
+            require_all_hold(found, opened)
             notes.say(f"{len(opened)} proofs verify with instances rebuilt from the committed records")
-    return opened
+    finally:  # a proof that ezkl refuses and the contract would accept is as bad as the other way round
+        if context.second_opinion and context.material is not None:
+            with verdict.step(SECOND_OPINION, f"second opinion, {context.name}") as notes:
+                notes.say(
+                    check_second_opinion(
+                        context.material.vka,
+                        context.request.circuit,
+                        context.srs,
+                        evidence.proofs,
+                        evidence.openings,
+                        found,
+                    )
+                )
 
 
 def check_statement(evidence: Evidence, context: TaskContext) -> Digest:

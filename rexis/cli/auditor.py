@@ -44,6 +44,9 @@ def verify(
     rebuild_circuit: Annotated[
         bool, typer.Option("--rebuild-circuit", help="Compile the encrypted model again and compare the key.")
     ] = False,
+    second_opinion: Annotated[
+        bool, typer.Option("--second-opinion", help="Have an EVM on this machine check every proof too, beside ezkl.")
+    ] = False,
     requester: Annotated[str | None, typer.Option(metavar="ADDRESS", help="The requester that you expect.")] = None,
     model_digest: Annotated[
         str | None, typer.Option(metavar="DIGEST", help="The encrypted model that you expect.")
@@ -84,6 +87,7 @@ def verify(
                 artifacts=artifacts or certificate.parent,
                 reexecute=reexecute,
                 rebuild_circuit=rebuild_circuit,
+                second_opinion=second_opinion,
                 allow_development_srs=allow_development_srs,
                 allow_development_chain=allow_development_chain,
                 requester=pinned_requester,

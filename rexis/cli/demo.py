@@ -15,9 +15,9 @@ import numpy as np
 from rexis.cli.console import say
 from rexis.cli.options import needs
 from rexis.cli.stack import Stack, fresh_folder, stop
-from rexis.protocol.challenge import survival_probability
 from rexis.protocol.digests import sha256
 from rexis.protocol.errors import RexisError
+from rexis.protocol.sampling import survival
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -186,7 +186,7 @@ class Demo:
             str(SHARD_SIZE),
         )
         job_id = json.loads(self.command("submit", *self._job(*options), "--json", quiet=True).stdout)["jobId"]
-        survives = survival_probability(round(CHEAT * SHARD_SIZE), SHARD_SIZE, SAMPLE_SIZE)
+        survives = survival(SHARD_SIZE, round(CHEAT * SHARD_SIZE), SAMPLE_SIZE)
         self.show(
             f"  {SAMPLE_SIZE} of {SHARD_SIZE} records are drawn after the commitment: this cheat is caught with "
             f"probability {1 - survives:.3f} (at least 1 - (1-f)^k = {1 - (1 - CHEAT) ** SAMPLE_SIZE:.3f})"
@@ -216,7 +216,7 @@ class Demo:
         stop(honest)
         self.stack.start_worker("dishonest", dishonest=f"alter-outputs:{CHEAT}")
         cheated = self.job("cheated", "--tier", "commit", "-k", str(SAMPLE_SIZE), "--count", str(SHARD_SIZE))
-        survives = survival_probability(round(CHEAT * SHARD_SIZE), SHARD_SIZE, SAMPLE_SIZE)
+        survives = survival(SHARD_SIZE, round(CHEAT * SHARD_SIZE), SAMPLE_SIZE)
         self.show(
             f"  {SAMPLE_SIZE} of {SHARD_SIZE} records were opened by a later block: "
             f"whoever runs them again finds it with probability {1 - survives:.3f}"

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from rexis.cli import auditor, ee, keys, local, operator, owner, requester, wallets, zoo
+from rexis.cli import auditor, ee, keys, local, operator, owner, policy, requester, wallets, zoo
 from rexis.cli.console import complain
 from rexis.protocol.errors import RexisError
 
@@ -56,6 +56,7 @@ app.command(rich_help_panel=_OWNER)(owner.revoke)
 app.add_typer(zoo.app, name="zoo", rich_help_panel=_OWNER)
 
 app.command(rich_help_panel=_REQUESTER)(requester.encrypt)
+app.add_typer(policy.app, name="policy", rich_help_panel=_REQUESTER)
 app.command(rich_help_panel=_REQUESTER)(requester.submit)
 app.command(rich_help_panel=_REQUESTER)(requester.status)
 app.command(rich_help_panel=_REQUESTER)(requester.jobs)

@@ -120,6 +120,12 @@ def run_worker(
     memory: Annotated[
         float | None, typer.Option(min=0.5, metavar="GIB", help="Memory for keys and proofs. Default: what is free.")
     ] = None,
+    proof_timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=1.0, metavar="SECONDS", help="Give a task up whose set-up or proof takes longer. Default: 3600."
+        ),
+    ] = None,
     finish: Annotated[
         bool, typer.Option("--finish", help="When told to stop, finish the task rather than give it back.")
     ] = False,
@@ -145,6 +151,7 @@ def run_worker(
         "tiers": _tiers(tiers) if tiers else None,
         "batch_size": batch_size,
         "memory_bytes": int(memory * (1 << 30)) if memory else None,
+        "proof_seconds": proof_timeout,
     }
     run_worker(
         WorkerOptions(

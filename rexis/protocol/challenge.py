@@ -36,18 +36,3 @@ def challenge_indices(statement_digest: Digest, block_hash: Digest, start: int, 
         chosen.add(start + int.from_bytes(draw, "big") % count)
         counter += 1
     return sorted(chosen)
-
-
-def survival_probability(altered: int, count: int, k: int, attempts: int = 1) -> float:
-    """Upper bound on the probability that a cheat on `altered` of `count` records is not caught.
-
-    Exact for one attempt: the k records are drawn without replacement, so it is C(count−altered, k)/C(count, k),
-    at most (1−f)^k. By the union bound, `attempts` commitments multiply it.
-    """
-    k = min(k, count)
-    if altered > count - k:
-        return 0.0
-    chance = 1.0
-    for i in range(k):
-        chance *= (count - altered - i) / (count - i)
-    return min(1.0, attempts * chance)

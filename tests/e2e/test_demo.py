@@ -20,6 +20,7 @@ from rexis.ee import load_key
 from rexis.outputs import as_floats, read_outputs
 from rexis.protocol.certificate import Certificate
 from rexis.protocol.tensors import Dataset
+from tests.evm import needs_evm
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
@@ -72,6 +73,14 @@ def test_auditor_verifies_against_the_chain_and_offline(flow: Flow, name: str) -
 def test_circuit_can_be_rebuilt_from_the_model(flow: Flow) -> None:
     code, report = verify(flow, flow.zk, "--offline", "--rebuild-circuit")
     assert code == 0, report
+
+
+@needs_evm
+@pytest.mark.parametrize("name", ["sampled", "zk"])
+def test_the_solidity_verifier_agrees(flow: Flow, name: str) -> None:
+    code, report = verify(flow, getattr(flow, name), "--rpc", flow.stack.chain_url, "--second-opinion")
+    assert code == 0, report
+    assert [step["status"] for step in report["steps"] if step["number"] == 20][-1:] == ["ok"]
 
 
 def test_development_parameters_are_refused_by_default(flow: Flow) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from fractions import Fraction
+
 from rexis.protocol.challenge import challenge_indices
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import EvidenceError
 from rexis.protocol.policy import Policy
-from rexis.protocol.statement import Statement
+from rexis.protocol.sampling import altered_records, job_log_survival, survival
+from rexis.protocol.statement import JobRequest, Statement
 
 PROVES = True
+# Fractions of altered records that the claim gives figures for.
+_SHARES = (Fraction(1, 100), Fraction(1, 10), Fraction(1, 2))
 
 
 def required_count(statement: Statement, policy: Policy, block_hash: Digest | None) -> int:
@@ -28,8 +35,46 @@ def required_indices(
 
 
 def shows(statement: Statement, policy: Policy, attempt: int) -> str:
-    """The claim."""
-    k = min(policy.sample_size, statement.record_count)
-    tries = "" if attempt == 1 else f", times {attempt} for its {attempt} commitments"
-    claim = f"{k} of {statement.record_count} outputs are right; altering a fraction f survived with at most (1-f)^{k}"
-    return claim + tries
+    """The claim: how likely altered outputs would have come this far, exactly, for a few numbers of them."""
+    count = statement.record_count
+    k = min(policy.sample_size, count)
+    if k == count:
+        return f"all {count} outputs are what the registered circuit computes"
+    examples = _examples(count, lambda altered: survival(count, altered, k, attempt))
+    return f"{k} of {count} outputs are right; {examples}{_tries(attempt)}"
+
+
+def shows_of_job(request: JobRequest, attempt: int) -> str:
+    """What the tasks' samples show together, wherever altered records would lie.
+
+    Parameters
+    ----------
+    attempt
+        The largest of the tasks' attempts.
+    """
+    policy = request.policy
+    examples = _examples(
+        request.record_count,
+        lambda altered: math.exp(
+            job_log_survival(request.record_count, policy.shard_size, altered, policy.sample_size, attempt)
+        ),
+    )
+    return f"all tasks together, {request.record_count} outputs: {examples}{_tries(attempt)}"
+
+
+def _examples(count: int, chance: Callable[[int], float]) -> str:
+    altered = sorted({altered_records(count, share) for share in _SHARES})
+    parts = ", ".join(f"{number} with {_at_most(chance(number))}" for number in altered)
+    return f"altered ones would have passed with a probability of at most: {parts}"
+
+
+def _at_most(probability: float) -> str:
+    """Two digits, rounded up, so that nothing is claimed that does not hold."""
+    if probability <= 0.0:
+        return "0"
+    digits = 1 - math.floor(math.log10(probability))
+    return f"{math.ceil(round(probability * 10**digits, 6)) / 10**digits:.2g}" if digits < 300 else "1e-300"
+
+
+def _tries(attempt: int) -> str:
+    return "" if attempt == 1 else f" (in {attempt} attempts)"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from provers.keeper import Stop
 from provers.onchain import Unchecked
@@ -20,8 +20,22 @@ from rexis.protocol.signing import new_account
 from tests.unit.provers.fakes import FakeCoordinator, NoDisplay
 
 
-def work(folder: Path, dishonest: str | None = None) -> FakeCoordinator:
-    """Serve the folder's lease to one worker until nothing is left to do."""
+def work(
+    folder: Path,
+    dishonest: str | None = None,
+    *,
+    times: int = 1,
+    **options: Any,
+) -> FakeCoordinator:
+    """Serve the folder's lease to one worker until nothing is left to do.
+
+    Parameters
+    ----------
+    times
+        How often the lease is given out.
+    options
+        Further fields of :class:`WorkerOptions`.
+    """
     stop, account = Stop(), new_account()
     blobs = {sha256(data): data for data in (path.read_bytes() for path in (folder / "blobs").iterdir())}
     lease = Lease.from_json((folder / "lease.json").read_bytes())
@@ -29,16 +43,17 @@ def work(folder: Path, dishonest: str | None = None) -> FakeCoordinator:
     def end() -> None:
         stop.requested = True
 
-    coordinator = FakeCoordinator(account, blobs, leases=[lease], when_idle=end)
-    options = WorkerOptions(
+    coordinator = FakeCoordinator(account, blobs, leases=[lease] * times, when_idle=end)
+    told = WorkerOptions(
         coordinator="http://coordinator.test",
         account=account,
         name="rig",
         cache=folder / "cache",
         wait_seconds=0,
         dishonest=dishonest,
+        **options,
     )
-    with Worker(options, cast(RexisClient, coordinator), stop, NoDisplay(), Unchecked()) as worker:
+    with Worker(told, cast(RexisClient, coordinator), stop, NoDisplay(), Unchecked()) as worker:
         worker.run()
     return coordinator
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from circuits.artefacts import CircuitCache
-from circuits.process import EzklProcess
+from circuits.process import EzklProcess, OutOfMemoryError, ProcessGoneError
 from circuits.srs import ensure_development_srs
 from rexis.protocol.errors import CircuitError
 
@@ -211,3 +211,24 @@ def test_child_dies_with_its_parent_even_in_the_middle_of_work(tmp_path: Path, s
     with EzklProcess() as ezkl:
         ezkl.call("srs", out=str(tmp_path / "c"), logrows=6)
         assert not orphan.exists()
+
+
+def test_a_child_without_room_says_so(tmp_path: Path) -> None:
+    with EzklProcess(memory_limit=256 << 20) as ezkl:
+        with pytest.raises(OutOfMemoryError, match="more memory for srs than the 256 MiB that it may take"):
+            ezkl.call("srs", out=str(tmp_path / "a"), logrows=22)
+        ezkl.call("srs", out=str(tmp_path / "b"), logrows=6)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
+def test_a_full_disk_is_no_answer() -> None:
+    """An error of the machine's must not pass for one of the files that ezkl was given."""
+    with EzklProcess() as ezkl, pytest.raises(ProcessGoneError, match="No space left on device"):
+        ezkl.call("srs", out="/dev/full", logrows=6)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="oom_score_adj is Linux's")
+def test_where_memory_runs_out_the_child_goes_first(tmp_path: Path) -> None:
+    with EzklProcess() as ezkl:
+        ezkl.call("srs", out=str(tmp_path / "a"), logrows=6)
+        assert Path(f"/proc/{ezkl.pid}/oom_score_adj").read_text().strip() == "1000"

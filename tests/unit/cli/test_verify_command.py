@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rexis.protocol.errors import RexisError
+from tests.evm import needs_evm
 from verifier.report import Status, Verdict
 
 from .conftest import Cli
@@ -92,7 +93,13 @@ sys.exit(code)
 
 
 @pytest.mark.parametrize(
-    ("case", "options"), [("commit", ["--reexecute", "2"]), ("zk", ["--rebuild-circuit"]), ("own-deployment_fail", [])]
+    ("case", "options"),
+    [
+        ("commit", ["--reexecute", "2"]),
+        ("zk", ["--rebuild-circuit"]),
+        pytest.param("zk", ["--second-opinion"], marks=needs_evm),
+        ("own-deployment_fail", []),
+    ],
 )
 def test_offline_opens_no_socket(case: str, options: list[str]) -> None:
     arguments = ["verify", VECTORS / case / "certificate.json", "--offline", *ALLOWED, *options]

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import math
-
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rexis.protocol.challenge import challenge_indices, survival_probability
+from rexis.protocol.challenge import challenge_indices
 from rexis.protocol.digests import Digest, sha256
 
 
@@ -33,11 +30,3 @@ def test_challenge_is_uniform() -> None:
         for index in challenge_indices(sha256(bytes([number % 256, number // 256])), sha256(b"b"), 0, 20, 4):
             counts[index] += 1
     assert float(((counts - 200) ** 2 / 200).sum()) < 43.8
-
-
-@pytest.mark.parametrize(("altered", "count", "k"), [(1, 10, 3), (5, 143, 8), (36, 143, 8), (0, 5, 2), (5, 5, 1)])
-def test_survival_is_hypergeometric(altered: int, count: int, k: int) -> None:
-    exact = math.comb(count - altered, k) / math.comb(count, k)
-    assert survival_probability(altered, count, k) == pytest.approx(exact)
-    assert survival_probability(altered, count, k) <= (1 - altered / count) ** k + 1e-12
-    assert survival_probability(altered, count, k, attempts=3) == pytest.approx(min(1.0, 3 * exact))

@@ -185,6 +185,43 @@ def proofs_of_each_other(issuer: Issuer) -> Document:
     return seal(proof(proof(document, two, 0), one, 1))
 
 
+@forged(10, "the proof of record 2", "coordinator", "worker", solidity="ProofRejected")
+def proof_replayed(issuer: Issuer) -> Document:
+    """The proof of the first record stands for the second one too: one proof made, two shown."""
+    document = issuer.zk()
+    return seal(proof(document, _proof(document, 0), 1))
+
+
+@forged(10, "the proof of record 2", "coordinator", "worker")
+def answer_copied(issuer: Issuer) -> Document:
+    """The worker computed and proved the first record only, and committed its output as that of every other one."""
+    answers: list[bytes] = []
+
+    def copied(index: int, honest: bytes) -> bytes:
+        answers.append(honest)
+        return answers[0]
+
+    document = issuer.issue(issuer.job(Tier.ZK), Plan(payload=copied))
+    return seal(proof(document, _proof(document, 0), 1))
+
+
+@forged(10, "the proof of record 1", "coordinator", "worker")
+def leaves_of_each_other(issuer: Issuer) -> Document:
+    """The output tree holds the outputs of two records in each other's place, and the proofs changed places with them:
+    each proof is of the very output that stands in the leaf, but of another record's input."""
+    job = issuer.job(Tier.ZK)
+    outputs: dict[int, bytes] = {}
+
+    def seen(index: int, honest: bytes) -> bytes:
+        outputs[index] = honest
+        return honest
+
+    issuer.issue(job, Plan(payload=seen))
+    document = issuer.issue(job, Plan(payload=lambda index, honest: outputs[3 - index]))
+    one, two = _proof(document, 0), _proof(document, 1)
+    return seal(proof(proof(document, two, 0), one, 1))
+
+
 @forged(10, "the proof of record 1", "coordinator", "worker", solidity="ProofRejected")
 def proof_of_another_record(issuer: Issuer) -> Document:
     """An honest proof of a record that is not in the job, as a worker might keep one for all its jobs."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
+from rexis.protocol.challenge import challenge_indices
 from rexis.protocol.circuit import NO_CIRCUIT
 from rexis.protocol.digests import sha256
 from rexis.protocol.parsing import parse_hex, to_hex
@@ -335,6 +336,62 @@ def records_out_of_order(issuer: Issuer) -> Document:
     """The proofs stand in another order than their records."""
     document = issuer.sampled()
     document["tasks"][0]["evidence"]["proofs"].reverse()
+    return seal(document)
+
+
+@forged(8, "repeated or out of order", "coordinator", "worker")
+def records_in_reverse(issuer: Issuer) -> Document:
+    """All drawn records are there, opened and proved, from the last to the first."""
+    document = issuer.sampled()
+    for part in ("openings", "proofs"):
+        document["tasks"][0]["evidence"][part].reverse()
+    return seal(document)
+
+
+@forged(8, "evidence.openings: records are repeated", "coordinator", "worker")
+def record_twice(issuer: Issuer) -> Document:
+    """All drawn records are there, and one of them a second time, so that more seems to have been proved."""
+    document = issuer.sampled()
+    for part in ("openings", "proofs"):
+        items = document["tasks"][0]["evidence"][part]
+        items.append(deepcopy(items[-1]))
+    return seal(document)
+
+
+@forged(8, "evidence.proofs: records are repeated", "coordinator", "worker")
+def record_proved_twice(issuer: Issuer) -> Document:
+    """Each drawn record is opened once; one has two proofs, of which a reader by index would check the last only."""
+    document = issuer.sampled()
+    proofs = document["tasks"][0]["evidence"]["proofs"]
+    proofs.insert(0, {**proofs[0], "proof": proofs[1]["proof"]})
+    return seal(document)
+
+
+@forged(8, "asked for but not there", "coordinator", "worker")
+def sample_of_an_earlier_attempt(issuer: Issuer) -> Document:
+    """The statement was committed again, and the later commitment is named; what is opened and proved is what the first
+    one's block had drawn."""
+    job = issuer.job(Tier.SAMPLED, count=6, shard=6, sample=2)
+    document = issuer.issue(job)
+    statement = Statement.from_object(document["tasks"][0]["evidence"]["statement"])
+    digest, chain = job.domain.digest(statement), issuer.chain("coordinator")
+    proved = [opening["index"] for opening in document["tasks"][0]["evidence"]["openings"]]
+    while True:  # the chain refuses none; a second draw is the first again in one of fifteen
+        made, transaction = chain.commit(statement.task_id, digest)
+        issuer.dev.mine()
+        drawn_by = chain.block_hash(made.block + 1)
+        if challenge_indices(digest, drawn_by, 1, 6, 2) != proved:
+            break
+    commitment = {"attempt": made.attempt, "blockNumber": made.block, "challengeBlockHash": str(drawn_by)}
+    return seal(first(document, "commitment", **commitment, transaction=str(transaction.hash)))
+
+
+@forged(8, "asked for but not there", "coordinator", "worker")
+def commitments_of_each_other(issuer: Issuer) -> Document:
+    """Two tasks' commitments changed places, so that each sample was answered for the other's block."""
+    document = issuer.issue(issuer.job(Tier.SAMPLED, count=12, shard=6, sample=2))
+    one, two = document["tasks"]
+    one["commitment"], two["commitment"] = two["commitment"], one["commitment"]
     return seal(document)
 
 

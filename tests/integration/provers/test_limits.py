@@ -1,0 +1,69 @@
+"""ezkl's child runs out of memory or time, or is killed: the task fails with the reason, and the worker goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import provers.circuit
+from circuits.process import EzklProcess
+from tests.integration.provers.rig import work
+
+
+def test_a_circuit_beyond_the_memory_by_the_estimate_is_refused_before_it_begins(folder: Path) -> None:
+    done = work(folder, memory_bytes=64 << 20)
+    ((code, detail),) = done.failures
+    assert code == "too-large"
+    assert "the worker may use 64 MiB" in detail
+    assert done.handed_in == []
+
+
+def test_a_child_that_takes_more_memory_than_estimated_fails_the_task(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provers.circuit, "setup_bytes", lambda settings: 0)  # an estimate that is far too low
+    monkeypatch.setattr(provers.circuit, "_ADDRESSES_BYTES", 0)
+    done = work(folder, memory_bytes=100 << 20, times=2)
+    assert [code for code, _ in done.failures] == ["circuit-memory"] * 2
+    assert "than the 100 MiB that it may take" in done.failures[0][1]
+    assert done.handed_in == []
+
+
+def test_a_call_that_takes_too_long_fails_the_task(folder: Path) -> None:
+    done = work(folder, proof_seconds=0.05, times=2)
+    assert [code for code, _ in done.failures] == ["circuit-process"] * 2
+    assert "in 0.05 s and was ended" in done.failures[0][1]
+
+
+def test_a_killed_child_fails_the_task_and_the_next_one_succeeds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the kernel does it when memory runs out."""
+    call, killed = EzklProcess.call, list[int]()
+
+    def call_and_kill(ezkl: EzklProcess, operation: str, **arguments: Any) -> Any:
+        if operation == "prove" and not killed and ezkl.pid is not None:
+            killed.append(ezkl.pid)
+            os.kill(ezkl.pid, signal.SIGSTOP)  # so that it cannot answer before
+            threading.Timer(0.2, os.kill, (ezkl.pid, signal.SIGKILL)).start()
+        return call(ezkl, operation, **arguments)
+
+    monkeypatch.setattr(EzklProcess, "call", call_and_kill)
+    done = work(folder, times=2)
+    ((code, detail),) = done.failures
+    assert killed
+    assert code == "circuit-process"
+    assert "the proof process ended during prove (signal 9)" in detail
+    assert len(done.handed_in) == 1
+
+
+def test_a_child_that_crashes_at_once_fails_every_task_and_not_the_worker(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("circuits.process.python", lambda *arguments: ["/bin/sh", "-c", "exit 7"])
+    done = work(folder, times=2)
+    assert [code for code, _ in done.failures] == ["circuit-process"] * 2
+    assert "exit code 7" in done.failures[0][1]
