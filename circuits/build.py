@@ -53,7 +53,8 @@ def make_settings(onnx_bytes: bytes, profile: CircuitProfile, ezkl: EzklProcess)
         Gives the limits of that process.
     """
     require_plain_model(onnx_bytes)
-    with tempfile.TemporaryDirectory(prefix="rexis-settings-") as name, ezkl.single_threaded() as alone:
+    alone = ezkl.single_threaded()
+    with tempfile.TemporaryDirectory(prefix="rexis-settings-") as name:
         model, out = Path(name, "model.onnx"), Path(name, "settings.json")
         model.write_bytes(onnx_bytes)
         alone.call("settings", model=str(model), run_args=profile.run_args(), out=str(out))
@@ -75,6 +76,21 @@ def build_circuit(
         Not enough memory.
     """
     return _keyed(onnx_bytes, make_settings(onnx_bytes, profile, ezkl), srs, cache, ezkl)
+
+
+def rebuilt(onnx_bytes: bytes, settings: bytes, srs: Srs, cache: CircuitCache, ezkl: EzklProcess) -> ProvingCircuit:
+    """Make a circuit again from the encrypted model and registered settings, which must be those of the model.
+
+    Raises
+    ------
+    DigestMismatchError
+        ezkl makes other settings of this model.
+    CircuitError, TensorError, ResourceError
+        As :func:`build_circuit`.
+    """
+    parsed = CircuitSettings.parse(settings)
+    _require_settings_of(onnx_bytes, parsed, ezkl)
+    return _keyed(onnx_bytes, parsed, srs, cache, ezkl)
 
 
 def prepare_keys(

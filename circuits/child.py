@@ -31,6 +31,13 @@ _MACHINES_ERRORS = (errno.EIO, errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.E
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 
 
+# Run arguments that PyRunArgs takes as tuples, which JSON does not have.
+_TUPLES: dict[str, Callable[[Any], Any]] = {
+    "variables": lambda pairs: [tuple(pair) for pair in pairs],
+    "lookup_range": tuple,
+}
+
+
 class Refusal(Exception):
     """Something that ezkl let pass and we do not."""
 
@@ -44,7 +51,7 @@ def make_settings(model: str, run_args: dict[str, Any], out: str) -> None:
     """Write ezkl's settings for an ONNX file."""
     arguments = _ezkl().PyRunArgs()
     for name, value in run_args.items():
-        setattr(arguments, name, [tuple(pair) for pair in value] if name == "variables" else value)
+        setattr(arguments, name, _TUPLES[name](value) if name in _TUPLES else value)
     _true(_ezkl().gen_settings(model, out, py_run_args=arguments))
 
 
@@ -83,6 +90,26 @@ def witness(compiled: str, scale: int, records: list[list[int]]) -> list[list[in
         return [_witness(Path(folder), compiled, scale, record) for record in records]
 
 
+def trial(compiled: str, scale: int, records: list[list[int]]) -> dict[str, Any]:
+    """Exact outputs, and the lowest and highest values that a nonlinear function's table was asked for."""
+    with tempfile.TemporaryDirectory(prefix="rexis-witness-") as folder:
+        made = [_witness_document(Path(folder), compiled, scale, record) for record in records]
+    return {
+        "outputs": [_outputs(each) for each in made],
+        "lowest": min(each["min_lookup_inputs"] for each in made),
+        "highest": max(each["max_lookup_inputs"] for each in made),
+    }
+
+
+def calibrate(model: str, run_args: dict[str, Any], records: list[list[float]], out: str) -> None:
+    """Settings as ezkl's own calibration chooses them (target "resources"), for comparison."""
+    make_settings(model, run_args, out)
+    with tempfile.TemporaryDirectory(prefix="rexis-calibrate-") as folder:
+        data = Path(folder, "input")
+        data.write_text(json.dumps({"input_data": records}))
+        _true(_await(lambda: _ezkl().calibrate_settings(str(data), model, out, "resources")))
+
+
 def prove(compiled: str, pk: str, vk: str, settings: str, srs: str, scale: int, record: list[int]) -> dict[str, Any]:
     """Prove one record, and check the proof before anybody else does."""
     with tempfile.TemporaryDirectory(prefix="rexis-prove-") as name:
@@ -117,23 +144,34 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "vka": make_vka,
     "verifier": make_verifier,
     "witness": witness,
+    "trial": trial,
+    "calibrate": calibrate,
     "prove": prove,
     "verify": verify,
 }
 
 
 def _witness(folder: Path, compiled: str, scale: int, record: Sequence[int]) -> list[int]:
-    """Write ``folder/witness`` for one record and return the outputs.
+    """Write ``folder/witness`` for one record and return the outputs."""
+    return _outputs(_witness_document(folder, compiled, scale, record))
+
+
+def _outputs(document: dict[str, Any]) -> list[int]:
+    return [from_ezkl(text) for text in document["outputs"][0]]
+
+
+def _witness_document(folder: Path, compiled: str, scale: int, record: Sequence[int]) -> dict[str, Any]:
+    """Write ``folder/witness`` for one record.
 
     ezkl takes floats and rounds them again. ``integer · 2^-scale`` is exact in binary64 and so are ezkl's product and
     rounding; that the witness holds these very integers is checked all the same.
     """
     data = folder / "input"
     data.write_text(json.dumps({"input_data": [[value * 2.0**-scale for value in record]]}))
-    made = _await(lambda: _ezkl().gen_witness(str(data), compiled, str(folder / "witness")))
+    made: dict[str, Any] = _await(lambda: _ezkl().gen_witness(str(data), compiled, str(folder / "witness")))
     if [from_ezkl(text) for text in made["inputs"][0]] != list(record):
         raise Refusal("the witness holds other inputs than the record")
-    return [from_ezkl(text) for text in made["outputs"][0]]
+    return made
 
 
 def _check(folder: Path, proof: bytes, instances: Sequence[int], vk: str, settings: str, srs: str) -> None:

@@ -1,37 +1,20 @@
-"""How much memory a circuit's set-up will take, before it takes it.
-
-A rule fitted to dense networks, not a bound. The pk holds about ``60 + 14 · a`` field elements a row, `a` the number of
-advice columns; prove peaks at about three times the pk, set-up below that. Measured with ezkl 23.0.5: pk 36 MB and
-122 MiB resident for a = 6, k = 13; pk 57 MB and 184 MiB for a = 12, k = 13; pk 138 MB and 354 MiB for a = 6, k = 15.
-"""
+"""Memory of this machine, and circuits that would not fit it."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from circuits.cost import columns_of, estimate, smaller
 from circuits.settings import CircuitSettings
 from rexis.protocol.errors import ResourceError
 
-_FIELD_BYTES = 32
-_BASE_ELEMENTS, _ELEMENTS_PER_ADVICE = 60, 14
-_PEAK_PER_PK = 3
-_PROCESS_BYTES = 150 << 20
-_BLINDING_ROWS = 10  # ezkl keeps some rows of each column for itself
-_ADVICE_TENSORS = 3  # two operands and a result
 _MEMINFO, _GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
-def advice_columns(settings: CircuitSettings) -> int:
-    """Advice columns: three tensors of `inner_columns`, folded where a column of 2^logrows is too short."""
-    usable = (1 << settings.logrows) - _BLINDING_ROWS
-    return _ADVICE_TENSORS * settings.inner_columns * -(-settings.rows // max(usable, 1))
-
-
-def setup_bytes(settings: CircuitSettings) -> int:
-    """Estimated peak resident memory of set-up and prove, in bytes."""
-    elements = _BASE_ELEMENTS + _ELEMENTS_PER_ADVICE * advice_columns(settings)
-    return _PROCESS_BYTES + _PEAK_PER_PK * _FIELD_BYTES * (elements << settings.logrows)
+def needed_bytes(settings: CircuitSettings) -> int:
+    """Estimated peak resident memory of set-up and proofs: see :mod:`circuits.cost`."""
+    return estimate(columns_of(settings), settings.rows).needed_bytes
 
 
 def available_bytes() -> int:
@@ -69,17 +52,27 @@ def _fields(path: Path) -> dict[str, int]:
     return {words[0]: int(words[1]) for words in map(str.split, path.read_text().splitlines()) if len(words) > 1}
 
 
-def require_memory(settings: CircuitSettings) -> None:
+def require_memory(settings: CircuitSettings, available: int | None = None) -> None:
     """Refuse a set-up that would not fit.
+
+    Parameters
+    ----------
+    available
+        Bytes that it may take; by default what is free.
 
     Raises
     ------
     ResourceError
-        With both numbers.
+        With both numbers, and the nearest layout that fits.
     """
-    needed, available = setup_bytes(settings), available_bytes()
-    if needed > available:
-        raise ResourceError(
-            f"set-up of this circuit takes about {needed >> 20} MiB, {available >> 20} MiB are free",
-            hint=f"logrows {settings.logrows}, {advice_columns(settings)} advice columns: try a smaller profile",
-        )
+    needed, free = needed_bytes(settings), available_bytes() if available is None else available
+    if needed <= free:
+        return
+    other = smaller(settings, free)
+    raise ResourceError(
+        f"set-up of this circuit takes about {needed >> 20} MiB, {free >> 20} MiB are there",
+        hint="no layout of this model fits; use a machine with more memory, or a smaller model"
+        if other is None
+        else f"logrows {other.columns.logrows} with {other.columns.inner} inner columns takes about "
+        f"{other.needed_bytes >> 20} MiB and {other.cpu_seconds:.1f} s of processor time a proof",
+    )

@@ -83,6 +83,7 @@ class EzklProcess:
         self._child: subprocess.Popen[bytes] | None = None
         self._scratch: Scratch | None = None
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `close`)
+        self._alone: EzklProcess | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -91,8 +92,10 @@ class EzklProcess:
         self.close()
 
     def single_threaded(self) -> EzklProcess:
-        """Another child with the same limits, whose ezkl has one thread."""
-        return EzklProcess(memory_limit=self._memory_limit, timeout=self._timeout, threads=1)
+        """Another child with the same limits, whose ezkl has one thread. It lives and ends with this one."""
+        if self._alone is None:
+            self._alone = EzklProcess(memory_limit=self._memory_limit, timeout=self._timeout, threads=1)
+        return self._alone
 
     @property
     def pid(self) -> int | None:
@@ -115,12 +118,16 @@ class EzklProcess:
 
     def kill(self) -> None:
         """End the child now, from any thread; a call in progress fails and the next one starts a new child."""
+        if self._alone is not None:
+            self._alone.kill()
         child = self._child
         if child is not None:
             child.kill()
 
     def close(self) -> None:
         """End the child and refuse further calls."""
+        if self._alone is not None:
+            self._alone.close()
         self.kill()
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._drop()

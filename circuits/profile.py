@@ -1,17 +1,25 @@
 """Which of ezkl's many run arguments a circuit uses, tuned per zoo model.
 
-Only what was measured to matter is here. Cost is the number of columns × 2^logrows; accuracy comes from the parameter
-scale (the weights' rounding dominates the error), and the range from ``decomposition_base ** decomposition_legs``.
+Only what was measured to matter is here. Cost is the number of columns × 2^logrows (:mod:`circuits.cost`); accuracy
+comes from the parameter scale (the weights' rounding dominates the error), and the range from
+``decomposition_base ** decomposition_legs``. Tuned profiles lie in ``circuits/<model>/profile.json``, and what they
+were chosen from beside them, in ``evidence.json``.
 """
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
 from rexis.protocol.errors import NotFoundError
 from rexis.protocol.parsing import Strict
+
+TUNED = Path(__file__).parent
+_NAME = re.compile(r"[a-z0-9_]+\Z")
+_Bound = Annotated[int, Field(ge=-(1 << 24), le=1 << 24)]
 
 _Scale = Annotated[int, Field(ge=0, le=16)]
 
@@ -31,6 +39,14 @@ class CircuitProfile(Strict):
         Parallel columns. Fewer columns with more rows make a shorter proof.
     logrows
         The circuit has ``2^logrows`` rows; a layout that needs more is folded into further columns.
+    lookup_low, lookup_high
+        Range of the tables of nonlinear functions, in fixed point. A table that does not fit one column raises the
+        degree of the constraints, and with it everything that is computed on the extended domain.
+    rebase_multiplier
+        Products keep this many times the scale before they are brought back: fewer rows, larger accumulators.
+    disable_freivalds
+        Lay products of activations (attention, batches of places) out one by one. ezkl's shorter way, Freivalds'
+        check, has no VKA, so that the contract's verifier could not check it. Other models are the same either way.
     """
 
     input_scale: _Scale
@@ -39,6 +55,10 @@ class CircuitProfile(Strict):
     decomposition_legs: Annotated[int, Field(ge=1, le=16)]
     inner_columns: Annotated[int, Field(ge=1, le=32)]
     logrows: Annotated[int, Field(ge=6, le=26)]
+    lookup_low: _Bound = -32768
+    lookup_high: _Bound = 32768
+    rebase_multiplier: Annotated[int, Field(ge=1, le=8)] = 1
+    disable_freivalds: bool = False
 
     def run_args(self) -> dict[str, object]:
         """As attributes of ``ezkl.PyRunArgs``. The ONNX batch axis ``batch`` is fixed to 1."""
@@ -52,28 +72,25 @@ class CircuitProfile(Strict):
             "decomp_legs": self.decomposition_legs,
             "num_inner_cols": self.inner_columns,
             "logrows": self.logrows,
+            "lookup_range": [self.lookup_low, self.lookup_high],
+            "scale_rebase_multiplier": self.rebase_multiplier,
+            "disable_freivalds": self.disable_freivalds,
             "ignore_range_check_inputs_outputs": False,
             "variables": [["batch", 1]],
         }
 
 
-# Measured by `python -m bench.warm_proof` and `circuits.tuning.tune`; the reasons stand in ADR 3.
-PROFILES: dict[str, CircuitProfile] = {
-    "breast_cancer": CircuitProfile(
-        input_scale=7,
-        param_scale=9,
-        decomposition_base=8000,
-        decomposition_legs=2,
-        inner_columns=1,
-        logrows=13,
-    ),
-}
+def tuned_models() -> tuple[str, ...]:
+    """Zoo models that have a tuned profile, sorted."""
+    return tuple(sorted(path.parent.name for path in TUNED.glob("*/profile.json")))
 
 
 def profile_for(model: str) -> CircuitProfile:
     """The tuned profile of a zoo model."""
-    if model not in PROFILES:
+    path = TUNED / model / "profile.json"
+    if not _NAME.match(model) or not path.is_file():
         raise NotFoundError(
-            f"no tuned circuit profile for {model!r}", hint="tune one with circuits.tuning.tune, or pass a profile"
+            f"no tuned circuit profile for {model!r}",
+            hint=f"`rexis circuits tune` makes one; there are: {', '.join(tuned_models())}",
         )
-    return PROFILES[model]
+    return CircuitProfile.from_json(path.read_bytes())

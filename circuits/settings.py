@@ -42,6 +42,7 @@ _EZKL_NAMES = {
     "decomposition_base": "decomp_base",
     "decomposition_legs": "decomp_legs",
     "inner_columns": "num_inner_cols",
+    "rebase_multiplier": "scale_rebase_multiplier",
 }
 _NO_MODULES = {"polycommit": [], "poseidon": [0, [0]]}
 _MAX_BLINDING_FACTORS = 64
@@ -63,6 +64,12 @@ class CircuitSettings:
         Fixed point: value = integer · 2^-scale.
     input_length, output_length
         Values in one record and in one output.
+    ranges
+        Lowest and highest value of each range check's table.
+    lookups
+        Nonlinear functions, each with a table over the profile's lookup range.
+    dynamic
+        Cells of tables that are filled while proving, and of their shuffles.
     """
 
     data: bytes
@@ -72,6 +79,9 @@ class CircuitSettings:
     output_scale: int
     input_length: int
     output_length: int
+    ranges: tuple[tuple[int, int], ...]
+    lookups: int
+    dynamic: int
 
     @property
     def logrows(self) -> int:
@@ -139,6 +149,9 @@ class CircuitSettings:
             output_scale=_bounded(out_scales[0], "output scale", 0, 32),
             input_length=_bounded(lengths[0], "input length", 1, _MAX_VALUES),
             output_length=_bounded(lengths[1], "output length", 1, _MAX_VALUES),
+            ranges=tuple((low, high) for low, high in document["required_range_checks"]),
+            lookups=len(document["required_lookups"]),
+            dynamic=document["total_dynamic_col_size"] + document["total_shuffle_col_size"],
         )
 
 
@@ -156,9 +169,14 @@ def _text(value: Any) -> str:
 
 def _profile(args: dict[str, Any]) -> CircuitProfile:
     """The profile of run arguments; its own bounds are those of honest circuits."""
-    found = {name: args[_EZKL_NAMES.get(name, name)] for name in CircuitProfile.model_fields}
+    low, high = args["lookup_range"]
+    found = {name: args.get(_EZKL_NAMES.get(name, name)) for name in CircuitProfile.model_fields}
+    found |= {"lookup_low": low, "lookup_high": high}
     for name, value in found.items():
-        _bounded(value, name, 0, _MAX_INTEGER)
+        if name != "disable_freivalds":
+            _bounded(value, name, -_MAX_INTEGER, _MAX_INTEGER)
+        elif type(value) is not bool:
+            raise CircuitError("disable_freivalds is true or false", field="settings.run_args")
     try:
         return CircuitProfile(**found)
     except ValidationError as error:
@@ -186,8 +204,12 @@ def _require_buildable(document: dict[str, Any], args: dict[str, Any], profile: 
     for name in _COLUMN_SIZES:
         _bounded(document[name], name, 1 if name == "num_rows" else 0, cells)
     if document["einsum_params"]["total_einsum_col_size"] != 0:
-        # ezkl checks products of two activations by Freivalds' method; laying that out can be made to take for ever.
-        raise CircuitError("products of activations are not supported", field="settings.einsum_params")
+        # Laying that out can be made to take for ever, and ezkl makes no VKA for it.
+        raise CircuitError(
+            "products of activations are checked by Freivalds' method, which the contract's verifier does not know",
+            field="settings.einsum_params",
+            hint="a profile with disableFreivalds lays them out one by one",
+        )
     if document["module_sizes"] != _NO_MODULES:
         raise CircuitError("modules are for private values, here are none", field="settings.module_sizes")
     if document["num_blinding_factors"] is not None:

@@ -1,16 +1,24 @@
-"""Choose a circuit profile for a model by trying: accurate first, then cheap, then really timed.
+"""Choose a circuit profile for a model: the cheapest one that stays within a bound on what its outputs are used for.
 
-ezkl's own calibration minimises one error at the largest scales that fit, and gave a circuit four times as expensive
-for the breast cancer model. Here the caller says which error is good enough.
+ezkl's own calibration minimises one error at the largest scales that fit. Here the caller says what is good enough
+(decisions that agree, largest error, on calibration records), and the search goes from cheap to expensive questions:
+
+1. *Scales.* Witnesses need no keys. Each pair of scales is tried on every calibration record, under several EE keys,
+   since each key gives the weights another range.
+2. *Ranges.* For each good pair: the range of the nonlinear functions' tables that the records reach, and the least
+   range check that still has a witness for records :data:`HEADROOM` times as large.
+3. *Layout.* Rows, digits and inner columns, all combinations, by the cost model of :mod:`circuits.cost`.
+4. *Proofs.* The best few are built and timed, in turns.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +26,7 @@ from numpy.typing import NDArray
 
 from circuits.artefacts import CircuitCache
 from circuits.build import build_circuit, make_settings
-from circuits.memory import advice_columns
+from circuits.cost import MAX_BLOCKS, RESERVED_ROWS, Estimate, columns_of, estimate, laid_out
 from circuits.process import EzklProcess
 from circuits.profile import CircuitProfile
 from circuits.proving import Prover
@@ -29,94 +37,180 @@ from rexis.protocol.records import dequantise, quantise
 
 Floats = NDArray[np.float32]
 
-# Records are tried this many times as large, so that an outlier still has a witness.
 HEADROOM = 2.0
-# A digit of the range check as large as the column allows, without splitting its table.
-_BASES = {11: 2000, 12: 4000, 13: 8000, 14: 16000, 15: 32000, 16: 64000, 17: 128000}
+"""Numbers are tried this many times as large, so that an outlier still has a witness."""
+
+SCALES = tuple(sorted(((i, p) for i in range(4, 11) for p in (i, i + 1, i + 2)), key=sum))
+"""Pairs of input and parameter scale, the cheapest first."""
+
+_REBASE = (1, 2, 4)
+_ENOUGH = 8  # good pairs of scales; larger ones only cost more
+_PROBES = 4  # records that ranges are searched with: the largest
+_LOGROWS = range(9, 21)
+_INNER = (1, 2, 3, 4)
+_LEGS = (2, 3, 4)
+_WIDE = CircuitProfile(
+    input_scale=7,
+    param_scale=7,
+    decomposition_base=1 << 14,
+    decomposition_legs=4,
+    inner_columns=1,
+    logrows=18,
+    disable_freivalds=True,
+)
+_MARGIN = 1.25  # of a digit: for other keys and other records
+_MAX_REACH = 1 << 20  # of a nonlinear function: no column holds a larger table
+_ROUNDING = 1.001
+_TELLS_APART = 1.02  # the cost model ranks no finer
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One candidate, measured.
+class Side:
+    """One key's view of the calibration records.
 
     Attributes
     ----------
-    cells
-        Advice columns × 2^logrows: the estimate of the cost.
-    error
-        Largest absolute difference to the float outputs.
-    prove_seconds
-        Best of two proofs; None if it was not among the finalists.
+    model
+        The encrypted model.
+    records
+        Encrypted, ``[n, …]``.
+    judge
+        How good encrypted outputs ``[n, m]`` of the circuit are: the largest absolute error of decrypted outputs, and
+        the share of decisions that are those of the plain model.
+    headroom
+        How many times as large records may be. 1 for token ids: others than the vocabulary's have no meaning.
+    """
+
+    model: bytes
+    records: Floats
+    judge: Callable[[Floats], tuple[float, float]]
+    headroom: float = HEADROOM
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What is good enough. Both must hold under every key."""
+
+    agreement: float
+    error: float = math.inf
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a circuit may take, by the cost model."""
+
+    memory_bytes: float = math.inf
+    proof_bytes: float = math.inf
+
+    def allow(self, cost: Estimate) -> bool:
+        """Whether a circuit is within them."""
+        return cost.needed_bytes <= self.memory_bytes and cost.proof_bytes <= self.proof_bytes
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One profile, and what is known about it.
+
+    Attributes
+    ----------
+    error, agreement
+        Worst over the keys; infinite and 0 where a record has no witness.
+    seconds
+        A warm proof, median; None if it was not built.
     """
 
     profile: CircuitProfile
-    cells: int
     error: float
-    prove_seconds: float | None = None
+    agreement: float
+    estimate: Estimate
+    seconds: float | None = None
+    proof_bytes: int | None = None
 
 
-def candidates(logrows: Sequence[int] = (12, 13, 14)) -> Iterator[CircuitProfile]:
-    """The grid that was worth trying for small models: scales 7 to 9, two digits, one or two inner columns."""
-    for rows, inner, (input_scale, param_scale) in itertools.product(logrows, (1, 2), ((7, 7), (7, 8), (7, 9))):
-        yield CircuitProfile(
-            input_scale=input_scale,
-            param_scale=param_scale,
-            decomposition_base=_BASES[rows],
-            decomposition_legs=2,
-            inner_columns=inner,
-            logrows=rows,
-        )
+@dataclass(frozen=True)
+class Found:
+    """What the search saw.
+
+    Attributes
+    ----------
+    best
+        The fastest of those that were proven.
+    frontier
+        Layouts that no other one beats in processor time, size of proof and error alike, the fastest first.
+    tried
+        Layouts that the cost model compared.
+    """
+
+    best: Candidate
+    frontier: list[Candidate]
+    tried: int
+
+
+@dataclass(frozen=True)
+class _Scales:
+    """A pair of scales with the ranges that records need under it."""
+
+    base: CircuitProfile
+    error: float
+    agreement: float
+    lowest: int
+    highest: int
 
 
 def tune(
-    onnx_bytes: bytes,
-    records: Floats,
-    outputs: Floats,
+    sides: Sequence[Side],
+    bound: Bound,
     *,
-    max_error: float,
     work_dir: Path,
-    profiles: Sequence[CircuitProfile] | None = None,
     finalists: int = 3,
-) -> list[Trial]:
-    """Find the cheapest profile whose outputs stay within `max_error` of the float model's.
+    repeats: int = 3,
+    limits: Limits = Limits(),
+    scales: Sequence[tuple[int, int]] = SCALES,
+    at: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> Found:
+    """Find the fastest profile within a bound.
 
     Parameters
     ----------
-    onnx_bytes
-        The *encrypted* model, since its weights have another range than the plain one's.
-    records, outputs
-        A sample of encrypted records ``[n, …]`` and the float model's outputs ``[n, m]`` for them.
-    max_error
-        Largest absolute error, in the unit of the encrypted outputs.
+    sides
+        The same calibration records under several EE keys; the first key's circuit is the one that is timed.
     work_dir
         For keys and development SRS files.
-    profiles
-        What to try, by default :func:`candidates`.
-    finalists
-        How many of the cheapest accurate ones to prove for real. The estimate is good to about 25 %.
-
-    Returns
-    -------
-    The finalists, fastest first.
+    finalists, repeats
+        How many layouts to prove for real, and how often each.
+    limits
+        Layouts beyond them are left out.
+    scales
+        Pairs of input and parameter scale to try.
+    at
+        Told what is going on, and how far it is.
 
     Raises
     ------
     CircuitError
-        None is accurate enough.
+        No scales are good enough, or nothing fits the memory; with the best that was seen.
     """
     with EzklProcess() as ezkl:
-        trials, best = [], float("inf")
-        for profile in profiles if profiles is not None else candidates():
-            settings = make_settings(onnx_bytes, profile, ezkl)
-            error = _error(ezkl, onnx_bytes, settings, records, outputs)
-            best = min(best, error)
-            if error <= max_error:
-                trials.append(Trial(profile, advice_columns(settings) << settings.logrows, error))
-        if not trials:
-            raise CircuitError(f"no profile keeps the error below {max_error:g}; the best has {best:.3g}")
-        trials.sort(key=lambda trial: (trial.cells, trial.error))
-        timed = [_timed(ezkl, onnx_bytes, trial, records, work_dir) for trial in trials[:finalists]]
-        return sorted(timed, key=lambda trial: trial.prove_seconds or 0.0)
+        pairs = _good_scales(ezkl, sides, bound, scales, at)
+        layouts: list[Candidate] = []
+        for place, pair in enumerate(pairs):
+            at("laying out", place, len(pairs))
+            layouts += _layouts(ezkl, sides, pair)
+        fitting = [each for each in layouts if limits.allow(each.estimate)]
+        if not fitting:
+            raise _nothing(limits, layouts)
+        frontier = _frontier(fitting)
+        proven = _proven(ezkl, sides, frontier, work_dir, finalists, repeats, at)
+        if not proven:
+            raise CircuitError("no layout has a witness for every record", hint="calibrate with more records")
+        best = min(proven, key=lambda each: each.seconds or math.inf)
+        timed = {each.profile: each for each in proven}
+        return Found(best, [timed.get(each.profile, each) for each in frontier], len(layouts))
+
+
+def assess(ezkl: EzklProcess, sides: Sequence[Side], profile: CircuitProfile) -> tuple[float, float]:
+    """Largest error and least agreement of a profile over all sides; infinite and 0 if a record has no witness."""
+    return _assessed(ezkl, sides, profile)[:2]
 
 
 def outputs_without_keys(
@@ -129,34 +223,215 @@ def outputs_without_keys(
     CircuitError
         A record has no witness, or the model does not compile.
     """
+    return _trial(ezkl, onnx_bytes, settings, records)[0]
+
+
+def _good_scales(
+    ezkl: EzklProcess,
+    sides: Sequence[Side],
+    bound: Bound,
+    scales: Sequence[tuple[int, int]],
+    at: Callable[[str, int, int], None],
+) -> list[_Scales]:
+    """The first pairs of scales that are good enough, each with and without a larger scale between operations."""
+    seen: list[_Scales] = []
+    good: list[_Scales] = []
+    for place, (input_scale, param_scale) in enumerate(scales):
+        at("trying scales", place, len(scales))
+        for rebase in _REBASE:
+            profile = _WIDE.model_copy(
+                update={"input_scale": input_scale, "param_scale": param_scale, "rebase_multiplier": rebase}
+            )
+            found = _Scales(profile, *_assessed(ezkl, sides, profile))
+            seen.append(found)
+            if found.agreement < bound.agreement or found.error > bound.error:
+                break
+            good.append(found)
+        if len(good) >= _ENOUGH:
+            break
+    if not good:
+        best = max(seen, key=lambda pair: (pair.agreement, -pair.error))
+        raise CircuitError(
+            f"no scales keep decisions at {bound.agreement:.2%} and the error below {bound.error:g}; the best have "
+            f"{best.agreement:.2%} and {best.error:.3g}",
+            hint="allow more, or standardise the model's inputs",
+        )
+    return good
+
+
+def _assessed(ezkl: EzklProcess, sides: Sequence[Side], profile: CircuitProfile) -> tuple[float, float, int, int]:
+    """Error, agreement, and the range that nonlinear functions were asked for, with headroom."""
+    error, agreement, lowest, highest = 0.0, 1.0, 0, 0
+    try:
+        for side in sides:
+            outputs, low, high = _outputs(ezkl, side, profile, side.records)
+            off, agrees = side.judge(outputs)
+            error, agreement = max(error, off), min(agreement, agrees)
+            lowest, highest = min(lowest, low), max(highest, high)
+    except CircuitError:
+        return float("inf"), 0.0, 0, 0
+    return error, agreement, lowest, highest
+
+
+def _outputs(ezkl: EzklProcess, side: Side, profile: CircuitProfile, records: Floats) -> tuple[Floats, int, int]:
+    """Outputs for records, which all have a witness, and so have records that are larger by the headroom."""
+    settings = make_settings(side.model, profile, ezkl)
+    stretched = records
+    if side.headroom > 1:
+        stretched = np.concatenate([records, side.headroom * records]).astype(np.float32)
+    outputs, low, high = _trial(ezkl, side.model, settings, quantise(stretched, settings.input_scale))
+    return dequantise(outputs[: len(records)], settings.output_scale).astype(np.float32), low, high
+
+
+def _trial(
+    ezkl: EzklProcess, model: bytes, settings: CircuitSettings, records: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], int, int]:
     with tempfile.TemporaryDirectory(prefix="rexis-tune-") as name:
         paths = {part: str(Path(name, part)) for part in ("model", "settings", "compiled")}
-        Path(paths["model"]).write_bytes(onnx_bytes)
+        Path(paths["model"]).write_bytes(model)
         Path(paths["settings"]).write_bytes(settings.data)
         ezkl.call("compile", **paths)
         rows = records.reshape(len(records), -1).tolist()
-        found = ezkl.call("witness", compiled=paths["compiled"], scale=settings.input_scale, records=rows)
-    return np.array(found, dtype=np.int64)
+        made = ezkl.call("trial", compiled=paths["compiled"], scale=settings.input_scale, records=rows)
+    return np.array(made["outputs"], dtype=np.int64), made["lowest"], made["highest"]
 
 
-def _error(ezkl: EzklProcess, onnx_bytes: bytes, settings: CircuitSettings, records: Floats, outputs: Floats) -> float:
-    """Largest error on the sample; infinite if one of its records, or one twice as large, has no witness."""
-    stretched = np.concatenate([records, HEADROOM * records]).astype(np.float32)
-    try:
-        found = outputs_without_keys(ezkl, onnx_bytes, settings, quantise(stretched, settings.input_scale))
-    except CircuitError:
-        return float("inf")
-    exact = dequantise(found[: len(records)], settings.output_scale)
-    return float(np.abs(exact - outputs.reshape(exact.shape)).max())
+def _layouts(ezkl: EzklProcess, sides: Sequence[Side], pair: _Scales) -> Iterator[Candidate]:
+    """Every layout for a pair of scales, with its predicted cost. ezkl counts rows once for each number of digits."""
+    reach = max(abs(pair.lowest), abs(pair.highest), 1)
+    if reach > _MAX_REACH:
+        return
+    span = _span(ezkl, sides[0], pair.base)
+    for legs in _LEGS:
+        least = max(2, math.ceil(_MARGIN * span ** (1 / legs)))
+        narrow = pair.base.model_copy(
+            update={
+                "decomposition_base": least,
+                "decomposition_legs": legs,
+                "lookup_low": -reach,
+                "lookup_high": reach,
+            }
+        )
+        settings = make_settings(sides[0].model, narrow, ezkl)
+        others = [high - low + 1 for low, high in settings.ranges if high - low + 1 != least]
+        for logrows, inner in itertools.product(_LOGROWS, _INNER):
+            rows = -(-settings.rows // inner)
+            usable = (1 << logrows) - RESERVED_ROWS
+            if rows > MAX_BLOCKS * usable:
+                continue
+            # A digit and a function as large as a column allows cost nothing more.
+            wide = max(reach, min((usable - 1) // 2, 4 * reach))
+            base = max(least, min(usable, 2 * least))
+            columns = laid_out(
+                rows=rows,
+                logrows=logrows,
+                inner=inner,
+                ranges=[*others, base],
+                lookups=settings.lookups,
+                lookup_range=2 * wide + 1,
+            )
+            profile = narrow.model_copy(
+                update={
+                    "logrows": logrows,
+                    "inner_columns": inner,
+                    "decomposition_base": base,
+                    "lookup_low": -wide,
+                    "lookup_high": wide,
+                }
+            )
+            yield Candidate(profile, pair.error, pair.agreement, estimate(columns, rows))
 
 
-def _timed(ezkl: EzklProcess, onnx_bytes: bytes, trial: Trial, records: Floats, work_dir: Path) -> Trial:
-    srs = ensure_development_srs(trial.profile.logrows, work_dir)
-    circuit = build_circuit(onnx_bytes, trial.profile, srs, CircuitCache(work_dir / "keys"), ezkl)
-    record = quantise(records[0], trial.profile.input_scale).reshape(-1)
-    prover, seconds = Prover(circuit, ezkl), []
-    for _ in range(2):
-        start = time.perf_counter()
-        prover.prove(record)
-        seconds.append(time.perf_counter() - start)
-    return Trial(trial.profile, trial.cells, trial.error, min(seconds))
+def _span(ezkl: EzklProcess, side: Side, base: CircuitProfile) -> int:
+    """The least range, of two digits, in which the largest records have a witness."""
+    records = _largest(side.records)
+
+    def works(digit: int) -> bool:
+        profile = base.model_copy(update={"decomposition_base": digit, "decomposition_legs": 2})
+        try:
+            _outputs(ezkl, side, profile, records)
+        except CircuitError:
+            return False
+        return True
+
+    low, high = 2, 1 << 16
+    while high > max(_MARGIN * low, low + 1):
+        middle = math.isqrt(low * high)
+        middle += middle == low
+        low, high = (low, middle) if works(middle) else (middle, high)
+    return high**2
+
+
+def _largest(records: Floats) -> Floats:
+    sizes = np.linalg.norm(records.reshape(len(records), -1), axis=1)
+    return records[np.argsort(-sizes)[:_PROBES]]
+
+
+def _proven(
+    ezkl: EzklProcess,
+    sides: Sequence[Side],
+    layouts: Sequence[Candidate],
+    work_dir: Path,
+    finalists: int,
+    repeats: int,
+    at: Callable[[str, int, int], None],
+) -> list[Candidate]:
+    """The cheapest layouts, checked once more with their real settings, built and timed in turns."""
+    model, records = sides[0].model, sides[0].records
+    chosen: list[tuple[Candidate, Prover]] = []
+    for layout in layouts:
+        if len(chosen) == finalists:
+            break
+        at("building keys", len(chosen), finalists)
+        settings = make_settings(model, layout.profile, ezkl)
+        error, agreement = assess(ezkl, sides, layout.profile)
+        if agreement < layout.agreement or error > _ROUNDING * layout.error:
+            continue  # narrower ranges cost a witness
+        srs = ensure_development_srs(layout.profile.logrows, work_dir)
+        circuit = build_circuit(model, layout.profile, srs, CircuitCache(work_dir / "keys"), ezkl)
+        exact = replace(layout, estimate=estimate(columns_of(settings), settings.rows))
+        chosen.append((exact, Prover(circuit, ezkl)))
+    times: list[list[float]] = [[] for _ in chosen]
+    sizes = [0] * len(chosen)
+    for turn in range(repeats + 1):  # the first is a warm-up
+        for place, (candidate, prover) in enumerate(chosen):
+            at("proving", turn * len(chosen) + place, (repeats + 1) * len(chosen))
+            record = quantise(records[turn % len(records)], candidate.profile.input_scale).reshape(-1)
+            started = time.perf_counter()
+            proof = prover.prove(record)
+            if turn:
+                times[place].append(time.perf_counter() - started)
+            sizes[place] = len(proof.data)
+    return [
+        replace(candidate, seconds=float(np.median(taken)), proof_bytes=size)
+        for (candidate, _), taken, size in zip(chosen, times, sizes, strict=True)
+    ]
+
+
+def _frontier(layouts: Sequence[Candidate]) -> list[Candidate]:
+    """Those that no other beats in time, proof size and error, up to what the cost model can tell apart."""
+    kept: list[Candidate] = []
+    for each in sorted(layouts, key=lambda each: (each.estimate.cpu_seconds, each.error, each.estimate.proof_bytes)):
+        if not any(_beats(other, each) for other in kept):
+            kept.append(each)
+    return kept
+
+
+def _beats(one: Candidate, other: Candidate) -> bool:
+    return (
+        one.estimate.cpu_seconds <= _TELLS_APART * other.estimate.cpu_seconds
+        and one.estimate.proof_bytes <= other.estimate.proof_bytes
+        and one.error <= other.error
+    )
+
+
+def _nothing(limits: Limits, layouts: Sequence[Candidate]) -> CircuitError:
+    near = min(layouts, key=lambda each: each.estimate.needed_bytes, default=None)
+    if near is None:
+        return CircuitError("the model needs more rows than any circuit here has", hint="choose a smaller model")
+    cost = near.estimate
+    return CircuitError(
+        f"no layout is within the limits; the one with the least memory takes {cost.needed_bytes >> 20} MiB and has "
+        f"proofs of {cost.proof_bytes} bytes (2^{cost.columns.logrows} rows, {cost.columns.advice} advice columns)",
+        hint="tune on a machine with more memory, allow longer proofs, or choose a smaller model",
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from circuits.artefacts import CircuitCache
 from circuits.build import prepare_keys
-from circuits.memory import available_bytes, setup_bytes, total_bytes
+from circuits.memory import available_bytes, require_memory, total_bytes
 from circuits.process import DEFAULT_TIMEOUT, EzklProcess
 from circuits.proving import Prover
 from circuits.settings import MAX_SETTINGS_BYTES, CircuitSettings
@@ -16,7 +16,6 @@ from circuits.srs import read_srs
 from provers.task import CircuitFiles
 from rexis.files import read_file
 from rexis.protocol.circuit import Circuit
-from rexis.protocol.errors import ResourceError
 from rexis.protocol.policy import Tier
 
 _MAX_MODEL_BYTES = 2 << 30  # protobuf's own limit
@@ -75,11 +74,7 @@ class Circuits:
             By the estimate it would take more memory than the worker may use.
         """
         settings = read_file(files.settings, "settings", max_bytes=MAX_SETTINGS_BYTES)
-        needed = setup_bytes(CircuitSettings.parse(settings))
-        if needed > self.memory_bytes:
-            raise ResourceError(
-                f"this circuit takes about {needed >> 20} MiB, the worker may use {self.memory_bytes >> 20} MiB"
-            )
+        require_memory(CircuitSettings.parse(settings), self.memory_bytes)
         model = read_file(files.model, "model", max_bytes=_MAX_MODEL_BYTES)
         srs = read_srs(files.srs, pinned.srs_digest)
         return Prover(prepare_keys(model, settings, pinned, srs, self._cache, self._ezkl, waiting), self._ezkl)

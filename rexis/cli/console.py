@@ -82,3 +82,28 @@ def working(label: str) -> Iterator[None]:
         bars.add_task(label, total=None)
         yield
     note(f"✓ {label}")
+
+
+@contextmanager
+def steps() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar over named steps; yields ``at(what, done, total)``. One plain line a step without a terminal."""
+    console = stderr()
+    said: set[str] = set()
+    if not console.is_terminal:
+
+        def plainly(what: str, done: int, total: int) -> None:
+            if what not in said:
+                said.add(what)
+                note(f"{what} …")
+
+        yield plainly
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+    )
+    with Progress(*columns, console=console, transient=True) as bars:
+        bar = bars.add_task("", total=None)
+        yield lambda what, done, total: bars.update(bar, description=what, completed=done, total=total)

@@ -66,10 +66,10 @@ class Demo:
 
     def __init__(self, stack: Stack, show: Callable[[str], None] = say, model: str = MODEL) -> None:
         with needs("circuits"):
-            from circuits.profile import PROFILES
+            from circuits.profile import tuned_models
 
         self.stack, self.show, self.folder, self.model = stack, show, stack.folder, model
-        self.proves = model in PROFILES
+        self.proves = model in tuned_models()
         self.model_digest = ""
         self._began = time.monotonic()
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from rexis.cli import auditor, ee, keys, local, operator, owner, policy, requester, wallets, zoo
+from rexis.cli import auditor, circuits, ee, keys, local, operator, owner, policy, requester, wallets, zoo
 from rexis.cli.console import complain
 from rexis.protocol.errors import RexisError
 
@@ -53,6 +53,7 @@ app.add_typer(ee.app, name="ee", rich_help_panel=_OWNER)
 app.add_typer(keys.app, name="key", rich_help_panel=_OWNER)
 app.command(rich_help_panel=_OWNER)(owner.register)
 app.command(rich_help_panel=_OWNER)(owner.revoke)
+app.add_typer(circuits.app, name="circuits", rich_help_panel=_OWNER)
 app.add_typer(zoo.app, name="zoo", rich_help_panel=_OWNER)
 
 app.command(rich_help_panel=_REQUESTER)(requester.encrypt)

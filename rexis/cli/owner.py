@@ -169,7 +169,7 @@ def _build(onnx: bytes, profile: str, srs: str, cache: Path) -> ProvingCircuit:
         from circuits.srs import SrsKind
         from circuits.verifying import require_vka
 
-    chosen = _profile(profile)
+    chosen = read_profile(profile)
     found = _srs(srs, chosen.logrows, cache / "srs")
     note(f"SRS: {found.kind.value}, {found.digest}")
     if found.kind == SrsKind.DEVELOPMENT:
@@ -210,7 +210,8 @@ def _srs(srs: str, logrows: int, cache: Path) -> Srs:
         ) from None
 
 
-def _profile(name_or_file: str) -> CircuitProfile:
+def read_profile(name_or_file: str) -> CircuitProfile:
+    """A tuned profile by its model's name, or one from a file."""
     from circuits.profile import CircuitProfile, profile_for
     from rexis.files import read_file
 

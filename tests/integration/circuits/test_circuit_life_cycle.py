@@ -17,11 +17,11 @@ from circuits.artefacts import CircuitArtefacts, CircuitCache
 from circuits.build import ProvingCircuit, build_circuit, make_settings, prepare_keys
 from circuits.evm import reusable_verifier_source
 from circuits.process import EzklProcess
-from circuits.profile import PROFILES
+from circuits.profile import profile_for
 from circuits.proving import Proof, Prover
 from circuits.settings import canonical
 from circuits.srs import Srs, ensure_development_srs
-from circuits.tuning import tune
+from circuits.tuning import Bound, Limits, Side, assess, tune
 from circuits.verifying import MAX_PROOF_BYTES, Claim, check_proofs, require_vka, verify_proofs
 from models import zoo
 from rexis.protocol.digests import Digest, sha256
@@ -152,7 +152,7 @@ def test_settings_of_a_real_model_never_vary() -> None:
     """The tiny circuit is too small for ezkl's threads to race; this one varied in a fifth of the runs."""
     model = (zoo.ONNX_DIR / "breast_cancer.onnx").read_bytes()
     with EzklProcess() as any_process:
-        assert len({make_settings(model, PROFILES["breast_cancer"], any_process).digest for _ in range(20)}) == 1
+        assert len({make_settings(model, profile_for("breast_cancer"), any_process).digest for _ in range(20)}) == 1
 
 
 @pytest.mark.parametrize(
@@ -227,13 +227,52 @@ def test_verifying_needs_no_network(circuit: ProvingCircuit, proof: Proof) -> No
     assert done.stdout.strip() == "[None]"
 
 
-def test_tuning_prefers_the_cheaper_profile_and_refuses_the_impossible(work: Path) -> None:
-    profiles = [TINY, TINY.model_copy(update={"logrows": 12, "inner_columns": 2})]
-    outputs = onnxruntime.InferenceSession(mlp(0)).run(None, {"records": RECORDS})[0]
-    best = tune(mlp(0), RECORDS, outputs, max_error=0.1, work_dir=work, profiles=profiles, finalists=1)
-    assert best[0].profile == TINY
-    with pytest.raises(CircuitError, match="no profile"):
-        tune(mlp(0), RECORDS, outputs, max_error=1e-9, work_dir=work, profiles=profiles)
+def sides(count: int = 2) -> list[Side]:
+    """The records under several "keys": here other networks of the same shape."""
+    made = []
+    for seed in range(count):
+        reference = onnxruntime.InferenceSession(mlp(seed)).run(None, {"records": RECORDS})[0]
+
+        def judge(outputs: np.ndarray, reference: np.ndarray = reference) -> tuple[float, float]:
+            return float(np.abs(outputs - reference).max()), float(
+                (outputs.argmax(axis=1) == reference.argmax(axis=1)).mean()
+            )
+
+        made.append(Side(mlp(seed), RECORDS, judge))
+    return made
+
+
+def test_tuning_finds_a_circuit_within_the_bound_and_times_it(work: Path) -> None:
+    seen: list[str] = []
+    found = tune(
+        sides(),
+        Bound(agreement=0.9, error=0.2),
+        work_dir=work,
+        finalists=2,
+        repeats=1,
+        scales=((3, 3), (6, 7)),
+        at=lambda what, done, total: seen.append(what),
+    )
+    assert found.best.seconds is not None
+    assert found.best.error <= 0.2
+    assert found.best.agreement >= 0.9
+    assert found.best.proof_bytes == pytest.approx(found.best.estimate.proof_bytes, rel=0.3)
+    assert found.best in found.frontier
+    assert found.tried > len(found.frontier)
+    assert {"trying scales", "laying out", "building keys", "proving"} == set(seen)
+    with EzklProcess() as ezkl:
+        assert assess(ezkl, sides(), found.best.profile) == (found.best.error, found.best.agreement)
+        narrow = found.best.profile.model_copy(update={"decomposition_base": 2})
+        assert assess(ezkl, sides(), narrow) == (float("inf"), 0.0)
+
+
+def test_tuning_refuses_the_impossible(work: Path) -> None:
+    with pytest.raises(CircuitError, match=r"no scales keep decisions at 90.00% and the error below 1e-09"):
+        tune(sides(1), Bound(agreement=0.9, error=1e-9), work_dir=work, scales=((6, 7),))
+    with pytest.raises(
+        CircuitError, match=r"no layout is within the limits; the one with the least memory takes \d+ MiB"
+    ):
+        tune(sides(1), Bound(agreement=0.0), work_dir=work, scales=((6, 7),), limits=Limits(memory_bytes=1 << 20))
 
 
 def test_digests_are_of_the_bytes(circuit: ProvingCircuit) -> None:

@@ -26,7 +26,9 @@ def test_a_circuit_beyond_the_memory_by_the_estimate_is_refused_before_it_begins
 def test_a_child_that_takes_more_memory_than_estimated_fails_the_task(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provers.circuit, "setup_bytes", lambda settings: 0)  # an estimate that is far too low
+    monkeypatch.setattr(
+        provers.circuit, "require_memory", lambda settings, available: None
+    )  # an estimate that is far too low
     monkeypatch.setattr(provers.circuit, "_ADDRESSES_BYTES", 0)
     done = work(folder, memory_bytes=100 << 20, times=2)
     assert [code for code, _ in done.failures] == ["circuit-memory"] * 2

@@ -19,38 +19,21 @@ def settings(rows: int, logrows: int) -> CircuitSettings:
     return CircuitSettings.parse(canonical(changed))
 
 
-def test_columns_are_folded_when_rows_run_out() -> None:
-    assert memory.advice_columns(settings(8000, 13)) == 3
-    assert memory.advice_columns(settings(14645, 13)) == 6
-
-
-MEASURED = [
-    # rows, logrows, advice columns, pk bytes and MiB resident while proving, with ezkl 23.0.5
-    pytest.param(14_645, 13, 6, 36 * 10**6, 122, id="breast cancer model"),
-    pytest.param(28_000, 13, 12, 57 * 10**6, 184, id="twice the columns"),
-    pytest.param(40_000, 15, 6, 138 * 10**6, 354, id="four times the rows"),
-]
-
-
-@pytest.mark.parametrize(("rows", "logrows", "advice", "pk", "peak"), MEASURED)
-def test_estimate_covers_the_measured_peaks_and_not_much_more(
-    rows: int, logrows: int, advice: int, pk: int, peak: int
+def test_set_up_that_does_not_fit_is_refused_with_numbers_and_a_layout_that_fits(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found = settings(rows, logrows)
-    assert memory.advice_columns(found) == advice
-    assert memory.setup_bytes(found) == (150 << 20) + 3 * 32 * ((60 + 14 * advice) << logrows)
-    assert (150 << 20) + 2.5 * pk < memory.setup_bytes(found) < (150 << 20) + 3.5 * pk
-    assert peak << 20 < memory.setup_bytes(found) < 2.2 * (peak << 20)
-
-
-def test_set_up_that_does_not_fit_is_refused_with_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    needed = memory.setup_bytes(settings(14_645, 13))
+    large = settings(14_645, 17)
+    needed = memory.needed_bytes(large)
     monkeypatch.setattr(memory, "available_bytes", lambda: needed)
-    memory.require_memory(settings(14_645, 13))
+    memory.require_memory(large)
     monkeypatch.setattr(memory, "available_bytes", lambda: needed - 1)
-    with pytest.raises(ResourceError, match=r"takes about 258 MiB, 257 MiB are free") as refused:
-        memory.require_memory(settings(14_645, 13))
-    assert refused.value.hint == "logrows 13, 6 advice columns: try a smaller profile"
+    with pytest.raises(ResourceError, match=f"takes about {needed >> 20} MiB, {(needed - 1) >> 20} MiB") as refused:
+        memory.require_memory(large)
+    assert refused.value.hint is not None
+    assert refused.value.hint.startswith("logrows 1")
+    with pytest.raises(ResourceError) as refused:
+        memory.require_memory(large, 1 << 20)
+    assert refused.value.hint == "no layout of this model fits; use a machine with more memory, or a smaller model"
 
 
 class TestMachine:

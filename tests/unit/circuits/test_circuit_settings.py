@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from circuits.profile import PROFILES
+from circuits.profile import CircuitProfile
 from circuits.settings import CircuitSettings, canonical
 from rexis.protocol.errors import CircuitError
 from tests.unit.circuits.settings_document import document
@@ -19,7 +19,7 @@ def test_canonical_ignores_time_and_the_order_of_sets() -> None:
 
 def test_the_range_of_lookups_counts_only_where_there_are_some() -> None:
     changed = document()
-    changed["run_args"]["lookup_range"] = [0, 1 << 39]
+    changed["run_args"]["lookup_range"] = [0, 1 << 24]
     CircuitSettings.parse(canonical(changed))
     changed["required_lookups"] = [{"Div": {"denom": 2.0}}]
     with pytest.raises(CircuitError, match="rows of all tables"):
@@ -28,7 +28,14 @@ def test_the_range_of_lookups_counts_only_where_there_are_some() -> None:
 
 def test_parse_reads_scales_and_lengths() -> None:
     settings = CircuitSettings.parse(canonical(document()))
-    assert settings.profile == PROFILES["breast_cancer"]
+    assert settings.profile == CircuitProfile(
+        input_scale=7,
+        param_scale=9,
+        decomposition_base=8000,
+        decomposition_legs=2,
+        inner_columns=1,
+        logrows=13,
+    )
     assert (settings.input_scale, settings.output_scale) == (7, 9)
     assert (settings.input_length, settings.output_length, settings.logrows) == (30, 2, 13)
 
@@ -64,6 +71,10 @@ def test_parse_refuses_other_spellings_of_the_same_settings() -> None:
         ("", "total_dynamic_col_size", 1 << 32),
         ("", "total_shuffle_col_size", 1 << 32),
         ("", "einsum_params", {"equations": [], "total_einsum_col_size": 1}),
+        ("run_args", "lookup_range", [0]),
+        ("run_args", "lookup_range", [5, 1 << 39]),
+        ("run_args", "scale_rebase_multiplier", 0),
+        ("run_args", "disable_freivalds", 1),
         ("", "einsum_params", {"equations": [["a", {"a": 1 << 50}]], "total_einsum_col_size": 0}),
         ("", "module_sizes", {"polycommit": [], "poseidon": [1 << 33, [1]]}),
         ("", "num_blinding_factors", 1 << 20),

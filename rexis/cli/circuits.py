@@ -1,0 +1,287 @@
+"""``rexis circuits``: what a proof will cost, the cheapest circuit that is good enough, and the same circuit again."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rexis.cli.console import emit, note, say, steps, working
+from rexis.cli.options import Json, needs
+from rexis.protocol.errors import RexisError
+
+if TYPE_CHECKING:
+    from circuits.cost import Estimate
+    from circuits.profile import CircuitProfile
+    from circuits.tuning import Candidate, Found
+    from rexis.protocol.records import Floats
+
+app = typer.Typer(help="Estimate, tune and rebuild circuits.", no_args_is_help=True)
+
+_MAX_MODEL_BYTES = 256 << 20
+_MAX_SETTINGS_BYTES = 1 << 20
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A zoo model's name, or an ONNX file.")]
+Profile = Annotated[
+    str | None, typer.Option(metavar="NAME|FILE", help="A tuned profile. Default: the zoo model's own.")
+]
+
+
+@app.command("list")
+def list_profiles(as_json: Json = False) -> None:
+    """Show the tuned profiles that come with rexis, and what was measured when they were chosen."""
+    from circuits.profile import TUNED, profile_for, tuned_models
+
+    rows: list[dict[str, Any]] = []
+    for name in tuned_models():
+        evidence = TUNED / name / "evidence.json"
+        known = json.loads(evidence.read_bytes()) if evidence.is_file() else {}
+        rows.append({"model": name, "profile": profile_for(name).to_object(), "chosen": known.get("chosen")})
+    if as_json:
+        emit(rows)
+        return
+    for row in rows:
+        chosen = row["chosen"] or {}
+        took = f", {chosen['seconds']:.2f} s a proof, agreement {chosen['agreement']:.1%}" if chosen else ""
+        say(f"{row['model']}: 2^{row['profile']['logrows']} rows{took}")
+
+
+@app.command("estimate")
+def estimate(
+    model: Model,
+    profile: Profile = None,
+    memory: Annotated[
+        int | None, typer.Option(metavar="MIB", min=1, help="Memory that there is. Default: what is free here.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what set-up and a proof will take, before either; refuse a circuit that does not fit, with one that does."""
+    with needs("circuits"):
+        from circuits.build import make_settings
+        from circuits.cost import columns_of
+        from circuits.cost import estimate as cost_of
+        from circuits.memory import available_bytes, require_memory
+        from circuits.process import EzklProcess
+
+    onnx, chosen = _model(model), _profile(profile or model)
+    with working("counting rows"), EzklProcess() as ezkl:
+        settings = make_settings(onnx, chosen, ezkl)
+    cost = cost_of(columns_of(settings), settings.rows)
+    free = available_bytes() if memory is None else memory << 20
+    if as_json:
+        emit(_shown(cost) | {"fits": cost.needed_bytes <= free, "availableBytes": free})
+    else:
+        for line in _lines(cost):
+            say(line)
+    require_memory(settings, free)
+
+
+@app.command("tune")
+def tune(
+    model: Model,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Plain records (.npy): half to choose by, half to check. Zoo: its own."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the profile and its evidence here.")] = None,
+    agreement: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of decisions that must be those of the plain model.")
+    ] = 0.99,
+    max_error: Annotated[
+        float | None, typer.Option(metavar="E", help="Largest error of decrypted outputs. Needed for regressions.")
+    ] = None,
+    max_proof_bytes: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Leave out circuits with larger proofs (they cost gas).")
+    ] = None,
+    memory: Annotated[
+        int | None, typer.Option(metavar="MIB", min=1, help="Memory of the provers. Default: what is free here.")
+    ] = None,
+    records: Annotated[int, typer.Option(min=2, help="Calibration records to use.")] = 24,
+    keys: Annotated[int, typer.Option(min=1, help="EE keys to try them under.")] = 2,
+    finalists: Annotated[int, typer.Option(min=1, help="Layouts to build and time.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Search the cheapest circuit within a bound on decisions and errors, by a cost model first and proofs last.
+
+    Takes minutes: every pair of scales is tried on every record under every key.
+    """
+    with needs("circuits"), needs("ee"), needs("verifier"):
+        from circuits.memory import available_bytes
+        from circuits.tuning import Bound, Limits
+        from circuits.tuning import tune as search
+        from rexis.cli._tuning import sides_of, written
+
+    from rexis.files import require_absent
+
+    if out is not None:
+        require_absent(out / "profile.json", out / "evidence.json")
+    plain, calibration, check = _model(model), *_records(model, data, records)
+    bound = Bound(agreement, float("inf") if max_error is None else max_error)
+    limits = Limits(
+        available_bytes() if memory is None else memory << 20,
+        float("inf") if max_proof_bytes is None else max_proof_bytes,
+    )
+    sides = sides_of(plain, calibration, keys, bound.error)
+    with tempfile.TemporaryDirectory(prefix="rexis-tune-") as folder, steps() as at:
+        found = search(sides, bound, work_dir=Path(folder), limits=limits, finalists=finalists, at=at)
+    report = written(plain, calibration, check, keys, bound, limits, found)
+    if out is not None:
+        _write(out, found.best.profile, report)
+    if as_json:
+        emit(report)
+        return
+    _table(found)
+    best = report["checked"]
+    say(
+        f"checked on {best['records']} other records under another key: decisions agree {best['agreement']:.1%}, "
+        f"largest error {best['error']:.3g}"
+    )
+    if out is not None:
+        say(f"written to {out}")
+
+
+@app.command("rebuild")
+def rebuild(
+    model: Annotated[Path, typer.Option("--model", metavar="FILE", help="The encrypted model (ONNX).")],
+    settings: Annotated[Path, typer.Option("--settings", metavar="FILE", help="The registered settings.")],
+    srs: Annotated[Path, typer.Option("--srs", metavar="FILE", help="The SRS that the circuit was made with.")],
+    vk: Annotated[
+        str | None, typer.Option("--vk", metavar="DIGEST", help="The registered verifying key, to compare with.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a circuit's verifying key again from the encrypted model and the settings, and say its digests.
+
+    Settings that ezkl would not make of this model are refused: a verifying key does not show all of them.
+    """
+    from rexis.cli.options import digest
+    from rexis.files import read_file
+    from rexis.protocol.errors import DigestMismatchError
+
+    with needs("circuits"):
+        from circuits.artefacts import CircuitCache
+        from circuits.build import rebuilt
+        from circuits.process import EzklProcess
+        from circuits.srs import read_srs
+
+    wanted = digest(vk, "--vk") if vk is not None else None
+    onnx = read_file(model, "encrypted model", max_bytes=_MAX_MODEL_BYTES)
+    data = read_file(settings, "settings", max_bytes=_MAX_SETTINGS_BYTES)
+    with (
+        working("rebuilding the circuit"),
+        tempfile.TemporaryDirectory(prefix="rexis-rebuild-") as folder,
+        EzklProcess() as ezkl,
+    ):
+        circuit = rebuilt(onnx, data, read_srs(srs), CircuitCache(Path(folder)), ezkl).artefacts.description
+    if wanted is not None and circuit.vk_digest != wanted:
+        raise DigestMismatchError(
+            f"this model and these settings give vk {circuit.vk_digest}, not {wanted}", field="vk"
+        )
+    if as_json:
+        emit(circuit.to_object())
+        return
+    for name, value in circuit.to_object().items():
+        say(f"{name:16} {value}")
+
+
+def _model(name_or_file: str) -> bytes:
+    from rexis.files import read_file
+
+    file = Path(name_or_file)
+    if file.suffix == ".onnx" or file.is_file():
+        return read_file(file, "model", max_bytes=_MAX_MODEL_BYTES)
+    from models.zoo import load_model_bytes
+
+    return load_model_bytes(name_or_file)
+
+
+def _profile(name_or_file: str) -> CircuitProfile:
+    from rexis.cli.owner import read_profile
+
+    if name_or_file.endswith(".onnx"):
+        raise typer.BadParameter("a file has no profile of its own: name one", param_hint="--profile")
+    return read_profile(name_or_file)
+
+
+def _records(model: str, data: Path | None, count: int) -> tuple[Floats, Floats]:
+    """Records to choose by, and others to check with."""
+    import numpy as np
+
+    from rexis.cli.records import read_records
+
+    if data is not None:
+        rows = read_records(data, None)
+        if len(rows) < 2:
+            raise RexisError("tuning needs two records at least", field="data")
+        half = len(rows) // 2
+        return rows[:half][:count], rows[half:]
+    if Path(model).is_file():
+        raise typer.BadParameter("a model from a file needs records", param_hint="--data")
+    with needs("models"):
+        from models.zoo import held_out, training_split
+    rows = training_split(model)[0]
+    chosen = np.random.default_rng(0).permutation(len(rows))[:count]
+    return rows[chosen], held_out(model)[0]
+
+
+def _write(out: Path, profile: CircuitProfile, report: dict[str, Any]) -> None:
+    from rexis.files import write_file
+
+    out.mkdir(parents=True, exist_ok=True)
+    write_file(out / "profile.json", profile.to_json() + b"\n")
+    write_file(out / "evidence.json", (json.dumps(report, indent=2, sort_keys=True) + "\n").encode())
+
+
+def _shown(cost: Estimate) -> dict[str, Any]:
+    return {
+        "rows": cost.rows,
+        "logrows": cost.columns.logrows,
+        "adviceColumns": cost.columns.advice,
+        "extension": cost.columns.extension,
+        "keyBytes": cost.key_bytes,
+        "setupBytes": cost.setup_bytes,
+        "peakBytes": cost.peak_bytes,
+        "cpuSeconds": round(cost.cpu_seconds, 3),
+        "proofBytes": cost.proof_bytes,
+    }
+
+
+def _lines(cost: Estimate) -> list[str]:
+    columns = cost.columns
+    return [
+        f"rows        {cost.rows} in blocks of 2^{columns.logrows}: {columns.blocks}",
+        f"columns     {columns.advice} advice, {columns.tables} of tables; extended domain {columns.extension} times",
+        f"set-up      about {cost.setup_bytes >> 20} MiB, proving key {cost.key_bytes >> 20} MiB",
+        f"a proof     about {cost.cpu_seconds:.2f} s of processor time, {cost.peak_bytes >> 20} MiB, "
+        f"{cost.proof_bytes} bytes",
+    ]
+
+
+def _table(found: Found) -> None:
+    head = ("scales", "digits", "rows", "inner", "error", "agreement", "cpu s", "proof", "memory", "measured")
+    rows = [head, *(_row(each, found.best) for each in found.frontier)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        say("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    note(f"{found.tried} layouts compared; * is the choice")
+
+
+def _row(each: Candidate, best: Candidate) -> tuple[str, ...]:
+    profile, cost = each.profile, each.estimate
+    times = f" ×{profile.rebase_multiplier}" if profile.rebase_multiplier > 1 else ""
+    measured = "" if each.seconds is None else f"{each.seconds:.2f} s" + (" *" if each is best else "")
+    return (
+        f"{profile.input_scale}, {profile.param_scale}{times}",
+        f"{profile.decomposition_base}^{profile.decomposition_legs}",
+        f"2^{profile.logrows}",
+        str(profile.inner_columns),
+        f"{each.error:.3g}",
+        f"{each.agreement:.1%}",
+        f"{cost.cpu_seconds:.2f}",
+        f"{cost.proof_bytes} B",
+        f"{cost.needed_bytes >> 20} MiB",
+        measured,
+    )
