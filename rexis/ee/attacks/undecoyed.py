@@ -111,7 +111,7 @@ def _merge(model: onnx.ModelProto, axis: HiddenAxis, ciphertexts: Inputs) -> NDA
         rows = np.moveaxis(graph.stored(part.constant), part.axis, 0)
         flat = rows.reshape(len(rows), -1)
         tables.append(flat / (np.linalg.norm(flat, axis=1, keepdims=True) + 1e-30))
-    alike = np.min([table @ table.T for table in tables], axis=0) > 1 - _PARALLEL
+    alike = np.min([np.abs(table @ table.T) for table in tables], axis=0) > 1 - _PARALLEL  # a key may hold signs
     first = alike.argmax(axis=1)
     kept = np.flatnonzero(first == np.arange(len(first)))
     reader = next(n for n in graph.computing if axis.read[0].constant in n.inputs)

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from models.zoo import held_out, load_model_bytes
 from rexis.ee.attacks import ATTACKS, NotApplicableError, Result, Target
 from rexis.ee.attacks.places import blocks_of, match_places, mirror_images
 from rexis.ee.attacks.target import observe
@@ -265,6 +266,16 @@ def test_what_is_left_without_decoys_is_the_encrypted_model() -> None:
         onnx.load_model_from_string(each.encrypted.model).graph.initializer[0].dims[0] for each in (target, clean)
     ]
     assert widths == [36, 24]
+
+
+def test_halves_are_told_behind_signs_too() -> None:
+    """A gated layer's up-branch may get a sign for each half, so that the halves are parallel up to it."""
+    records, _ = held_out("ecg")
+    target = Target.compiled(load_model_bytes("ecg"), records[:8], records[8:24], decoys=Decoys(0, 0.5))
+    clean = ways(target)["looked_for"]
+    (expected,) = observe(target.encrypted.model, target.encrypted_inputs, [target.graph.output])
+    (found,) = observe(clean.encrypted.model, clean.encrypted_inputs, [target.graph.output])
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_a_vocabulary_next_to_permuted_features_has_one_key() -> None:
