@@ -7,7 +7,7 @@ polynomial is computed on a domain that is larger by the degree of the constrain
 table has several pieces or there are four inner columns or more. Nearly all time and memory goes there, so that a
 table that just does not fit one column can double the cost of a proof.
 
-The rule for the extension gave the exact size of the proving key for each of the circuits that it was tried on. The
+The rule for the extension agrees with the size of the proving key of all circuits that it was tried on (ADR 7). The
 coefficients are least squares of relative errors over the random circuits of ``python -m bench.circuit_cost``; they are
 no bounds. Seconds are those of the machine that they were fitted on: see :data:`REFERENCE`.
 """
