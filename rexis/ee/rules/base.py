@@ -211,7 +211,10 @@ class Rule(ABC):
         return False
 
     def takes_gain(self, node: Node, accepts: Acceptance, name: str, *, shifted: bool) -> bool:
-        """Whether input `name` may carry a gain along its last axis, and a shift."""
+        """Whether input `name` may carry a gain along its last axis, and a shift.
+
+        A weight that other nodes read too may not take a gain up: they would see it as well.
+        """
         return False
 
     def magnitude(self, node: Node, folding: Folding) -> float:

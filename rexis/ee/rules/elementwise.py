@@ -24,6 +24,7 @@ from rexis.ee.rules.base import (
     spread_evenly,
 )
 from rexis.ee.rules.linear import take_up
+from rexis.ee.rules.reduce import reduced
 from rexis.ee.rules.reshape import length_one_axes
 
 # f(s x) = s f(x) for s > 0; f(-x) = -f(x); and the rest, which permutations alone commute with.
@@ -137,6 +138,8 @@ class AddRule(Rule):
             folding.settle(
                 node.output, take_up(node, folding, carried, self._bias(node, graph), node.output, scale=sign)
             )
+        elif node.op == "Sub" and value == node.inputs[1]:
+            folding.settle(node.output, carried.moved(np.negative))  # no gain: `takes_gain` is for Add
         else:
             folding.settle(node.output, carried)
 
@@ -356,7 +359,12 @@ def square(node: Node, plan: Plan, name: str) -> None:
     """Squares of `name`. If all that is read of them is their mean along the last axis, an isometry keeps that."""
     layout = layout_of(name, node, plan)
     readers = plan.graph.consumers(node.output)
-    if readers and all(reader.op in ("ReduceMean", "ReduceSum") for reader in readers):
+    last = len(layout) - 1
+    summed = all(
+        reader.op in ("ReduceMean", "ReduceSum") and last in reduced(reader, plan.graph, len(layout))
+        for reader in readers
+    )
+    if readers and summed and node.output != plan.graph.output:
         plan.squares.add(node.output)
         plan.restrict(keyed(layout[:-1]), Power.PERMUTE, node)
     else:
