@@ -303,6 +303,12 @@ def layout_of(name: str, node: Node, plan: Plan) -> Layout:
     return plan.layout(name)
 
 
+def leave_number(name: str, node: Node, plan: Plan) -> None:
+    """Leave a parameter that is one number as it is, also where it is stored with axes of length 1."""
+    if not plan.graph.is_computed(name):
+        plan.restrict(layout_of(name, node, plan), NONE, node)
+
+
 def rank_of(name: str, node: Node, graph: Graph) -> int:
     """Number of axes of a value."""
     shape = graph.shape(name)

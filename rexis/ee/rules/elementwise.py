@@ -20,6 +20,7 @@ from rexis.ee.rules.base import (
     broadcast,
     keyed,
     layout_of,
+    leave_number,
     rule,
     spread_evenly,
 )
@@ -59,6 +60,8 @@ class UnaryRule(Rule):
         for name in node.inputs[1:]:
             if name and any(plan.size(axis) != 1 for axis in layout_of(name, node, plan)):
                 raise node.refuse(f"its bound {name!r} is not a single number", hint="use Min and Max")
+            if name:
+                leave_number(name, node, plan)
         if _POWERS[node.op] != FREE:
             plan.restrict(keyed(layout), _POWERS[node.op], node)
         plan.layouts[node.output] = layout
@@ -339,6 +342,7 @@ class PowRule(Rule):
     def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
         exponent = plan.graph.view(node.inputs[1])
         if exponent is not None and plan.graph.stored(exponent.root).size == 1:
+            leave_number(node.inputs[1], node, plan)
             if float(plan.graph.stored(exponent.root).reshape(-1)[0]) == 2.0:
                 square(node, plan, node.inputs[0])
                 return

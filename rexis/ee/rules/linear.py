@@ -161,6 +161,7 @@ class GemmRule(Rule):
                 plan.join(layout[-1], weight[out], node)
             else:
                 plan.restrict([weight[out]], AVERAGING, node)
+                plan.restrict(layout[-1:], NONE, node)
             if len(layout) > 1:
                 if plan.size(layout[0]) != 1:
                     raise node.refuse(f"the bias {bias!r} differs from record to record", hint="store one row")

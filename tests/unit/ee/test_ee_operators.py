@@ -178,6 +178,35 @@ def test_only_squares_that_are_summed_over_all_that_is_mixed_pass_an_isometry(op
     carried_through(model_of(draw, opset=18))
 
 
+@pytest.mark.parametrize(
+    ("op", "shape"), [("Pow", (1,)), ("Pow", (1, 1)), ("Square", (1,)), ("Clip", (1,)), ("Pad", (1,))]
+)
+def test_a_number_that_is_stored_with_axes_stays_that_number(op: str, shape: tuple[int, ...]) -> None:
+    s = Sketch(5)
+
+    def number(value: float) -> str:
+        return s.constant(np.full(shape, value))
+
+    value = s.linear(s.value, s.width, s.width)
+    if op == "Clip":
+        s.value = s.node("Clip", value, number(-1.0), number(0.3))
+    elif op == "Pad":
+        s.value, s.tokens = s.node("Pad", value, s.constant([0, 1, 0, 0, 0, 0]), number(0.5)), s.tokens + 1
+    else:
+        s.value = s.node("Pow", value, number(2.0 if op == "Square" else 3.0))
+    carried_through(s.build())
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 1), (3,), (1, 3)])
+def test_the_bias_of_a_gemm_may_be_one_number(shape: tuple[int, ...]) -> None:
+    s = Sketch(5)
+    flat = s.node("Reshape", s.linear(s.value, s.width, s.width), s.constant(np.array([-1, s.tokens * s.width])))
+    weight = s.constant(s.random.normal(size=(s.tokens * s.width, 3)))
+    made = s.node("Gemm", flat, weight, s.constant(s.random.normal(size=shape)), alpha=0.5, beta=2.0)
+    s.value, s.tokens, s.width = s.node("Unsqueeze", made, s.constant([1])), 1, 3
+    carried_through(s.build())
+
+
 def attention(**attributes: object) -> Draw:
     """The operator on three axes: it cuts heads itself, and serves two queries with each key."""
 
