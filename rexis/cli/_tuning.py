@@ -16,6 +16,7 @@ from circuits.tuning import HEADROOM, Bound, Candidate, Found, Limits, Side, ass
 from rexis.ee import decrypt_outputs, encrypt_records
 from rexis.ee.compiler import encrypt_model
 from rexis.protocol.digests import sha256, tensor_digest
+from rexis.protocol.errors import TensorError
 from rexis.protocol.records import Floats
 
 
@@ -69,7 +70,14 @@ def _side(plain: bytes, records: Floats, reference: Floats, tolerance: float) ->
 
 def _outputs(model: bytes, records: Floats) -> Floats:
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    outputs: Floats = session.run(None, {session.get_inputs()[0].name: records})[0]
+    given = session.get_inputs()[0]
+    if given.shape[1:] != list(records.shape[1:]):
+        raise TensorError(
+            f"records are {list(records.shape[1:])} each, the model takes {given.shape[1:]}",
+            field="data",
+            hint="give records of the model's shape",
+        )
+    outputs: Floats = session.run(None, {given.name: records})[0]
     return outputs
 
 

@@ -11,7 +11,7 @@ import typer
 
 from rexis.cli.console import emit, note, say, steps, working
 from rexis.cli.options import Json, needs
-from rexis.protocol.errors import RexisError
+from rexis.protocol.errors import ConflictError, RexisError
 
 if TYPE_CHECKING:
     from circuits.cost import Estimate
@@ -91,7 +91,8 @@ def tune(
         float, typer.Option(min=0.0, max=1.0, help="Share of decisions that must be those of the plain model.")
     ] = 0.99,
     max_error: Annotated[
-        float | None, typer.Option(metavar="E", help="Largest error of decrypted outputs. Needed for regressions.")
+        float | None,
+        typer.Option(metavar="E", min=0.0, help="Largest error of decrypted outputs. Needed for regressions."),
     ] = None,
     max_proof_bytes: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Leave out circuits with larger proofs (they cost gas).")
@@ -117,6 +118,8 @@ def tune(
     from rexis.files import require_absent
 
     if out is not None:
+        if out.exists() and not out.is_dir():
+            raise ConflictError(f"{out} exists and is no folder", field="out", hint="choose another name")
         require_absent(out / "profile.json", out / "evidence.json")
     plain, calibration, check = _model(model), *_records(model, data, records)
     bound = Bound(agreement, float("inf") if max_error is None else max_error)

@@ -175,8 +175,10 @@ def encrypt_to_files(
         from rexis.ee.decoys import Decoys
     from rexis.ee import save_key
 
+    require_absent(key, out, *([card] if card else []))
     data = out.with_name(f"{out.name}.data")
-    require_absent(key, out, *([data] if external_data else []), *([card] if card else []))
+    if external_data:
+        require_absent(data)
     found = _report(attacks) if attacks else None
     decoys = Decoys(decoy_inputs, decoy_neurons) if decoy_inputs or decoy_neurons else None
     with ExitStack() as stack:
@@ -199,7 +201,7 @@ def encrypt_to_files(
             there.append(out)
             if card:
                 write_file(card, page)
-        except RexisError:
+        except BaseException:  # an interrupt, too, leaves no key behind that opens nothing
             for path in there:
                 path.unlink()
             raise

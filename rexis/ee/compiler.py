@@ -33,6 +33,8 @@ from rexis.ee.turns import Turning
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import EncryptionError
 
+MAX_EPOCH = (1 << 53) - 1  # JSON documents, a key file among them, hold no larger integer
+
 
 @dataclass(frozen=True, eq=False)
 class EncryptedModel:
@@ -161,6 +163,8 @@ def _root(epoch: int, seed: bytes | None) -> bytes:
     """The secret that everything of one key epoch is drawn from."""
     if epoch < 1:
         raise EncryptionError("a key epoch is 1 or more", field="epoch")
+    if epoch > MAX_EPOCH:
+        raise EncryptionError(f"a key epoch is {MAX_EPOCH} at most", field="epoch", hint="count epochs from 1")
     return SecretStream(seed if seed is not None else fresh_seed(), f"epoch/{epoch}").take(SEED_BYTES)
 
 

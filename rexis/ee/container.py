@@ -117,11 +117,14 @@ class Container:
         self.message, self.constants = _apart(parsed(model), model.parent if isinstance(model, Path) else None)
         self._file = file
 
-    def exchange(self, name: str, tensor: onnx.TensorProto, value: Constant) -> None:
-        """Put another value of the same shape and dtype in a stored tensor's place. The old one is let go."""
+    def exchange(self, name: str, tensor: onnx.TensorProto, value: Constant, *, plain: bool) -> None:
+        """Put another value of the same shape and dtype in a stored tensor's place. The old one is let go.
+
+        A `plain` value never goes into the file, which is public and keeps all that was ever written to it.
+        """
         if name not in self.constants:
             tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
-        elif self._file is not None:
+        elif self._file is not None and not plain:
             self.constants[name] = self._file.append(tensor, value)
         else:
             self.constants[name] = value

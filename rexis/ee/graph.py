@@ -229,12 +229,18 @@ class Graph:
             node.inputs.count(view) for view in views for node in self.consumers(view) if node.output not in self._views
         )
 
-    def exchange(self, root: str, value: Constant) -> None:
-        """Put another value in the place of a stored constant, of the same shape and dtype. The plain value is gone."""
+    def exchange(self, root: str, value: Constant, *, plain: bool = False) -> None:
+        """Put another value in the place of a stored constant, of the same shape and dtype. The old value is gone.
+
+        Parameters
+        ----------
+        plain
+            The value is no ciphertext yet, and will be exchanged again.
+        """
         tensor = self._tensors[root]
         if tuple(tensor.dims) != value.shape or value.dtype != np.float32:
             raise EncryptionError(f"constant {root!r} would change its shape or dtype", field=root)
-        self._container.exchange(root, tensor, value)
+        self._container.exchange(root, tensor, value, plain=plain)
 
     def encoded(self) -> bytes:
         """The model as bytes, without doc strings and metadata. Nodes, their order, names, shapes and dtypes stay."""

@@ -66,7 +66,7 @@ def fold_back(plan: Plan) -> None:
             scaled = seen * np.moveaxis(factor.reshape(*ones, -1), -1, axis) if name != gain else seen * 0.0 + 1.0
             view = graph.view(name)
             assert view is not None  # noqa: S101
-            graph.exchange(view.root, view.stored(scaled).astype(np.float32))
+            graph.exchange(view.root, view.stored(scaled).astype(np.float32), plain=True)
 
 
 def _step(maker: Node, graph: Graph, name: str, axis: int) -> tuple[list[Scaled], tuple[str, int] | None] | None:

@@ -211,7 +211,10 @@ class Rule(ABC):
         return False
 
     def takes_gain(self, node: Node, accepts: Acceptance, name: str, *, shifted: bool) -> bool:
-        """Whether input `name` may carry a gain along its last axis, and a shift."""
+        """Whether input `name` may carry a gain along its last axis, and a shift.
+
+        A weight that other nodes read too may not take a gain up: they would see it as well.
+        """
         return False
 
     def magnitude(self, node: Node, folding: Folding) -> float:
@@ -298,6 +301,12 @@ def layout_of(name: str, node: Node, plan: Plan) -> Layout:
     if name not in plan.layouts:
         raise node.refuse(f"{name!r} is neither a value nor a float constant", hint=STATIC)
     return plan.layout(name)
+
+
+def leave_number(name: str, node: Node, plan: Plan) -> None:
+    """Leave a parameter that is one number as it is, also where it is stored with axes of length 1."""
+    if not plan.graph.is_computed(name):
+        plan.restrict(layout_of(name, node, plan), NONE, node)
 
 
 def rank_of(name: str, node: Node, graph: Graph) -> int:

@@ -20,10 +20,12 @@ from rexis.ee.rules.base import (
     broadcast,
     keyed,
     layout_of,
+    leave_number,
     rule,
     spread_evenly,
 )
 from rexis.ee.rules.linear import take_up
+from rexis.ee.rules.reduce import reduced
 from rexis.ee.rules.reshape import length_one_axes
 
 # f(s x) = s f(x) for s > 0; f(-x) = -f(x); and the rest, which permutations alone commute with.
@@ -58,6 +60,8 @@ class UnaryRule(Rule):
         for name in node.inputs[1:]:
             if name and any(plan.size(axis) != 1 for axis in layout_of(name, node, plan)):
                 raise node.refuse(f"its bound {name!r} is not a single number", hint="use Min and Max")
+            if name:
+                leave_number(name, node, plan)
         if _POWERS[node.op] != FREE:
             plan.restrict(keyed(layout), _POWERS[node.op], node)
         plan.layouts[node.output] = layout
@@ -137,6 +141,8 @@ class AddRule(Rule):
             folding.settle(
                 node.output, take_up(node, folding, carried, self._bias(node, graph), node.output, scale=sign)
             )
+        elif node.op == "Sub" and value == node.inputs[1]:
+            folding.settle(node.output, carried.moved(np.negative))  # no gain: `takes_gain` is for Add
         else:
             folding.settle(node.output, carried)
 
@@ -336,6 +342,7 @@ class PowRule(Rule):
     def plan(self, node: Node, plan: Plan, accepts: Acceptance) -> None:
         exponent = plan.graph.view(node.inputs[1])
         if exponent is not None and plan.graph.stored(exponent.root).size == 1:
+            leave_number(node.inputs[1], node, plan)
             if float(plan.graph.stored(exponent.root).reshape(-1)[0]) == 2.0:
                 square(node, plan, node.inputs[0])
                 return
@@ -356,7 +363,12 @@ def square(node: Node, plan: Plan, name: str) -> None:
     """Squares of `name`. If all that is read of them is their mean along the last axis, an isometry keeps that."""
     layout = layout_of(name, node, plan)
     readers = plan.graph.consumers(node.output)
-    if readers and all(reader.op in ("ReduceMean", "ReduceSum") for reader in readers):
+    last = len(layout) - 1
+    summed = all(
+        reader.op in ("ReduceMean", "ReduceSum") and last in reduced(reader, plan.graph, len(layout))
+        for reader in readers
+    )
+    if readers and summed and node.output != plan.graph.output:
         plan.squares.add(node.output)
         plan.restrict(keyed(layout[:-1]), Power.PERMUTE, node)
     else:

@@ -59,7 +59,8 @@ class MatMulRule(Rule):
         return self._weight(node, accepts, name) and accepts.of(node.output)
 
     def takes_gain(self, node: Node, accepts: Acceptance, name: str, *, shifted: bool) -> bool:
-        return self._weight(node, accepts, name) and (not shifted or self.accepts(node, accepts, name))
+        own = self._weight(node, accepts, name) and accepts.graph.uses(node.inputs[1]) == 1
+        return own and (not shifted or self.accepts(node, accepts, name))
 
     def magnitude(self, node: Node, folding: Folding) -> float:
         return product_magnitude(node, folding)
@@ -160,6 +161,7 @@ class GemmRule(Rule):
                 plan.join(layout[-1], weight[out], node)
             else:
                 plan.restrict([weight[out]], AVERAGING, node)
+                plan.restrict(layout[-1:], NONE, node)
             if len(layout) > 1:
                 if plan.size(layout[0]) != 1:
                     raise node.refuse(f"the bias {bias!r} differs from record to record", hint="store one row")
@@ -178,8 +180,9 @@ class GemmRule(Rule):
         return bool(shapes[0]) and bool(shapes[1]) and shapes[0][-1] == shapes[1][-1]  # type: ignore[index]
 
     def takes_gain(self, node: Node, accepts: Acceptance, name: str, *, shifted: bool) -> bool:
-        stored = name == node.inputs[0] and accepts.graph.view(node.inputs[1]) is not None
-        return stored and (not shifted or self.accepts(node, accepts, name))
+        graph, weight = accepts.graph, node.inputs[1]
+        own = name == node.inputs[0] and graph.view(weight) is not None and graph.uses(weight) == 1
+        return own and (not shifted or self.accepts(node, accepts, name))
 
     def fold(self, node: Node, folding: Folding) -> None:
         carried = folding.of(node.inputs[0])

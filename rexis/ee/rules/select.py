@@ -10,7 +10,19 @@ from rexis.ee.graph import Graph, Node
 from rexis.ee.groups import Power
 from rexis.ee.layout import Axis
 from rexis.ee.plan import Plan
-from rexis.ee.rules.base import APART, STATIC, Acceptance, Folding, MovingRule, Rule, keyed, layout_of, rank_of, rule
+from rexis.ee.rules.base import (
+    APART,
+    STATIC,
+    Acceptance,
+    Folding,
+    MovingRule,
+    Rule,
+    keyed,
+    layout_of,
+    leave_number,
+    rank_of,
+    rule,
+)
 from rexis.ee.rules.reshape import axes_of
 from rexis.ee.stream import Floats
 from rexis.protocol.errors import EncryptionError
@@ -164,6 +176,8 @@ class PadRule(Rule):
         axes = axes_of(node, plan.graph, len(layout), position=3) or list(range(len(layout)))
         constant = node.attributes.get("mode", b"constant") in (b"constant", "constant")
         filled = value is not None and bool(plan.graph.seen(value).any())
+        if value is not None:
+            leave_number(value, node, plan)
         for place, axis in enumerate(axes):
             if not pads[place] and not pads[place + len(axes)]:
                 continue

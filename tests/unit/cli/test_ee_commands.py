@@ -86,6 +86,29 @@ class TestDecoys:
         assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [(["--epoch", 1 << 53], "a key epoch is 9007199254740991 at most"), (["--out", ""], "will not be overwritten")],
+)
+def test_what_could_not_be_written_and_read_again_is_refused(
+    cli: Cli, tmp_path: Path, option: list[object], words: str
+) -> None:
+    files = ["--model", MODEL, "--key", tmp_path / "k", "--out", tmp_path / "m"]
+    ran = cli("ee", "encrypt", *files, *option)
+    assert (ran.code, words in ran.err) == (1, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_leaves_no_files(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rexis.files.write_file", interrupted)
+    files = ["--model", MODEL, "--key", tmp_path / "k", "--out", tmp_path / "m"]
+    assert cli("ee", "encrypt", *files, "--external-data").code != 0
+    assert list(tmp_path.iterdir()) == []
+
+
 class TestAttacksOnTheCard:
     def test_from_attack_to_card(self, cli: Cli, tmp_path: Path) -> None:
         records, report, model = npy(tmp_path / "r.npy", RECORDS), tmp_path / "a.json", tmp_path / "m.onnx"

@@ -114,6 +114,22 @@ def test_an_attempt_that_failed_leaves_nothing_in_the_file(tmp_path: Path) -> No
         assert encrypt_model(network(), epoch=1, seed=SEED, file=file).digest == encrypted.digest
 
 
+def test_what_is_only_on_its_way_to_be_encrypted_does_not_reach_the_file(tmp_path: Path) -> None:
+    model, random = network(layers=1), np.random.default_rng(2)
+    gain = random.standard_normal(WIDTH).astype(np.float32)
+    back = random.standard_normal((WIDTH, WIDTH)).astype(np.float32)
+    model.graph.initializer.extend(numpy_helper.from_array(each, name) for name, each in (("g", gain), ("b", back)))
+    branch = [("MatMul", ["r0", "b"], "m"), ("Mul", ["m", "g"], "s"), ("Add", ["s", "r0"], "y")]
+    model.graph.node.extend(helper.make_node(op, given, [made]) for op, given, made in branch)
+    model.graph.output[0].name = "y"
+    with ConstantsFile(tmp_path / "data", "data") as file:
+        encrypted = encrypt_model(model, epoch=1, seed=SEED, file=file)
+        written = file.path.read_bytes()
+    assert encrypted.plan.absorbed  # the gain goes into the weight before both are encrypted
+    assert len(written) == 4 * 2 * WIDTH * WIDTH
+    assert not any(row.tobytes()[:32] in written for row in (*back, *(back * gain)))
+
+
 def test_other_files_need_a_path(split: Path) -> None:
     with pytest.raises(EncryptionError, match="lies in another file") as caught:
         encrypt_model(split.read_bytes(), epoch=1)

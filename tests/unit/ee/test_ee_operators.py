@@ -136,6 +136,77 @@ def test_fused_normalisations(draw: Draw, opset: int) -> None:
     carried_through(model_of(draw, opset=opset))
 
 
+def shared_weight(op: str) -> Draw:
+    """A weight behind a normalisation with gains, and behind nothing: the second use must not see the gain."""
+
+    def draw(s: Sketch) -> None:
+        s.value = s.linear(s.value, s.width, s.width)
+        normed = s.node("RMSNormalization", s.value, s.constant(s.random.uniform(0.5, 1.5, s.width)), axis=-1)
+        weight = s.constant(s.random.normal(size=(s.width, s.width)))
+        if op == "Gemm":
+            normed, s.value = (s.node("ReduceMean", each, s.constant([1]), keepdims=0) for each in (normed, s.value))
+        added = s.node("Add", s.node(op, normed, weight), s.node(op, s.value, weight))
+        s.value = added if op == "MatMul" else s.node("Unsqueeze", added, s.constant([1]))
+        s.tokens = s.tokens if op == "MatMul" else 1
+
+    return draw
+
+
+@pytest.mark.parametrize("op", ["MatMul", "Gemm"])
+def test_a_weight_that_several_nodes_read_takes_no_gain_up(op: str) -> None:
+    carried_through(model_of(shared_weight(op), opset=23))
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_a_value_subtracted_from_a_constant_turns_its_offset_round(residual: bool) -> None:
+    def draw(s: Sketch) -> None:
+        offset = s.linear(s.value, s.width, s.width)
+        turned = s.node("Sub", s.constant(s.random.normal(size=s.width)), offset)
+        s.value = s.node("Add", turned, s.value) if residual else turned
+
+    encrypted = carried_through(model_of(draw))
+    assert encrypted.key.output.offset is not None
+
+
+@pytest.mark.parametrize("along", [[1], [1, 2], [2]])
+@pytest.mark.parametrize("op", ["ReduceMean", "ReduceSum"])
+def test_only_squares_that_are_summed_over_all_that_is_mixed_pass_an_isometry(op: str, along: list[int]) -> None:
+    def draw(s: Sketch) -> None:
+        mixed = s.linear(s.value, s.width, s.width)
+        s.value = s.node("Add", s.value, s.node(op, s.node("Mul", mixed, mixed), s.constant(along), keepdims=1))
+
+    carried_through(model_of(draw, opset=18))
+
+
+@pytest.mark.parametrize(
+    ("op", "shape"), [("Pow", (1,)), ("Pow", (1, 1)), ("Square", (1,)), ("Clip", (1,)), ("Pad", (1,))]
+)
+def test_a_number_that_is_stored_with_axes_stays_that_number(op: str, shape: tuple[int, ...]) -> None:
+    s = Sketch(5)
+
+    def number(value: float) -> str:
+        return s.constant(np.full(shape, value))
+
+    value = s.linear(s.value, s.width, s.width)
+    if op == "Clip":
+        s.value = s.node("Clip", value, number(-1.0), number(0.3))
+    elif op == "Pad":
+        s.value, s.tokens = s.node("Pad", value, s.constant([0, 1, 0, 0, 0, 0]), number(0.5)), s.tokens + 1
+    else:
+        s.value = s.node("Pow", value, number(2.0 if op == "Square" else 3.0))
+    carried_through(s.build())
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 1), (3,), (1, 3)])
+def test_the_bias_of_a_gemm_may_be_one_number(shape: tuple[int, ...]) -> None:
+    s = Sketch(5)
+    flat = s.node("Reshape", s.linear(s.value, s.width, s.width), s.constant(np.array([-1, s.tokens * s.width])))
+    weight = s.constant(s.random.normal(size=(s.tokens * s.width, 3)))
+    made = s.node("Gemm", flat, weight, s.constant(s.random.normal(size=shape)), alpha=0.5, beta=2.0)
+    s.value, s.tokens, s.width = s.node("Unsqueeze", made, s.constant([1])), 1, 3
+    carried_through(s.build())
+
+
 def attention(**attributes: object) -> Draw:
     """The operator on three axes: it cuts heads itself, and serves two queries with each key."""
 
