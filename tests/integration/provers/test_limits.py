@@ -16,10 +16,10 @@ from tests.integration.provers.rig import work
 
 
 def test_a_circuit_beyond_the_memory_by_the_estimate_is_refused_before_it_begins(folder: Path) -> None:
-    done = work(folder, memory_bytes=64 << 20)
+    done = work(folder, memory_bytes=32 << 20)
     ((code, detail),) = done.failures
     assert code == "too-large"
-    assert "the worker may use 64 MiB" in detail
+    assert ", 32 MiB are there" in detail
     assert done.handed_in == []
 
 
