@@ -422,13 +422,16 @@ class Plan:
                 said.update(dict.fromkeys(parts, said[variable]))
 
     def _split_sum(self, factor: Factor, sizes: list[int], node: Node) -> list[Factor]:
-        """Cut joined segments into a product: rows of one length share one key, and their order stays as it was."""
+        """Cut joined segments into a product: rows of one length share one key, and their order stays as it was.
+
+        That order is an axis in the clear: without the cut, each segment would have had a key for all of its places.
+        """
         count, width = sizes
         rows = self.segments((Factor(factor.variable, SELF),), [width] * count, node)
         for row in rows[1:]:
             self.join(row, rows[0], node)
         order = self.fresh(count, NONE)
-        self._positions[order[0].variable] = f"order of joined segments of {node}"
+        self._reasons[order[0].variable] = f"the order of joined segments, which {node} cuts into rows"
         del self._sums[factor.variable]
         self._products[factor.variable] = (*order, *rows[0])
         return list(self.resolve((factor,)))
