@@ -9,7 +9,8 @@ table that just does not fit one column can double the cost of a proof.
 
 The rule for the extension agrees with the size of the proving key of all circuits that it was tried on (ADR 7). The
 coefficients are least squares of relative errors over the random circuits of ``python -m bench.circuit_cost``; they are
-no bounds. Seconds are those of the machine that they were fitted on: see :data:`REFERENCE`.
+no bounds, tables that are filled while proving (lookups by index, sorting) are not in them, and seconds are those of
+the machine that they were fitted on (bench/README.md).
 """
 
 from __future__ import annotations
@@ -20,9 +21,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from circuits.settings import CircuitSettings
-
-REFERENCE = "two cores of a 2.x GHz x86-64 server"
-"""Where a proof takes what :attr:`Estimate.cpu_seconds` says."""
 
 _FIELD_BYTES = 32
 RESERVED_ROWS = 8  # of each column, for blinding
@@ -92,7 +90,7 @@ class Estimate:
     setup_bytes, peak_bytes
         Peak resident memory of set-up, and of a prover.
     cpu_seconds
-        Processor time of a warm proof on :data:`REFERENCE`, witness and check included.
+        Processor time of a warm proof, witness and check included.
     proof_bytes
         Size of a proof.
     """

@@ -68,8 +68,6 @@ class CircuitSettings:
         Lowest and highest value of each range check's table.
     lookups
         Nonlinear functions, each with a table over the profile's lookup range.
-    dynamic
-        Cells of tables that are filled while proving, and of their shuffles.
     """
 
     data: bytes
@@ -81,7 +79,6 @@ class CircuitSettings:
     output_length: int
     ranges: tuple[tuple[int, int], ...]
     lookups: int
-    dynamic: int
 
     @property
     def logrows(self) -> int:
@@ -151,7 +148,6 @@ class CircuitSettings:
             output_length=_bounded(lengths[1], "output length", 1, _MAX_VALUES),
             ranges=tuple((low, high) for low, high in document["required_range_checks"]),
             lookups=len(document["required_lookups"]),
-            dynamic=document["total_dynamic_col_size"] + document["total_shuffle_col_size"],
         )
 
 

@@ -142,6 +142,8 @@ def tune(
         f"checked on {best['records']} other records under another key: decisions agree {best['agreement']:.1%}, "
         f"largest error {best['error']:.3g}"
     )
+    if best["agreement"] < agreement or best["error"] is None or best["error"] > bound.error:
+        note("warning: that is outside the bound. Tune with more records and keys, or with a tighter one.")
     if out is not None:
         say(f"written to {out}")
 
