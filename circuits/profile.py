@@ -61,7 +61,7 @@ class CircuitProfile(Strict):
     disable_freivalds: bool = False
 
     def run_args(self) -> dict[str, object]:
-        """As attributes of ``ezkl.PyRunArgs``. The ONNX batch axis ``batch`` is fixed to 1."""
+        """As attributes of ``ezkl.PyRunArgs``, except for ``variables``, which follow from the model."""
         return {
             "input_visibility": "public",
             "output_visibility": "public",
@@ -76,7 +76,6 @@ class CircuitProfile(Strict):
             "scale_rebase_multiplier": self.rebase_multiplier,
             "disable_freivalds": self.disable_freivalds,
             "ignore_range_check_inputs_outputs": False,
-            "variables": [["batch", 1]],
         }
 
 

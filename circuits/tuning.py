@@ -208,6 +208,22 @@ def tune(
         return Found(best, [timed.get(each.profile, each) for each in frontier], len(layouts))
 
 
+def first_guess(ezkl: EzklProcess, side: Side, scales: tuple[int, int]) -> CircuitProfile:
+    """The layout with the least predicted processor time for one pair of scales: no bound on errors, and no proof.
+
+    Raises
+    ------
+    CircuitError
+        A record has no witness, or no circuit is large enough.
+    """
+    base = _WIDE.model_copy(update={"input_scale": scales[0], "param_scale": scales[1]})
+    _, lowest, highest = _outputs(ezkl, side, base, side.records)
+    layouts = list(_layouts(ezkl, [side], _Scales(base, 0.0, 1.0, lowest, highest)))
+    if not layouts:
+        raise _nothing(Limits(), layouts)
+    return min(layouts, key=lambda each: each.estimate.cpu_seconds).profile
+
+
 def assess(ezkl: EzklProcess, sides: Sequence[Side], profile: CircuitProfile) -> tuple[float, float]:
     """Largest error and least agreement of a profile over all sides; infinite and 0 if a record has no witness."""
     return _assessed(ezkl, sides, profile)[:2]

@@ -15,18 +15,32 @@ from rexis.protocol.errors import ConflictError, RexisError
 
 if TYPE_CHECKING:
     from circuits.cost import Estimate
+    from circuits.process import EzklProcess
     from circuits.profile import CircuitProfile
+    from circuits.settings import CircuitSettings
     from circuits.tuning import Candidate, Found
-    from rexis.protocol.records import Floats
+    from rexis.cli._calibration import Calibration
 
 app = typer.Typer(help="Estimate, tune and rebuild circuits.", no_args_is_help=True)
 
 _MAX_MODEL_BYTES = 256 << 20
 _MAX_SETTINGS_BYTES = 1 << 20
+_GUESSED_BY = 8  # random records
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A zoo model's name, or an ONNX file.")]
 Profile = Annotated[
-    str | None, typer.Option(metavar="NAME|FILE", help="A tuned profile. Default: the zoo model's own.")
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE", help="A tuned profile. Default: the zoo model's own, else one guessed from random records."
+    ),
+]
+Axis = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--axis",
+        metavar="NAME=SIZE",
+        help="The size of an open axis other than the first, for a circuit has fixed sizes. Again for each.",
+    ),
 ]
 
 
@@ -53,29 +67,43 @@ def list_profiles(as_json: Json = False) -> None:
 def estimate(
     model: Model,
     profile: Profile = None,
+    axis: Axis = None,
     memory: Annotated[
         int | None, typer.Option(metavar="MIB", min=1, help="Memory that there is. Default: what is free here.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what set-up and a proof will take, before either; refuse a circuit that does not fit, with one that does."""
+    """Say what set-up and a proof will take, before either; refuse a circuit that does not fit, with one that does.
+
+    Takes any ONNX file with one float32 input and one float32 output. What ezkl puts into no circuit is refused with
+    the name of the node and its operator.
+    """
     with needs("circuits"):
         from circuits.build import make_settings
         from circuits.cost import columns_of
         from circuits.cost import estimate as cost_of
+        from circuits.diagnosis import require_circuit
         from circuits.memory import available_bytes, require_memory
         from circuits.process import EzklProcess
 
-    onnx, chosen = _model(model), _profile(profile or model)
+    onnx, chosen = _sized(_model(model), axis), _known_profile(profile, model)
+    _note_records(onnx)
+    how = None
     with working("counting rows"), EzklProcess() as ezkl:
+        wide = require_circuit(onnx, ezkl)
+        if chosen is None:
+            chosen, how = _guessed(onnx, wide, ezkl)
         settings = make_settings(onnx, chosen, ezkl)
     cost = cost_of(columns_of(settings), settings.rows)
     free = available_bytes() if memory is None else memory << 20
     if as_json:
-        emit(_shown(cost) | {"fits": cost.needed_bytes <= free, "availableBytes": free})
+        shown = _shown(cost) | {"fits": cost.needed_bytes <= free, "availableBytes": free}
+        emit(shown | {"profile": chosen.to_object(), "guessed": how is not None})
     else:
         for line in _lines(cost):
             say(line)
+        if how is not None:
+            say(_guess_line(chosen, how))
     require_memory(settings, free)
 
 
@@ -84,9 +112,16 @@ def tune(
     model: Model,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Plain records (.npy): half to choose by, half to check. Zoo: its own."),
+        typer.Option(
+            metavar="FILE",
+            help="Plain records (.npy): half to choose by, half to check. Default: a zoo model's own, else random.",
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the profile and its evidence here.")] = None,
+    axis: Axis = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Tune the model as it is, without EE: for models that EE refuses.")
+    ] = False,
     agreement: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of decisions that must be those of the plain model.")
     ] = 0.99,
@@ -107,10 +142,14 @@ def tune(
 ) -> None:
     """Search the cheapest circuit within a bound on decisions and errors, by a cost model first and proofs last.
 
-    Takes minutes: every pair of scales is tried on every record under every key.
+    Takes minutes: every pair of scales is tried on every record under every key. Without --data, a model from a file
+    is tuned on random records, which say little about its accuracy on real ones.
     """
     with needs("circuits"), needs("ee"), needs("verifier"):
+        from circuits.boundary import boundary_of, require_one_record
+        from circuits.diagnosis import require_circuit
         from circuits.memory import available_bytes
+        from circuits.process import EzklProcess
         from circuits.tuning import Bound, Limits
         from circuits.tuning import tune as search
         from rexis.cli._tuning import sides_of, written
@@ -120,30 +159,47 @@ def tune(
     if out is not None:
         if out.exists() and not out.is_dir():
             raise ConflictError(f"{out} exists and is no folder", field="out", hint="choose another name")
-        require_absent(out / "profile.json", out / "evidence.json")
-    plain, calibration, check = _model(model), *_records(model, data, records)
+        require_absent(out / "profile.json", out / "evidence.json", *([out / "model.onnx"] if axis else []))
+    onnx = _sized(_model(model), axis)
+    if plain:
+        keys = 0
+        _note_records(onnx)
+    else:
+        require_one_record(boundary_of(onnx))
     bound = Bound(agreement, float("inf") if max_error is None else max_error)
     limits = Limits(
         available_bytes() if memory is None else memory << 20,
         float("inf") if max_proof_bytes is None else max_proof_bytes,
     )
-    sides = sides_of(plain, calibration, keys, bound.error)
+    given = None if data is None else _given(onnx, data, records)
+    with working("reading the model"), EzklProcess() as ezkl:
+        require_circuit(onnx, ezkl)
+    calibration = given or _calibration(model, onnx, records)
+    sides = sides_of(onnx, calibration.records, keys, bound.error)
+    if calibration.is_random:
+        note(
+            f"warning: calibrated on {calibration.source} records. Real ones may be larger, so that they have no "
+            "witness, and errors on them may differ: tune again with --data before you register this."
+        )
     with tempfile.TemporaryDirectory(prefix="rexis-tune-") as folder, steps() as at:
         found = search(sides, bound, work_dir=Path(folder), limits=limits, finalists=finalists, at=at)
-    report = written(plain, calibration, check, keys, bound, limits, found)
+    report = written(onnx, calibration, keys, bound, limits, found)
     if out is not None:
-        _write(out, found.best.profile, report)
+        _write(out, found.best.profile, report, onnx if axis else None)
     if as_json:
         emit(report)
         return
     _table(found)
     best = report["checked"]
+    error = "unknown, for one has no witness" if best["error"] is None else f"{best['error']:.3g}"
     say(
-        f"checked on {best['records']} other records under another key: decisions agree {best['agreement']:.1%}, "
-        f"largest error {best['error']:.3g}"
+        f"checked on {best['records']} other records{' under another key' if keys else ''}: decisions agree "
+        f"{best['agreement']:.1%}, largest error {error}"
     )
     if best["agreement"] < agreement or best["error"] is None or best["error"] > bound.error:
         note("warning: that is outside the bound. Tune with more records and keys, or with a tighter one.")
+    if calibration.is_random:
+        say(f"calibration: {calibration.source}")
     if out is not None:
         say(f"written to {out}")
 
@@ -192,52 +248,116 @@ def rebuild(
         say(f"{name:16} {value}")
 
 
+def _is_file(name: str) -> bool:
+    return name.endswith(".onnx") or Path(name).is_file()
+
+
 def _model(name_or_file: str) -> bytes:
     from rexis.files import read_file
 
-    file = Path(name_or_file)
-    if file.suffix == ".onnx" or file.is_file():
-        return read_file(file, "model", max_bytes=_MAX_MODEL_BYTES)
+    if _is_file(name_or_file):
+        return read_file(Path(name_or_file), "model", max_bytes=_MAX_MODEL_BYTES)
     from models.zoo import load_model_bytes
 
     return load_model_bytes(name_or_file)
 
 
-def _profile(name_or_file: str) -> CircuitProfile:
+def _sized(model: bytes, axes: list[str] | None) -> bytes:
+    """The model with the axes fixed that ``--axis`` names."""
+    from circuits.boundary import with_sizes
+
+    if not axes:
+        return model
+    sizes: dict[str, int] = {}
+    for each in axes:
+        name, _, size = each.rpartition("=")
+        if not name or not size.isdecimal() or not int(size):
+            raise typer.BadParameter(f"{each!r} is not NAME=SIZE", param_hint="--axis")
+        sizes[name] = int(size)
+    return with_sizes(model, sizes)
+
+
+def _note_records(model: bytes) -> None:
+    """Say where a circuit is not one that jobs use."""
+    from circuits.boundary import boundary_of
+
+    boundary = boundary_of(model)
+    if not boundary.counts_records:
+        note(
+            f"note: one proof is about all of input {boundary.input!r}, {list(boundary.given)}. Jobs prove record by "
+            "record: to register it, export it as [batch, …] with an open first axis, or with 1."
+        )
+
+
+def _known_profile(name_or_file: str | None, model: str) -> CircuitProfile | None:
+    """The profile that is named, or the zoo model's; None if there is none."""
+    from circuits.profile import tuned_models
     from rexis.cli.owner import read_profile
 
-    if name_or_file.endswith(".onnx"):
-        raise typer.BadParameter("a file has no profile of its own: name one", param_hint="--profile")
-    return read_profile(name_or_file)
+    if name_or_file is not None:
+        if name_or_file.endswith(".onnx"):
+            raise typer.BadParameter("a model is no profile: leave it out to have one guessed", param_hint="--profile")
+        return read_profile(name_or_file)
+    return read_profile(model) if model in tuned_models() and not _is_file(model) else None
 
 
-def _records(model: str, data: Path | None, count: int) -> tuple[Floats, Floats]:
-    """Records to choose by, and others to check with."""
-    import numpy as np
+def _guessed(model: bytes, wide: CircuitSettings, ezkl: EzklProcess) -> tuple[CircuitProfile, str]:
+    """A profile from random records, and how it was come by."""
+    with needs("verifier"):
+        from circuits.guess import guessed
+        from rexis.cli._calibration import drawn
+        from rexis.cli._tuning import plain_side
 
+    calibration = drawn(model, _GUESSED_BY, 0)
+    guess = guessed(plain_side(model, calibration.records), wide, ezkl)
+    return guess.profile, f"from {calibration.source} records, {guess.how}"
+
+
+def _given(model: bytes, data: Path, count: int) -> Calibration:
+    from circuits.boundary import boundary_of
+    from rexis.cli._calibration import Calibration, require_shape
     from rexis.cli.records import read_records
 
-    if data is not None:
-        rows = read_records(data, None)
-        if len(rows) < 2:
-            raise RexisError("tuning needs two records at least", field="data")
-        half = len(rows) // 2
-        return rows[:half][:count], rows[half:]
-    if Path(model).is_file():
-        raise typer.BadParameter("a model from a file needs records", param_hint="--data")
+    rows = read_records(data, None)
+    if len(rows) < 2:
+        raise RexisError("tuning needs two records at least", field="data")
+    require_shape(boundary_of(model), rows)
+    half = len(rows) // 2
+    return Calibration(rows[:half][:count], rows[half:], "given")
+
+
+def _calibration(name: str, model: bytes, count: int) -> Calibration:
+    """The zoo's records of its models, random ones for others."""
+    import numpy as np
+
+    from rexis.cli._calibration import Calibration, drawn
+
+    if _is_file(name):
+        return drawn(model, count)
     with needs("models"):
         from models.zoo import held_out, training_split
-    rows = training_split(model)[0]
+    rows = training_split(name)[0]
     chosen = np.random.default_rng(0).permutation(len(rows))[:count]
-    return rows[chosen], held_out(model)[0]
+    return Calibration(rows[chosen], held_out(name)[0], "zoo")
 
 
-def _write(out: Path, profile: CircuitProfile, report: dict[str, Any]) -> None:
+def _write(out: Path, profile: CircuitProfile, report: dict[str, Any], model: bytes | None) -> None:
     from rexis.files import write_file
 
     out.mkdir(parents=True, exist_ok=True)
     write_file(out / "profile.json", profile.to_json() + b"\n")
     write_file(out / "evidence.json", (json.dumps(report, indent=2, sort_keys=True) + "\n").encode())
+    if model is not None:
+        write_file(out / "model.onnx", model)
+        note(f"the model with its axes fixed is {out / 'model.onnx'}: encrypt and register that one")
+
+
+def _guess_line(profile: CircuitProfile, how: str) -> str:
+    return (
+        f"profile     guessed {how}: scales {profile.input_scale} and {profile.param_scale}, "
+        f"{profile.decomposition_legs} digits to base {profile.decomposition_base}, {profile.inner_columns} inner "
+        "columns. `rexis circuits tune` searches the cheapest that is accurate enough"
+    )
 
 
 def _shown(cost: Estimate) -> dict[str, Any]:

@@ -164,17 +164,21 @@ def revoke(
 def _build(onnx: bytes, profile: str, srs: str, cache: Path) -> ProvingCircuit:
     with needs("circuits"):
         from circuits.artefacts import CircuitCache
+        from circuits.boundary import boundary_of, require_one_record
         from circuits.build import build_circuit
+        from circuits.diagnosis import require_circuit
         from circuits.process import EzklProcess
         from circuits.srs import SrsKind
         from circuits.verifying import require_vka
 
     chosen = read_profile(profile)
+    require_one_record(boundary_of(onnx))
     found = _srs(srs, chosen.logrows, cache / "srs")
     note(f"SRS: {found.kind.value}, {found.digest}")
     if found.kind == SrsKind.DEVELOPMENT:
         note("warning: a development SRS. Its maker could prove anything, so auditors refuse it by default.")
     with working("building the circuit and its keys"), EzklProcess() as ezkl:
+        require_circuit(onnx, ezkl)
         built = build_circuit(onnx, chosen, found, CircuitCache(cache / "circuits"), ezkl)
     with working("checking that the VKA follows from the verifying key"):
         require_vka(built.artefacts, found)  # what is registered on chain stays there
