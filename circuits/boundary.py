@@ -16,7 +16,8 @@ from rexis.protocol.errors import TensorError
 
 _BATCH, _UNNAMED = "batch", "batch_size"  # the zoo's name; what ezkl calls an axis without one
 _SYMBOL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")  # what tract reads as a symbol
-_FLOAT32 = 1  # TensorProto.DataType
+_FLOAT32, _INTEGERS = 1, (6, 7)  # TensorProto.DataType
+_FEWEST_IDS = 2  # where no table shows how many there are
 _NO_SIZE = "`rexis circuits estimate` and `tune` fix it with --axis {name}=SIZE; or export the model with a size"
 
 
@@ -102,6 +103,26 @@ def require_one_record(boundary: Boundary) -> None:
         )
 
 
+def vocabulary_of(model: bytes) -> int | None:
+    """How many token ids a model tells apart that casts its one input to integers; None if it takes numbers.
+
+    ezkl casts nothing: such an input must have scale 0, so that an id is an integer in the circuit too.
+    """
+    graph = parsed(model).graph
+    names = {value.name for value in _inputs(graph)}
+    readers = [node for node in graph.node if not names.isdisjoint(node.input)]
+    if not readers or any(not _casts_to_integers(node) for node in readers):
+        return None
+    sizes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    ids = {name for node in readers for name in node.output}
+    tables = [
+        sizes[node.input[0]][0]
+        for node in graph.node
+        if node.op_type == "Gather" and node.input[1] in ids and sizes.get(node.input[0])
+    ]
+    return min(tables, default=_FEWEST_IDS)
+
+
 def with_sizes(model: bytes, sizes: Mapping[str, int]) -> bytes:
     """The model with its named axes fixed to sizes.
 
@@ -125,6 +146,10 @@ def with_sizes(model: bytes, sizes: Mapping[str, int]) -> bytes:
                 dim.dim_value = sizes[dim.dim_param]
     fixed: bytes = proto.SerializeToString(deterministic=True)
     return fixed
+
+
+def _casts_to_integers(node: Any) -> bool:
+    return node.op_type == "Cast" and any(each.name == "to" and each.i in _INTEGERS for each in node.attribute)
 
 
 def _inputs(graph: Any) -> list[Any]:

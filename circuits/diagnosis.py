@@ -16,6 +16,7 @@ from circuits.onnx_model import parsed, require_plain_model
 from circuits.process import EzklProcess, ProcessGoneError
 from circuits.profile import CircuitProfile
 from circuits.settings import CircuitSettings
+from circuits.subgraph import beginning, label
 from rexis.protocol.errors import CircuitError
 
 _TRIED = CircuitProfile(
@@ -27,7 +28,6 @@ _TRIED = CircuitProfile(
     logrows=18,
     disable_freivalds=True,
 )
-_NO_VALUES = ("Shape", "Size")  # what they give depends on no record
 _NOISE = re.compile(
     r"ezkl failed at \w+: |RuntimeError: |Failed to generate settings: |General synthesis error|ToTypedTranslator"
     r"|\[(?:graph|tract|halo2|circuit|tensor)\] ?|\[note: [^\]]*\]|\[ONNX operator for your model is [^\]]*\]"
@@ -72,9 +72,9 @@ def _blaming(model: bytes, error: CircuitError, ezkl: EzklProcess) -> CircuitErr
     hint = next((hint for words, hint in _HINTS if words in said), _OTHERWISE)
     if node is None:
         return CircuitError(f"ezkl makes no circuit of this model: {said}", field="model", hint=hint)
-    name = node.name or node.output[0]
-    operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-    return CircuitError(f"node {name!r} ({operator}): ezkl puts it into no circuit: {said}", field=name, hint=hint)
+    return CircuitError(
+        f"{label(node)}: ezkl puts it into no circuit: {said}", field=node.name or node.output[0], hint=hint
+    )
 
 
 def _culprit(proto: Any, error: CircuitError, ezkl: EzklProcess) -> Any | None:
@@ -89,40 +89,13 @@ def _culprit(proto: Any, error: CircuitError, ezkl: EzklProcess) -> Any | None:
     fails, passes = len(nodes), 0
     while fails - passes > 1:
         middle = (fails + passes) // 2
-        if _error_of(_beginning(proto, middle), ezkl) == sought:
+        if _error_of(beginning(proto, middle), ezkl) == sought:
             fails = middle
         else:
             passes = middle
-    if fails == len(nodes) and _error_of(_beginning(proto, fails), ezkl) != sought:
+    if fails == len(nodes) and _error_of(beginning(proto, fails), ezkl) != sought:
         return None
     return nodes[fails - 1]
-
-
-def _beginning(proto: Any, count: int) -> bytes | None:
-    """The graph's first nodes as a model of its own, whose outputs are what they leave unused; None if nothing is."""
-    import onnx
-
-    stored = {tensor.name for tensor in proto.graph.initializer}
-    computed = {value.name for value in proto.graph.input if value.name not in stored}
-    dangling: dict[str, None] = {}
-    for node in proto.graph.node[:count]:
-        if node.op_type in _NO_VALUES or computed.isdisjoint(node.input):
-            continue
-        for name in node.input:
-            dangling.pop(name, None)
-        made = [name for name in node.output if name]
-        computed.update(made)
-        dangling.update(dict.fromkeys(made[:1]))  # further outputs are optional
-    if not dangling:
-        return None
-    part = onnx.ModelProto()
-    part.CopyFrom(proto)
-    del part.graph.node[count:]
-    del part.graph.output[:]
-    del part.graph.value_info[:]
-    part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dangling)
-    data: bytes = part.SerializeToString()
-    return data
 
 
 def _error_of(model: bytes | None, ezkl: EzklProcess) -> str | None:

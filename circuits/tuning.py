@@ -43,6 +43,9 @@ HEADROOM = 2.0
 SCALES = tuple(sorted(((i, p) for i in range(4, 11) for p in (i, i + 1, i + 2)), key=sum))
 """Pairs of input and parameter scale, the cheapest first."""
 
+ID_SCALES = tuple((0, p) for p in range(4, 13))
+"""The same for records of token ids, which are integers in the circuit too."""
+
 _REBASE = (1, 2, 4)
 _ENOUGH = 8  # good pairs of scales; larger ones only cost more
 _PROBES = 4  # records that ranges are searched with: the largest
@@ -208,7 +211,7 @@ def tune(
         return Found(best, [timed.get(each.profile, each) for each in frontier], len(layouts))
 
 
-def first_guess(ezkl: EzklProcess, side: Side, scales: tuple[int, int]) -> CircuitProfile:
+def first_guess(ezkl: EzklProcess, side: Side, scales: tuple[int, int]) -> Candidate:
     """The layout with the least predicted processor time for one pair of scales: no bound on errors, and no proof.
 
     Raises
@@ -217,11 +220,11 @@ def first_guess(ezkl: EzklProcess, side: Side, scales: tuple[int, int]) -> Circu
         A record has no witness, or no circuit is large enough.
     """
     base = _WIDE.model_copy(update={"input_scale": scales[0], "param_scale": scales[1]})
-    _, lowest, highest = _outputs(ezkl, side, base, side.records)
-    layouts = list(_layouts(ezkl, [side], _Scales(base, 0.0, 1.0, lowest, highest)))
+    outputs, lowest, highest = _outputs(ezkl, side, base, side.records)
+    layouts = list(_layouts(ezkl, [side], _Scales(base, *side.judge(outputs), lowest, highest)))
     if not layouts:
         raise _nothing(Limits(), layouts)
-    return min(layouts, key=lambda each: each.estimate.cpu_seconds).profile
+    return min(layouts, key=lambda each: each.estimate.cpu_seconds)
 
 
 def assess(ezkl: EzklProcess, sides: Sequence[Side], profile: CircuitProfile) -> tuple[float, float]:

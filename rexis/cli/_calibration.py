@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from circuits.boundary import Boundary, boundary_of
-from circuits.onnx_model import parsed
+from circuits.boundary import Boundary, boundary_of, vocabulary_of
+from circuits.fidelity import other_function
+from circuits.process import EzklProcess
 from circuits.tuning import HEADROOM
+from rexis.cli.console import note
 from rexis.protocol.errors import TensorError
 from rexis.protocol.records import Floats
 
-_FEWEST_IDS = 2
+_COMPARED = 4  # records whose outputs are compared with the circuit's
 _DRAWS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Any]] = {
     "standard normal": lambda random, shape: random.normal(size=shape),
     "uniform from 0.1 to 0.9": lambda random, shape: random.uniform(0.1, 0.9, size=shape),
@@ -52,7 +54,7 @@ def drawn(model: bytes, count: int, checks: int = 16) -> Calibration:
     """
     boundary = boundary_of(model)
     shape = (count + checks, *boundary.record_shape)
-    ids = _ids(parsed(model).graph, boundary.input)
+    ids = vocabulary_of(model)
     draws = _DRAWS if ids is None else {f"token ids below {ids}": lambda random, size: random.integers(ids, size=size)}
     for name, draw in draws.items():
         records = draw(np.random.default_rng(0), shape).astype(np.float32)
@@ -94,9 +96,17 @@ def outputs_of(model: bytes, records: Floats) -> Floats:
     return outputs if outputs.ndim > 1 else outputs[:, None]
 
 
+def warned_of(model: bytes, records: Floats, ezkl: EzklProcess) -> str | None:
+    """Warn where ezkl takes an operator and computes something else, and say so."""
+    found = other_function(model, records[:_COMPARED], outputs_of, ezkl, ids=vocabulary_of(model) is not None)
+    if found is not None:
+        note(f"warning: {found}. A proof would be about that. Export the model without the operator.")
+    return found
+
+
 def headroom_of(model: bytes) -> float:
     """How many times as large as the calibration's records may be. 1 for token ids: others have no meaning."""
-    return HEADROOM if _ids(parsed(model).graph, boundary_of(model).input) is None else 1.0
+    return HEADROOM if vocabulary_of(model) is None else 1.0
 
 
 def _given(boundary: Boundary, record: Floats) -> Floats:
@@ -106,28 +116,6 @@ def _given(boundary: Boundary, record: Floats) -> Floats:
 def _of_record(boundary: Boundary, output: Floats) -> Floats:
     counted = boundary.counts_records and output.ndim > 1 and len(output) == 1
     return output[0] if counted else output
-
-
-def _ids(graph: Any, name: str) -> int | None:
-    """How many token ids a float32 input that is cast to integers may hold; None if it takes numbers."""
-    readers = [node for node in graph.node if name in node.input]
-    if not readers or any(node.op_type != "Cast" or not _to_integers(node) for node in readers):
-        return None
-    sizes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    cast = {output for node in readers for output in node.output}
-    tables = [
-        sizes[node.input[0]][0]
-        for node in graph.node
-        if node.op_type == "Gather" and node.input[1] in cast and sizes.get(node.input[0])
-    ]
-    return max(min(tables, default=_FEWEST_IDS), 1)
-
-
-def _to_integers(node: Any) -> bool:
-    import onnx
-
-    kinds = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
-    return any(attribute.name == "to" and attribute.i in kinds for attribute in node.attribute)
 
 
 def _quiet() -> onnxruntime.SessionOptions:

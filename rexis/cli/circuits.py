@@ -146,12 +146,13 @@ def tune(
     is tuned on random records, which say little about its accuracy on real ones.
     """
     with needs("circuits"), needs("ee"), needs("verifier"):
-        from circuits.boundary import boundary_of, require_one_record
+        from circuits.boundary import boundary_of, require_one_record, vocabulary_of
         from circuits.diagnosis import require_circuit
         from circuits.memory import available_bytes
         from circuits.process import EzklProcess
-        from circuits.tuning import Bound, Limits
+        from circuits.tuning import ID_SCALES, SCALES, Bound, Limits
         from circuits.tuning import tune as search
+        from rexis.cli._calibration import warned_of
         from rexis.cli._tuning import sides_of, written
 
     from rexis.files import require_absent
@@ -174,16 +175,18 @@ def tune(
     given = None if data is None else _given(onnx, data, records)
     with working("reading the model"), EzklProcess() as ezkl:
         require_circuit(onnx, ezkl)
-    calibration = given or _calibration(model, onnx, records)
+        calibration = given or _calibration(model, onnx, records)
+        astray = warned_of(onnx, calibration.records, ezkl)
     sides = sides_of(onnx, calibration.records, keys, bound.error)
+    scales = SCALES if vocabulary_of(onnx) is None else ID_SCALES
     if calibration.is_random:
         note(
             f"warning: calibrated on {calibration.source} records. Real ones may be larger, so that they have no "
             "witness, and errors on them may differ: tune again with --data before you register this."
         )
     with tempfile.TemporaryDirectory(prefix="rexis-tune-") as folder, steps() as at:
-        found = search(sides, bound, work_dir=Path(folder), limits=limits, finalists=finalists, at=at)
-    report = written(onnx, calibration, keys, bound, limits, found)
+        found = search(sides, bound, work_dir=Path(folder), limits=limits, finalists=finalists, scales=scales, at=at)
+    report = written(onnx, calibration, keys, bound, limits, found) | {"otherFunction": astray}
     if out is not None:
         _write(out, found.best.profile, report, onnx if axis else None)
     if as_json:
@@ -304,13 +307,17 @@ def _known_profile(name_or_file: str | None, model: str) -> CircuitProfile | Non
 def _guessed(model: bytes, wide: CircuitSettings, ezkl: EzklProcess) -> tuple[CircuitProfile, str]:
     """A profile from random records, and how it was come by."""
     with needs("verifier"):
+        from circuits.boundary import vocabulary_of
         from circuits.guess import guessed
-        from rexis.cli._calibration import drawn
+        from rexis.cli._calibration import drawn, warned_of
         from rexis.cli._tuning import plain_side
 
     calibration = drawn(model, _GUESSED_BY, 0)
-    guess = guessed(plain_side(model, calibration.records), wide, ezkl)
-    return guess.profile, f"from {calibration.source} records, {guess.how}"
+    ids = vocabulary_of(model) is not None
+    guess = guessed(plain_side(model, calibration.records), wide, ezkl, ids=ids)
+    off = "" if guess.error is None else f"; outputs are off by up to {guess.error:.2g}"
+    warned_of(model, calibration.records, ezkl)
+    return guess.profile, f"from {calibration.source} records, {guess.how}{off}"
 
 
 def _given(model: bytes, data: Path, count: int) -> Calibration:

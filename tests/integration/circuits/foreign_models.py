@@ -1,7 +1,7 @@
 """Models as strangers write them: the operators, shapes and axes of ezkl's examples, made here and small.
 
-Most are one operator each, written in ONNX's text form; weights are drawn by name. The others are exported from torch
-the way that most files in the wild were. What becomes of each is in :mod:`foreign_outcomes`.
+Each is a line in ONNX's text form. A name like ``w_4x6`` in it is a weight of that shape, drawn anew for each model;
+the kind ``v`` is positive. Networks that torch exports are in :mod:`foreign_torch`.
 """
 
 from __future__ import annotations
@@ -136,6 +136,10 @@ _WRITTEN: dict[str, tuple[str, str]] = {
     "pad_reflect": (_ROW, 'p = Constant <value = int64[4] {0, 1, 0, 2}> () y = Pad <mode = "reflect"> (x, p)'),
     "expand": ("float[batch_size, 1, 3] x", "s = Constant <value = int64[3] {1, 2, 3}> () y = Expand(x, s)"),
     "tile": (_ROW, "r = Constant <value = int64[2] {1, 2}> () y = Tile(x, r)"),
+    "tile_inside": (
+        _ROW,
+        "a = Relu(x) s = Sigmoid(a) r = Constant <value = int64[2] {1, 2}> () t = Tile(s, r) b = Tanh(t) y = Neg(b)",
+    ),
     "tril": ("float[batch_size, 4, 4] x", "y = Trilu <upper = 0> (x)"),
     "triu": ("float[batch_size, 4, 4] x", "y = Trilu <upper = 1> (x)"),
     "gather": (_ROW, "i = Constant <value = int64[3] {0, 2, 5}> () y = Gather <axis = 1> (x, i)"),
@@ -257,10 +261,7 @@ def _written(name: str, inputs: str, body: str, outputs: tuple[str, ...] = ("y",
         )
     for each in graph.output:
         each.ClearField("type")
-    try:
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except Exception:
-        inferred = model
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
     for place, each in enumerate(inferred.graph.output):
         if not each.type.tensor_type.elem_type:
             graph.output[place].type.tensor_type.elem_type = 1
