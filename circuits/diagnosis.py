@@ -38,7 +38,7 @@ _HINTS = (
     ("missing required params: stride", "write its strides down, also where they are 1"),
     ("non unit dilations", "ezkl knows convolutions and pools without dilation"),
     ("nearest neighbor interpolation", 'resize with mode "nearest", or with a fixed ConvTranspose'),
-    ("pad mode or pad type", "pad with a constant"),
+    ("pad mode or pad type", "pad with the constant 0"),
     ("constant exponents", "raise to a constant power"),
     ("Unimplemented(Gelu)", "export GELU as its parts (opset 17 and before: Erf)"),
     ("Unimplemented(Mish)", "export Mish as its parts (opset 17 and before: Softplus, Tanh, Mul)"),

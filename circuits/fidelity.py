@@ -1,9 +1,9 @@
 """Whether a circuit computes the model's function at all.
 
-ezkl takes a few operators and computes something else (version 23.0.5: ``Celu`` with another alpha than 1, ``Resize``
-with linear interpolation as torch writes it, the result of ``Equal`` at a wrong scale, and with it decision trees). A
-proof of such a circuit is valid and worthless. Rounding is told apart by its size: at large scales it is small, while a
-wrong function stays off for many values.
+ezkl takes a few operators and computes something else (version 23.0.5: docs/circuits.md has those that we met, such as
+average pools with padding and the result of ``Equal``, with which decision trees come out wrong). A proof of such a
+circuit is valid and worthless. Rounding is told apart by its size: at large scales it is small, while a wrong function
+stays off for many values.
 """
 
 from __future__ import annotations

@@ -22,30 +22,38 @@ def computing(proto: Any) -> list[bool]:
 def beginning(proto: Any, count: int) -> bytes | None:
     """The first nodes, with what they leave unused as outputs; None if nothing of that depends on records."""
     dangling: dict[str, None] = {}
+    used = _used(proto)
     for node, computes in list(zip(proto.graph.node, computing(proto), strict=True))[:count]:
         if not computes:
             continue
         for name in node.input:
             dangling.pop(name, None)
-        dangling.update(dict.fromkeys(node.output[:1]))  # further outputs are optional
+        dangling.update(dict.fromkeys(name for name in node.output if name in used))
     return _part(proto, list(proto.graph.node[:count]), list(dangling)) if dangling else None
 
 
 def up_to(proto: Any, index: int) -> bytes:
-    """One node and all that it needs, with its first output."""
+    """One node and all that it needs, with the first of its outputs that is used."""
     nodes: list[Any] = []
-    wanted = set(proto.graph.node[index].output[:1])
+    used = _used(proto)
+    outputs = [name for name in proto.graph.node[index].output if name in used][:1]
+    wanted = set(outputs)
     for node in reversed(proto.graph.node[: index + 1]):
         if not wanted.isdisjoint(node.output):
             nodes.append(node)
             wanted.update(node.input)
-    return _part(proto, nodes[::-1], list(proto.graph.node[index].output[:1]))
+    return _part(proto, nodes[::-1], outputs)
 
 
 def label(node: Any) -> str:
     """A node for messages; where the file does not name it, by its output."""
     operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
     return f"node {node.name or node.output[0]!r} ({operator})"
+
+
+def _used(proto: Any) -> set[str]:
+    """Values that a node reads, or the model gives. Others are optional outputs that nobody asks for."""
+    return {name for node in proto.graph.node for name in node.input} | {value.name for value in proto.graph.output}
 
 
 def _part(proto: Any, nodes: list[Any], outputs: list[str]) -> bytes:

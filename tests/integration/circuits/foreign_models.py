@@ -217,6 +217,236 @@ _WRITTEN: dict[str, tuple[str, str]] = {
     "depth_to_space": ("float[batch_size, 4, 3, 3] x", "y = DepthToSpace <blocksize = 2> (x)"),
     "space_to_depth": (_IMAGE, "y = SpaceToDepth <blocksize = 2> (x)"),
     "grid_sample": ("float[1, 2, 6, 6] x", "y = GridSample(x, w_1x3x3x2)"),
+    # the same operators in other forms
+    "max_scalar": (
+        _ROW,
+        "c = Constant <value = float {0.2}> () y = Max(x, c)",
+    ),
+    "max_two": (
+        _ROW,
+        "r = Neg(x) y = Max(x, r)",
+    ),
+    "min_two": (
+        _ROW,
+        "r = Neg(x) y = Min(x, r)",
+    ),
+    "celu_alpha_one": (
+        _ROW,
+        "y = Celu <alpha = 1.0> (x)",
+    ),
+    "elu_alpha_two": (
+        _ROW,
+        "y = Elu <alpha = 2.0> (x)",
+    ),
+    "scatter_elements_of_activations": (
+        "float[1, 6] x",
+        "i = Constant <value = int64[1, 2] {0, 3}> () r = Relu(x) s = Constant <value = int64[1] {0}> () "
+        "e = Constant <value = int64[1] {2}> () a = Constant <value = int64[1] {1}> () u = Slice(r, s, "
+        "e, a) y = ScatterElements <axis = 1> (x, i, u)",
+    ),
+    "scatter_nd_of_activations": (
+        "float[1, 6] x",
+        "i = Constant <value = int64[1, 2, 2] {0, 1, 0, 4}> () s = Constant <value = int64[1] {0}> () e "
+        "= Constant <value = int64[1] {2}> () a = Constant <value = int64[1] {1}> () u = Slice(x, s, e, "
+        "a) y = ScatterND(x, i, u)",
+    ),
+    "tile_by_one": (
+        _ROW,
+        "r = Constant <value = int64[2] {1, 1}> () y = Tile(x, r)",
+    ),
+    "or": (
+        _ROW,
+        "p = Greater(x, b_6) q = Less(x, c_6) o = Or(p, q) y = Cast <to = 1> (o)",
+    ),
+    "less_or_equal": (
+        _ROW,
+        "z = LessOrEqual(x, b_6) y = Cast <to = 1> (z)",
+    ),
+    "greater_or_equal": (
+        _ROW,
+        "z = GreaterOrEqual(x, b_6) y = Cast <to = 1> (z)",
+    ),
+    "where_equal": (
+        _ROW,
+        "r = Relu(x) z = Equal(x, r) y = Where(z, x, b_6)",
+    ),
+    "dropout": (
+        _ROW,
+        "y = Dropout(x)",
+    ),
+    "thresholded_relu": (
+        _ROW,
+        "y = ThresholdedRelu <alpha = 0.3> (x)",
+    ),
+    "shrink": (
+        _ROW,
+        "y = Shrink <lambd = 0.3> (x)",
+    ),
+    "average_pool_padded": (
+        _IMAGE,
+        "y = AveragePool <kernel_shape = [3, 3], strides = [1, 1], pads = [1, 1, 1, 1]> (x)",
+    ),
+    "max_pool_padded": (
+        _IMAGE,
+        "y = MaxPool <kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]> (x)",
+    ),
+    "average_pool_ceil": (
+        "float[batch_size, 2, 5, 5] x",
+        "y = AveragePool <kernel_shape = [2, 2], strides = [2, 2], ceil_mode = 1> (x)",
+    ),
+    "max_pool_no_strides": (
+        _IMAGE,
+        "y = MaxPool <kernel_shape = [2, 2]> (x)",
+    ),
+    "conv_transpose_strided": (
+        "float[batch_size, 2, 4, 4] x",
+        "y = ConvTranspose <kernel_shape = [2, 2], strides = [2, 2]> (x, w_2x3x2x2)",
+    ),
+    "conv_transpose_output_padding": (
+        "float[batch_size, 2, 4, 4] x",
+        "y = ConvTranspose <kernel_shape = [3, 3], strides = [2, 2], output_padding=[1,1], "
+        "pads=[1,1,1,1]> (x, w_2x3x3x3)",
+    ),
+    "conv_same": (
+        _IMAGE,
+        'y = Conv <kernel_shape = [3, 3], strides = [1, 1], auto_pad = "SAME_UPPER"> (x, w_3x2x3x3)',
+    ),
+    "conv_same_strided": (
+        "float[batch_size, 2, 5, 5] x",
+        'y = Conv <kernel_shape = [3, 3], strides = [2, 2], auto_pad = "SAME_UPPER"> (x, w_3x2x3x3)',
+    ),
+    "resize_nearest_half_pixel": (
+        "float[batch_size, 2, 3, 3] x",
+        's = Constant <value = float[4] {1.0, 1.0, 2.0, 2.0}> () y = Resize <mode = "nearest"> (x, , s)',
+    ),
+    "resize_nearest_down": (
+        _IMAGE,
+        's = Constant <value = float[4] {1.0, 1.0, 0.5, 0.5}> () y = Resize <mode = "nearest", '
+        'coordinate_transformation_mode = "asymmetric", nearest_mode = "floor"> (x, , s)',
+    ),
+    "round_halves": (
+        _ROW,
+        "c = Constant <value = float {2.0}> () d = Mul(x, c) e = Floor(d) h = Constant <value = float "
+        "{0.5}> () g = Mul(e, h) y = Round(g)",
+    ),
+    "pow_half": (
+        _ROW,
+        "a = Abs(x) c = Constant <value = float {0.5}> () y = Pow(a, c)",
+    ),
+    "pow3": (
+        _ROW,
+        "c = Constant <value = float {3.0}> () y = Pow(x, c)",
+    ),
+    "pow_negative": (
+        _ROW,
+        "a = Exp(x) c = Constant <value = float {-1.0}> () y = Pow(a, c)",
+    ),
+    "cumsum_reverse": (
+        _ROW,
+        "a = Constant <value = int64 {1}> () y = CumSum <reverse = 1> (x, a)",
+    ),
+    "cumsum_exclusive": (
+        _ROW,
+        "a = Constant <value = int64 {1}> () y = CumSum <exclusive = 1> (x, a)",
+    ),
+    "topk_smallest": (
+        _ROW,
+        "k = Constant <value = int64[1] {3}> () y, i = TopK <axis = 1, largest = 0> (x, k)",
+    ),
+    "topk_indices": (
+        _ROW,
+        "k = Constant <value = int64[1] {3}> () v, i = TopK <axis = 1> (x, k) y = Cast <to = 1> (i)",
+    ),
+    "slice_step": (
+        _ROW,
+        "s = Constant <value = int64[1] {0}> () e = Constant <value = int64[1] {6}> () a = Constant "
+        "<value = int64[1] {1}> () t = Constant <value = int64[1] {2}> () y = Slice(x, s, e, a, t)",
+    ),
+    "slice_backwards": (
+        _ROW,
+        "s = Constant <value = int64[1] {5}> () e = Constant <value = int64[1] {-7}> () a = Constant "
+        "<value = int64[1] {1}> () t = Constant <value = int64[1] {-1}> () y = Slice(x, s, e, a, t)",
+    ),
+    "pad_with_a_number": (
+        _ROW,
+        "p = Constant <value = int64[4] {0, 1, 0, 2}> () v = Constant <value = float {1.5}> () y = Pad(x, p, v)",
+    ),
+    "gather_from_the_end": (
+        _ROW,
+        "i = Constant <value = int64[2] {-1, -2}> () y = Gather <axis = 1> (x, i)",
+    ),
+    "hard_sigmoid_default": (
+        _ROW,
+        "y = HardSigmoid(x)",
+    ),
+    "softmax_axis0": (
+        "float[4, 6] x",
+        "y = Softmax <axis = 0> (x)",
+    ),
+    "log_softmax_last_axis": (
+        "float[batch_size, 3, 4] x",
+        "y = LogSoftmax <axis = -1> (x)",
+    ),
+    "reduce_sum_of_all": (
+        _ROW,
+        "y = ReduceSum <keepdims = 1> (x)",
+    ),
+    "reduce_max_two_axes": (
+        "float[batch_size, 3, 4] x",
+        "y = ReduceMax <axes=[1,2], keepdims = 0> (x)",
+    ),
+    "triu_above": (
+        "float[batch_size, 4, 4] x",
+        "k = Constant <value = int64 {1}> () y = Trilu <upper = 1> (x, k)",
+    ),
+    "depth_to_space_crd": (
+        "float[batch_size, 4, 3, 3] x",
+        'y = DepthToSpace <blocksize = 2, mode = "CRD"> (x)',
+    ),
+    "remainder_by_floor": (
+        _ROW,
+        "c = Constant <value = float {3.0}> () d = Div(x, c) f = Floor(d) g = Mul(f, c) y = Sub(x, g)",
+    ),
+    "where_masked": (
+        _ROW,
+        "z = Less(x, b_6) c = Constant <value = float {-1000.0}> () y = Where(z, c, x)",
+    ),
+    "sign_times": (
+        _ROW,
+        "s = Sign(x) y = Mul(s, x)",
+    ),
+    "batch_norm_row": (
+        "float[batch_size, 3] x",
+        "y = BatchNormalization(x, b_3, c_3, d_3, v_3)",
+    ),
+    "matmul_of_activations": (
+        "float[batch_size, 2, 3, 4] x",
+        "t = Transpose <perm = [0, 1, 3, 2]> (x) y = MatMul(x, t)",
+    ),
+    "gemm_alpha_beta": (
+        _ROW,
+        "y = Gemm <alpha = 0.5, beta = 2.0, transB = 1> (x, w_4x6, b_4)",
+    ),
+    "floor_div": (
+        _ROW,
+        "c = Constant <value = float {0.3}> () d = Div(x, c) y = Floor(d)",
+    ),
+    "by_its_size": (
+        _ROW,
+        "s = Shape(x) c = Cast <to = 1> (s) g = ReduceProd <keepdims=0> (c) y = Div(x, g)",
+    ),
+    "average_pool_3d": (
+        "float[batch_size, 1, 4, 4, 4] x",
+        "y = AveragePool <kernel_shape = [2, 2, 2], strides = [2, 2, 2]> (x)",
+    ),
+    "max_pool_1d": (
+        "float[batch_size, 2, 8] x",
+        "y = MaxPool <kernel_shape = [2], strides = [2]> (x)",
+    ),
+    "equal_integers": (
+        _ROW,
+        "j = Cast <to = 7> (x) c = Constant <value = int64[1] {1}> () z = Equal(j, c) y = Cast <to = 1> (z)",
+    ),
     # quantised
     "quantize_dequantize": (
         _ROW,
