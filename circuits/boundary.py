@@ -64,8 +64,10 @@ def boundary_of(model: bytes) -> Boundary:
     require_one_input(model)
     graph = parsed(model).graph
     (given,) = _inputs(graph)
-    if not given.type.tensor_type.HasField("shape"):
+    if not given.type.tensor_type.shape.dim:
         raise TensorError(f"input {given.name!r} has no shape", field=given.name, hint="export the model with one")
+    if not graph.node:
+        raise TensorError("the model has no operators", field="model")
     _require_one_output(graph)
     sizes: list[int | None] = []
     for axis, dim in enumerate(given.type.tensor_type.shape.dim):

@@ -71,7 +71,8 @@ def _blaming(model: bytes, error: CircuitError, ezkl: EzklProcess) -> CircuitErr
     node = _culprit(parsed(model), error, ezkl)
     hint = next((hint for words, hint in _HINTS if words in said), _OTHERWISE)
     if node is None:
-        return CircuitError(f"ezkl makes no circuit of this model: {said}", field="model", hint=hint)
+        wrong = _invalid(model)
+        return CircuitError(f"ezkl makes no circuit of this model: {wrong or said}", field="model", hint=hint)
     return CircuitError(
         f"{label(node)}: ezkl puts it into no circuit: {said}", field=node.name or node.output[0], hint=hint
     )
@@ -96,6 +97,17 @@ def _culprit(proto: Any, error: CircuitError, ezkl: EzklProcess) -> Any | None:
     if fails == len(nodes) and _error_of(beginning(proto, fails), ezkl) != sought:
         return None
     return nodes[fails - 1]
+
+
+def _invalid(model: bytes) -> str | None:
+    """What is wrong with a file that no ONNX runtime would take; None if nothing is."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(parsed(model))
+    except onnx.checker.ValidationError as error:
+        return f"it is not valid ONNX: {' '.join(str(error).split())[:300]}"
+    return None
 
 
 def _error_of(model: bytes | None, ezkl: EzklProcess) -> str | None:

@@ -24,7 +24,7 @@ _ANY_MEMORY = 1 << 62
 
 _SCALES = ((7, 7), (8, 8), (9, 9))
 _ID_SCALES = ((0, 7), (0, 8), (0, 9))
-_SEARCHED_ROWS = 1 << 20  # searching digits counts rows a dozen times, which takes minutes beyond
+_SEARCHED_ROWS = 1 << 19  # searching digits counts rows a dozen times, which takes minutes beyond
 _DIGITS = (1 << 9, 1 << 12)  # two of them, tried on one record where there is no time for more
 
 

@@ -52,7 +52,7 @@ def require_one_input(model: bytes) -> None:
     if len(inputs) != 1:
         raise TensorError(
             f"jobs run models with one input, since a record is committed as one tensor; "
-            f"this one has {len(inputs)}: {', '.join(value.name for value in inputs)}",
+            f"this one has {len(inputs)}{': ' if inputs else ''}{', '.join(value.name for value in inputs)}",
             field="model",
             hint="run it without a job, or export it with one input that it cuts into these",
         )

@@ -11,7 +11,7 @@ import typer
 
 from rexis.cli.console import emit, note, say, steps, working
 from rexis.cli.options import Json, needs
-from rexis.protocol.errors import ConflictError, RexisError
+from rexis.protocol.errors import CircuitError, ConflictError, RexisError
 
 if TYPE_CHECKING:
     from circuits.cost import Estimate
@@ -174,9 +174,16 @@ def tune(
     )
     given = None if data is None else _given(onnx, data, records)
     with working("reading the model"), EzklProcess() as ezkl:
-        require_circuit(onnx, ezkl)
+        wide = require_circuit(onnx, ezkl)
         calibration = given or _calibration(model, onnx, records)
         astray = warned_of(onnx, calibration.records, ezkl)
+    if astray is not None and max_error is None:
+        raise CircuitError(
+            "no bound on errors is given, and this circuit is not the model's",
+            hint="export the model without the operator; or bound the error with --max-error",
+        )
+    if wide.output_length == 1 and max_error is None:
+        note("warning: one output has no decisions, and without --max-error nothing bounds its error.")
     sides = sides_of(onnx, calibration.records, keys, bound.error)
     scales = SCALES if vocabulary_of(onnx) is None else ID_SCALES
     if calibration.is_random:

@@ -126,6 +126,13 @@ def test_a_node_without_a_name_goes_by_its_output(ezkl: EzklProcess) -> None:
         require_circuit(proto.SerializeToString(), ezkl)
 
 
+def test_a_file_that_is_no_valid_model_is_called_that(ezkl: EzklProcess) -> None:
+    proto = onnx.load_from_string(foreign_models.foreign("relu"))
+    proto.graph.node[0].input[0] = "nowhere"
+    with pytest.raises(CircuitError, match=r"it is not valid ONNX: .*nowhere"):
+        require_circuit(proto.SerializeToString(), ezkl)
+
+
 @pytest.mark.parametrize("name", ["linear_fixed_batch", "gather_by_record", "max_pool", "where", "topk"])
 def test_from_a_stranger_to_a_proof(name: str, work: Path, ezkl: EzklProcess) -> None:
     """A guessed profile gives a circuit, the same again elsewhere, and a proof of what ONNX Runtime computes."""
@@ -146,7 +153,7 @@ def test_from_a_stranger_to_a_proof(name: str, work: Path, ezkl: EzklProcess) ->
 
 def test_a_model_beyond_every_circuit_is_refused(ezkl: EzklProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     model = foreign_models.foreign("linear")
-    wide = replace(require_circuit(model, ezkl), rows=1 << 21)
+    wide = replace(require_circuit(model, ezkl), rows=1 << 20)
     side = plain_side(model, drawn(model, 2, 0).records)
     coarse = guessed(side, wide, ezkl, ids=False)
     assert (coarse.profile.decomposition_base, coarse.profile.decomposition_legs) == (512, 2)

@@ -64,12 +64,19 @@ def test_the_axis_that_counts_records_is_one(dims: Dims, variables: object, reco
         ),
         ([1, 0], "axis 1 of input 'x' has size 0", ""),
         (None, "input 'x' has no shape", "export the model with one"),
+        ([], "input 'x' has no shape", "export the model with one"),
     ],
 )
 def test_other_axes_are_refused_by_name(dims: Dims | None, words: str, hint: str) -> None:
     with pytest.raises(TensorError) as caught:
         boundary_of(relu(dims))
     assert (words in caught.value.message, hint in (caught.value.hint or ""), caught.value.field) == (True, True, "x")
+
+
+def test_a_model_without_operators_is_refused() -> None:
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3])
+    with pytest.raises(TensorError, match="the model has no operators"):
+        boundary_of(helper.make_model(helper.make_graph([], "g", [given], [given])).SerializeToString())
 
 
 def test_an_output_that_is_no_float_is_refused_with_its_node() -> None:

@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from circuits.artefacts import CircuitCache
+from circuits.build import build_circuit
 from circuits.cost import columns_of
 from circuits.cost import estimate as cost_of
 from circuits.diagnosis import require_circuit
 from circuits.process import EzklProcess
+from circuits.profile import CircuitProfile
+from circuits.srs import ensure_development_srs
 from circuits.tuning import Candidate, Found, Side
 from tests.integration.circuits.foreign_models import foreign
 from tests.unit.cli.conftest import Cli
@@ -83,9 +87,21 @@ def test_several_records_in_one_proof_are_pointed_out(cli: Cli, model: Any) -> N
     assert (ran.code, "jobs prove record by record" in ran.err) == (1, True)
 
 
-def test_an_operator_that_becomes_another_is_pointed_out(cli: Cli, model: Any) -> None:
+def test_an_operator_that_becomes_another_is_pointed_out(cli: Cli, model: Any, search: list[dict[str, Any]]) -> None:
     ran = cli.ok("circuits", "estimate", model("celu"))
-    assert "warning: node '/Celu_0' (Celu): ezkl's circuit computes something else" in ran.err
+    warning = "warning: node '/Celu_0' (Celu): ezkl's circuit computes something else"
+    assert warning in ran.err
+    ran = cli("circuits", "tune", model("celu"))
+    assert (ran.code, warning in ran.err, "this circuit is not the model's" in ran.err) == (1, True, True)
+    assert not search
+    ran = cli.ok("circuits", "tune", model("celu"), "--max-error", 2, "--records", 3, "--json")
+    assert json.loads(ran.out)["otherFunction"].startswith("node '/Celu_0' (Celu)")
+
+
+def test_one_output_without_a_bound_is_pointed_out(cli: Cli, model: Any, search: list[dict[str, Any]]) -> None:
+    told = "nothing bounds its error"
+    assert told in cli.ok("circuits", "tune", model("reduce_sum"), "--records", 3).err
+    assert told not in cli.ok("circuits", "tune", model("reduce_sum"), "--records", 3, "--max-error", 1).err
 
 
 def test_what_ezkl_refuses_is_refused_by_name(cli: Cli, model: Any) -> None:
@@ -93,6 +109,22 @@ def test_what_ezkl_refuses_is_refused_by_name(cli: Cli, model: Any) -> None:
         ran = cli("circuits", command, model("unknown_operator"))
         assert ran.code == 1
         assert "error: /Frobnicate_0: node '/Frobnicate_0' (Frobnicate): ezkl puts it into no circuit" in ran.err
+
+
+def test_a_circuit_is_made_again(cli: Cli, model: Any, tmp_path: Path) -> None:
+    """With a batch axis of 1 and one of another name: twice the same verifying key."""
+    profile = CircuitProfile(
+        input_scale=7, param_scale=7, decomposition_base=66, decomposition_legs=2, inner_columns=1, logrows=9
+    )
+    srs = ensure_development_srs(9, tmp_path / "srs")
+    for name in ("linear_fixed_batch", "linear_named_n"):
+        file = model(name)
+        with EzklProcess() as ezkl:
+            made = build_circuit(file.read_bytes(), profile, srs, CircuitCache(tmp_path / name), ezkl).artefacts
+        (tmp_path / "settings.json").write_bytes(made.settings)
+        given = ("circuits", "rebuild", "--model", file, "--settings", tmp_path / "settings.json", "--srs", srs.path)
+        again = [json.loads(cli.ok(*given, "--vk", made.description.vk_digest, "--json").out) for _ in range(2)]
+        assert again == [made.description.to_object()] * 2
 
 
 def test_random_records_are_marked_as_such(cli: Cli, model: Any, search: list[dict[str, Any]], tmp_path: Path) -> None:
