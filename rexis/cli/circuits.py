@@ -9,23 +9,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rexis.cli._models import (
+    MAX_MODEL_BYTES,
+    calibration_for,
+    given_records,
+    guess_line,
+    guessed_profile,
+    known_profile,
+    note_records,
+    read_model,
+    with_axes,
+)
 from rexis.cli.console import emit, note, say, steps, working
 from rexis.cli.options import Json, needs
-from rexis.protocol.errors import CircuitError, ConflictError, RexisError
+from rexis.protocol.errors import CircuitError, ConflictError
 
 if TYPE_CHECKING:
     from circuits.cost import Estimate
-    from circuits.process import EzklProcess
     from circuits.profile import CircuitProfile
-    from circuits.settings import CircuitSettings
     from circuits.tuning import Candidate, Found
-    from rexis.cli._calibration import Calibration
 
 app = typer.Typer(help="Estimate, tune and rebuild circuits.", no_args_is_help=True)
 
-_MAX_MODEL_BYTES = 256 << 20
 _MAX_SETTINGS_BYTES = 8 << 20
-_GUESSED_BY = 8  # random records
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A zoo model's name, or an ONNX file.")]
 Profile = Annotated[
@@ -86,13 +92,13 @@ def estimate(
         from circuits.memory import available_bytes, require_memory
         from circuits.process import EzklProcess
 
-    onnx, chosen = _sized(_model(model), axis), _known_profile(profile, model)
-    _note_records(onnx)
+    onnx, chosen = with_axes(read_model(model), axis), known_profile(profile, model)
+    note_records(onnx)
     how = None
     with working("counting rows"), EzklProcess() as ezkl:
         wide = require_circuit(onnx, ezkl)
         if chosen is None:
-            chosen, how = _guessed(onnx, wide, ezkl)
+            chosen, how = guessed_profile(onnx, wide, ezkl)
         settings = make_settings(onnx, chosen, ezkl)
     cost = cost_of(columns_of(settings), settings.rows)
     free = available_bytes() if memory is None else memory << 20
@@ -103,7 +109,7 @@ def estimate(
         for line in _lines(cost):
             say(line)
         if how is not None:
-            say(_guess_line(chosen, how))
+            say(guess_line(chosen, how))
     require_memory(settings, free)
 
 
@@ -161,10 +167,10 @@ def tune(
         if out.exists() and not out.is_dir():
             raise ConflictError(f"{out} exists and is no folder", field="out", hint="choose another name")
         require_absent(out / "profile.json", out / "evidence.json", *([out / "model.onnx"] if axis else []))
-    onnx = _sized(_model(model), axis)
+    onnx = with_axes(read_model(model), axis)
     if plain:
         keys = 0
-        _note_records(onnx)
+        note_records(onnx)
     else:
         require_one_record(boundary_of(onnx))
     bound = Bound(agreement, float("inf") if max_error is None else max_error)
@@ -172,10 +178,10 @@ def tune(
         available_bytes() if memory is None else memory << 20,
         float("inf") if max_proof_bytes is None else max_proof_bytes,
     )
-    given = None if data is None else _given(onnx, data, records)
+    given = None if data is None else given_records(onnx, data, records)
     with working("reading the model"), EzklProcess() as ezkl:
         wide = require_circuit(onnx, ezkl)
-        calibration = given or _calibration(model, onnx, records)
+        calibration = given or calibration_for(model, onnx, records)
         astray = warned_of(onnx, calibration.records, ezkl)
     if astray is not None and max_error is None:
         raise CircuitError(
@@ -239,7 +245,7 @@ def rebuild(
         from circuits.srs import read_srs
 
     wanted = digest(vk, "--vk") if vk is not None else None
-    onnx = read_file(model, "encrypted model", max_bytes=_MAX_MODEL_BYTES)
+    onnx = read_file(model, "encrypted model", max_bytes=MAX_MODEL_BYTES)
     data = read_file(settings, "settings", max_bytes=_MAX_SETTINGS_BYTES)
     with (
         working("rebuilding the circuit"),
@@ -258,101 +264,34 @@ def rebuild(
         say(f"{name:16} {value}")
 
 
-def _is_file(name: str) -> bool:
-    return name.endswith(".onnx") or Path(name).is_file()
+@app.command("cut")
+def cut(
+    model: Model,
+    profile: Profile = None,
+    memory: Annotated[
+        int | None, typer.Option(metavar="MIB", min=1, help="Memory of a prover. Default: what is free here.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the profile with the cuts here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Cut a model that is too large for one circuit into segments that fit, at the least processor time.
 
+    The cuts are the same for the plain model and for its encryption. Scales, digits and lookup range are the
+    profile's; rows and columns are chosen.
+    """
+    with needs("circuits"):
+        from circuits.diagnosis import require_circuit
+        from circuits.memory import available_bytes
+        from circuits.process import EzklProcess
+        from rexis.cli import _cutting
 
-def _model(name_or_file: str) -> bytes:
-    from rexis.files import read_file
-
-    if _is_file(name_or_file):
-        return read_file(Path(name_or_file), "model", max_bytes=_MAX_MODEL_BYTES)
-    from models.zoo import load_model_bytes
-
-    return load_model_bytes(name_or_file)
-
-
-def _sized(model: bytes, axes: list[str] | None) -> bytes:
-    """The model with the axes fixed that ``--axis`` names."""
-    from circuits.boundary import with_sizes
-
-    if not axes:
-        return model
-    sizes: dict[str, int] = {}
-    for each in axes:
-        name, _, size = each.rpartition("=")
-        if not name or not size.isdecimal() or not int(size):
-            raise typer.BadParameter(f"{each!r} is not NAME=SIZE", param_hint="--axis")
-        sizes[name] = int(size)
-    return with_sizes(model, sizes)
-
-
-def _note_records(model: bytes) -> None:
-    """Say where a circuit is not one that jobs use."""
-    from circuits.boundary import boundary_of
-
-    boundary = boundary_of(model)
-    if not boundary.counts_records:
-        note(
-            f"note: one proof is about all of input {boundary.input!r}, {list(boundary.given)}. Jobs prove record by "
-            "record: to register it, export it as [batch, …] with an open first axis, or with 1."
-        )
-
-
-def _known_profile(name_or_file: str | None, model: str) -> CircuitProfile | None:
-    """The profile that is named, or the zoo model's; None if there is none."""
-    from circuits.profile import tuned_models
-    from rexis.cli.owner import read_profile
-
-    if name_or_file is not None:
-        if name_or_file.endswith(".onnx"):
-            raise typer.BadParameter("a model is no profile: leave it out to have one guessed", param_hint="--profile")
-        return read_profile(name_or_file)
-    return read_profile(model) if model in tuned_models() and not _is_file(model) else None
-
-
-def _guessed(model: bytes, wide: CircuitSettings, ezkl: EzklProcess) -> tuple[CircuitProfile, str]:
-    """A profile from random records, and how it was come by."""
-    with needs("verifier"):
-        from circuits.boundary import vocabulary_of
-        from circuits.guess import guessed
-        from rexis.cli._calibration import drawn, warned_of
-        from rexis.cli._tuning import plain_side
-
-    calibration = drawn(model, _GUESSED_BY, 0)
-    ids = vocabulary_of(model) is not None
-    guess = guessed(plain_side(model, calibration.records), wide, ezkl, ids=ids)
-    off = "" if guess.error is None else f"; outputs are off by up to {guess.error:.2g}"
-    warned_of(model, calibration.records, ezkl)
-    return guess.profile, f"from {calibration.source} records, {guess.how}{off}"
-
-
-def _given(model: bytes, data: Path, count: int) -> Calibration:
-    from circuits.boundary import boundary_of
-    from rexis.cli._calibration import Calibration, require_shape
-    from rexis.cli.records import read_records
-
-    rows = read_records(data, None)
-    if len(rows) < 2:
-        raise RexisError("tuning needs two records at least", field="data")
-    require_shape(boundary_of(model), rows)
-    half = len(rows) // 2
-    return Calibration(rows[:half][:count], rows[half:], "given")
-
-
-def _calibration(name: str, model: bytes, count: int) -> Calibration:
-    """The zoo's records of its models, random ones for others."""
-    import numpy as np
-
-    from rexis.cli._calibration import Calibration, drawn
-
-    if _is_file(name):
-        return drawn(model, count)
-    with needs("models"):
-        from models.zoo import held_out, training_split
-    rows = training_split(name)[0]
-    chosen = np.random.default_rng(0).permutation(len(rows))[:count]
-    return Calibration(rows[chosen], held_out(name)[0], "zoo")
+    memory_bytes = available_bytes() if memory is None else memory << 20
+    onnx, chosen = read_model(model), known_profile(profile, model)
+    if chosen is None:
+        with working("guessing a profile"), EzklProcess() as ezkl:
+            chosen, how = guessed_profile(onnx, require_circuit(onnx, ezkl), ezkl)
+        note(guess_line(chosen, how))
+    _cutting.run(onnx, chosen, memory_bytes, out, as_json=as_json)
 
 
 def _write(out: Path, profile: CircuitProfile, report: dict[str, Any], model: bytes | None) -> None:
@@ -364,14 +303,6 @@ def _write(out: Path, profile: CircuitProfile, report: dict[str, Any], model: by
     if model is not None:
         write_file(out / "model.onnx", model)
         note(f"the model with its axes fixed is {out / 'model.onnx'}: encrypt and register that one")
-
-
-def _guess_line(profile: CircuitProfile, how: str) -> str:
-    return (
-        f"profile     guessed {how}: scales {profile.input_scale} and {profile.param_scale}, "
-        f"{profile.decomposition_legs} digits to base {profile.decomposition_base}, {profile.inner_columns} inner "
-        "columns. `rexis circuits tune` searches the cheapest that is accurate enough"
-    )
 
 
 def _shown(cost: Estimate) -> dict[str, Any]:
