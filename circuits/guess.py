@@ -15,7 +15,7 @@ from circuits.cost import smaller
 from circuits.process import EzklProcess, ProcessGoneError
 from circuits.profile import CircuitProfile
 from circuits.settings import CircuitSettings
-from circuits.tuning import Side, first_guess, outputs_without_keys
+from circuits.tuning import Side, first_guess, reach_without_keys
 from rexis.protocol.errors import CircuitError, ResourceError
 from rexis.protocol.records import quantise
 
@@ -25,6 +25,8 @@ _ANY_MEMORY = 1 << 62
 _SCALES = ((7, 7), (8, 8), (9, 9))
 _ID_SCALES = ((0, 7), (0, 8), (0, 9))
 _SEARCHED_ROWS = 1 << 19  # searching digits counts rows a dozen times, which takes minutes beyond
+_SPARE = 2  # times the reach of the one record
+_WIDEST = 1 << 24  # what a profile may hold
 _DIGITS = (1 << 9, 1 << 12)  # two of them, tried on one record where there is no time for more
 
 
@@ -70,7 +72,7 @@ def guessed(side: Side, wide: CircuitSettings, ezkl: EzklProcess, *, ids: bool) 
 
 
 def _coarse(side: Side, wide: CircuitSettings, scales: tuple[int, int], ezkl: EzklProcess) -> Guess:
-    """For a large model: the first digits of two sizes that one record has a witness with."""
+    """For a large model: the smaller of two digits that one record has a witness with."""
     for base in _DIGITS:
         changes = {
             "decomposition_base": base,
@@ -80,9 +82,14 @@ def _coarse(side: Side, wide: CircuitSettings, scales: tuple[int, int], ezkl: Ez
         }
         settings = make_settings(side.model, wide.profile.model_copy(update=changes), ezkl)
         record = quantise(side.records[:1], settings.input_scale)
-        found = _or_none(lambda: outputs_without_keys(ezkl, side.model, settings, record))  # noqa: B023
-        if found is not None:
-            return _laid_out(settings, "digits that one of them needs, for the model is large")
+        reach = _or_none(lambda: reach_without_keys(ezkl, side.model, settings, record))  # noqa: B023
+        if reach is not None:
+            end = min(_SPARE * reach, _WIDEST)
+            ends = {"lookup_low": -end, "lookup_high": end}
+            profile = settings.profile.model_copy(update=ends)
+            return _laid_out(
+                replace(settings, profile=profile), "digits and tables that one of them needs, for the model is large"
+            )
     return _laid_out(wide, "wide digits and tables, for the model is large")
 
 

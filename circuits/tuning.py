@@ -245,6 +245,14 @@ def outputs_without_keys(
     return _trial(ezkl, onnx_bytes, settings, records)[0]
 
 
+def reach_without_keys(
+    ezkl: EzklProcess, onnx_bytes: bytes, settings: CircuitSettings, records: NDArray[np.int64]
+) -> int:
+    """The largest absolute argument of a nonlinear function, 1 at least; as :func:`outputs_without_keys`."""
+    _, lowest, highest = _trial(ezkl, onnx_bytes, settings, records)
+    return max(abs(lowest), abs(highest), 1)
+
+
 def _good_scales(
     ezkl: EzklProcess,
     sides: Sequence[Side],

@@ -157,6 +157,7 @@ def test_a_model_beyond_every_circuit_is_refused(ezkl: EzklProcess, monkeypatch:
     side = plain_side(model, drawn(model, 2, 0).records)
     coarse = guessed(side, wide, ezkl, ids=False)
     assert (coarse.profile.decomposition_base, coarse.profile.decomposition_legs) == (512, 2)
+    assert coarse.profile.lookup_high == 2
     monkeypatch.setattr("circuits.guess.smaller", lambda settings, memory: None)
     with pytest.raises(ResourceError, match="more than any circuit here has"):
         guessed(side, wide, ezkl, ids=False)
