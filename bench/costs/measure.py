@@ -1,0 +1,206 @@
+"""The whole comparison, one model after another."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from bench.costs import chain, circuit, peer_ckks, peer_ezkl, peer_reexecution
+from bench.costs.alone import commit_peak_bytes
+from bench.costs.checks import Checks
+from bench.costs.clock import repeated
+from bench.costs.result import ChainCost, CircuitCost, Machine, ModelCost, PeerCost, Report, TierCost
+from bench.costs.scene import Scene
+from bench.costs.scope import Scope
+from bench.costs.tiers import TierMeasurement
+from circuits.memory import total_bytes
+from circuits.process import ProcessGoneError
+from rexis.protocol.errors import NotFoundError, ResourceError, UnavailableError
+
+OnStep = Callable[[str, int, int], None]
+"""Told what is being done, and how many of how many steps are behind."""
+
+_PACKAGES = ("rexis", "ezkl", "onnxruntime", "onnx", "numpy", "web3", "pyrevm", "tenseal")
+_INFERENCES = 50
+_ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class _ModelFindings:
+    cost: ModelCost
+    peers: list[PeerCost]
+    proved: chain.Proved | None
+
+
+def compare(scope: Scope, command: str, at: OnStep) -> Report:
+    """Measure everything in the scope. Takes minutes, and both cores.
+
+    Parameters
+    ----------
+    command
+        What a person types to get the same again.
+    """
+    began, started, load = datetime.now(UTC), time.perf_counter(), os.getloadavg()[0]
+    checks, done = Checks(), 0
+    models: list[ModelCost] = []
+    peers: list[PeerCost] = []
+    proved: list[chain.Proved] = []
+    steps = len(scope.models) + 2
+    with tempfile.TemporaryDirectory(prefix="rexis-bench-") as name:
+        folder = Path(name)
+        for model in scope.models:
+            found = _model(model, scope, checks, folder, lambda what, model=model: at(f"{model}: {what}", done, steps))
+            models.append(found.cost)
+            peers += found.peers
+            proved += [found.proved] if found.proved else []
+            done += 1
+        at("CKKS", done, steps)
+        peers += peer_ckks.measure(scope, checks)
+        at("gas on a development chain", done + 1, steps)
+        on_chain, no_chain = _chain(scope, proved, checks)
+    return Report(
+        command=command,
+        smoke=scope.smoke,
+        began=began.isoformat(timespec="seconds"),
+        seconds=time.perf_counter() - started,
+        commit=_commit(),
+        machine=_machine(load),
+        versions=_versions(),
+        models=models,
+        chain=on_chain,
+        no_chain=no_chain,
+        peers=peers,
+        checks=checks.found,
+    )
+
+
+def _model(name: str, scope: Scope, checks: Checks, folder: Path, at: Callable[[str], None]) -> _ModelFindings:
+    at("encrypting")
+    scene, srs = Scene(name, folder / name), folder / "srs"
+    with ExitStack() as stack:
+        prepared = _prepared(scene, scope, checks, srs, at, stack)
+        at("tasks, tier by tier")
+        tiers = TierMeasurement(
+            scene,
+            scope,
+            checks,
+            prepared.found,
+            lambda job: commit_peak_bytes(job.lease, job.dataset_file(), scene.model_file),
+        )
+        costs = list(tiers.measure())
+    found, peers = prepared.found, [_reexecution(scene, scope, checks, at)]
+    if found is not None:
+        at("ezkl as documented")
+        peers.append(peer_ezkl.measure(scene, scope, checks, srs))
+    proved = None if found is None or tiers.probe is None else chain.Proved(name, found[0].circuit, tiers.probe)
+    return _ModelFindings(_cost(scene, scope, prepared, costs), peers, proved)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A model's circuit with its single proofs, or why there is none."""
+
+    found: tuple[circuit.Opened, CircuitCost] | None
+    reason: str | None = None
+
+
+def _prepared(
+    scene: Scene, scope: Scope, checks: Checks, srs: Path, at: Callable[[str], None], stack: ExitStack
+) -> _Prepared:
+    if not scope.proves:
+        return _Prepared(None, "no tier with proofs was asked for")
+    at("set-up of the circuit")
+    try:
+        opened = stack.enter_context(circuit.opened(scene, scope, srs))
+        at("single proofs")
+        with checks.that("the circuit proves the records", scene.name):
+            return _Prepared((opened, circuit.measure(scene, opened, scope, checks)))
+    except (NotFoundError, ResourceError, ProcessGoneError, UnavailableError) as error:
+        return _Prepared(None, error.message)
+    return _Prepared(None, "its circuit did not prove: see the checks")
+
+
+def _reexecution(scene: Scene, scope: Scope, checks: Checks, at: Callable[[str], None]) -> PeerCost:
+    at("re-execution")
+    return peer_reexecution.measure(scene, scope, checks)
+
+
+def _cost(scene: Scene, scope: Scope, prepared: _Prepared, tiers: list[TierCost]) -> ModelCost:
+    records = scope.tasks[0]
+    plain, encrypted = scene.records(records), scene.encrypted_records(records)
+    manifest = scene.manifest
+    return ModelCost(
+        name=scene.name,
+        modality=manifest.modality,
+        parameters=scene.parameters,
+        record_values=math.prod(manifest.onnx.record_shape),
+        outputs=math.prod(manifest.onnx.output_shape),
+        plain=repeated(lambda: scene.plain_executor.run(plain), _INFERENCES, scope.cell_seconds),
+        encrypted=repeated(lambda: scene.executor.run(encrypted), _INFERENCES, scope.cell_seconds),
+        records=records,
+        circuit=None if prepared.found is None else prepared.found[1],
+        no_circuit=prepared.reason,
+        tiers=tiers,
+    )
+
+
+def _chain(scope: Scope, proved: list[chain.Proved], checks: Checks) -> tuple[ChainCost | None, str | None]:
+    try:
+        return chain.measure(scope.anchors, proved, checks), None
+    except UnavailableError as error:
+        checks.skip("transactions on a development chain", "chain", error.message)
+        return None, error.message
+
+
+def _commit() -> str | None:
+    """Of the checkout, with a mark if files were changed; None outside of one."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=_ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()
+
+
+def _machine(load_before: float) -> Machine:
+    return Machine(
+        system=platform.platform(),
+        processor=_processor(),
+        cores=os.cpu_count() or 0,
+        memory_bytes=total_bytes(),
+        load_before=round(load_before, 2),
+        load_after=round(os.getloadavg()[0], 2),
+    )
+
+
+def _processor() -> str:
+    """As Linux names it (proc(5), cpuinfo)."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+def _versions() -> dict[str, str]:
+    found = {"Python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
