@@ -166,7 +166,7 @@ def _text(value: Any) -> str:
 def _profile(args: dict[str, Any]) -> CircuitProfile:
     """The profile of run arguments; its own bounds are those of honest circuits."""
     low, high = args["lookup_range"]
-    found = {name: args.get(_EZKL_NAMES.get(name, name)) for name in CircuitProfile.model_fields}
+    found = {name: args.get(_EZKL_NAMES.get(name, name)) for name in CircuitProfile.model_fields if name != "cuts"}
     found |= {"lookup_low": low, "lookup_high": high}
     for name, value in found.items():
         if name != "disable_freivalds":

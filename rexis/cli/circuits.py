@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Estimate, tune and rebuild circuits.", no_args_is_help=True)
 
 _MAX_MODEL_BYTES = 256 << 20
-_MAX_SETTINGS_BYTES = 1 << 20
+_MAX_SETTINGS_BYTES = 8 << 20
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A zoo model's name, or an ONNX file.")]
 Profile = Annotated[

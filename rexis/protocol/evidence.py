@@ -12,21 +12,26 @@ from rexis.protocol.records import Opening
 from rexis.protocol.statement import Statement
 
 MAX_EVIDENCE_BYTES = 256 << 20
+MAX_SEGMENTS = 64
 
 
 class RecordProof(Strict):
-    """A proof for one record. Only the bytes: the public instances are rebuilt from the record's opening.
+    """Proofs for one record. Only the bytes: the public instances are rebuilt from the record's opening.
 
     Attributes
     ----------
     index
         Absolute record index.
-    proof
-        ezkl's proof bytes (Halo2-KZG, EVM transcript).
+    proofs
+        ezkl's proof bytes (Halo2-KZG, EVM transcript), one for each segment of the circuit, in order.
+    boundaries
+        The values between the segments, each as the payload of a fixed-point leaf. They are the public outputs of one
+        proof and the public inputs of the next; that there are some with which both hold is all that is asked.
     """
 
     index: UInt64
-    proof: Annotated[HexBytes, Field(min_length=1)]
+    proofs: Annotated[list[Annotated[HexBytes, Field(min_length=1)]], Field(min_length=1, max_length=MAX_SEGMENTS)]
+    boundaries: Annotated[list[HexBytes], Field(max_length=MAX_SEGMENTS - 1)]
 
 
 class Measured(Strict):

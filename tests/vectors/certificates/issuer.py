@@ -31,7 +31,7 @@ from circuits.artefacts import CircuitCache, read_vka
 from circuits.build import ProvingCircuit, build_circuit
 from circuits.process import EzklProcess
 from circuits.profile import CircuitProfile
-from circuits.proving import Prover
+from circuits.proving import Proof, Prover
 from circuits.srs import Srs
 from contracts.artefacts import ContractName, load
 from contracts.chain import AnchorProof, Chain, Deployment
@@ -47,6 +47,7 @@ from rexis.protocol.parsing import Address, to_hex
 from rexis.protocol.policy import Policy, Rung, Tier
 from rexis.protocol.records import (
     Opening,
+    boundary_payload,
     encode_inputs,
     input_format,
     input_root,
@@ -314,7 +315,7 @@ class Issuer:
         self._epochs = 1
         self._second: Deployment | None = None
         self.artifacts: list[bytes] = []  # models of the attackers
-        self._proofs: dict[tuple[Digest, bytes], bytes] = {}
+        self._proofs: dict[tuple[Digest, bytes], Proof] = {}
         self.model, self.other_model = self._build(1), self._build(2)
         self.deployment = self._node("owner").deploy_all()
         owner = self.chain("owner")
@@ -549,7 +550,7 @@ class Issuer:
         task.opened = plan.choose(self._asked(job, task))
         proofs = []
         if job.tier != Tier.COMMIT:
-            proofs = [RecordProof(index=i, proof=self.prove(job, task.openings[i].input)) for i in task.opened]
+            proofs = [self.prove(job, i, task.openings[i].input) for i in task.opened]
         return Evidence(
             statement=task.statement,
             signature=task.signature,
@@ -561,13 +562,15 @@ class Issuer:
             ),
         )
 
-    def prove(self, job: Job, payload: bytes) -> bytes:
-        """An honest proof of what the job's model makes of one input."""
+    def prove(self, job: Job, index: int, payload: bytes) -> RecordProof:
+        """Honest proofs of what the job's model makes of one input."""
         key = (job.model.digest, payload)
         if key not in self._proofs:
             row = np.frombuffer(payload, dtype=">i8").astype(np.int64)
-            self._proofs[key] = Prover(job.model.proving, self._ezkl).prove(row).data
-        return self._proofs[key]
+            self._proofs[key] = Prover(job.model.proving, self._ezkl).prove(row)
+        made = self._proofs[key]
+        boundaries = [boundary_payload(values) for values in made.boundaries]
+        return RecordProof(index=index, proofs=made.proofs, boundaries=boundaries)
 
     def _asked(self, job: Job, task: _Task) -> list[int]:
         start, count = task.statement.record_start, task.statement.record_count
@@ -636,7 +639,7 @@ class Issuer:
             for opening, proof in zip(made.openings, made.proofs, strict=True):
                 if left > 0:
                     vka = (job.material or job.model.material).vka
-                    sent = chain.certify_record(task.statement, task.signature, place, opening, proof.proof, vka)
+                    sent = chain.certify_record(task.statement, task.signature, place, opening, proof.proofs[0], vka)
                     task.certified.append(str(sent.hash))
                 else:  # some other transaction, to make up the number
                     task.certified.append(anchor["transaction"])
