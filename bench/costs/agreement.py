@@ -51,7 +51,7 @@ def agreement(found: Floats, expected: Floats, bound: Bound) -> float:
 
 
 def require_agreement(found: Floats, expected: Floats, bound: Bound) -> str:
-    """A circuit's decrypted outputs are within the bound; one record more may be off than the bound's share of them.
+    """A circuit's decrypted outputs are within the bound, whose share of records is rounded up.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def require_agreement(found: Floats, expected: Floats, bound: Bound) -> str:
         They are not.
     """
     share, count = agreement(found, expected, bound), len(expected)
-    wrong, allowed = round((1 - share) * count), math.ceil((1 - bound.agreement) * count)
+    wrong, allowed = round((1 - share) * count), math.ceil(round((1 - bound.agreement) * count, 6))
     require(bool(np.isfinite(found).all()), "an output is not finite")
     require(wrong <= allowed, f"{wrong} of {count} records are decided otherwise, {allowed} may be")
     return f"{count - wrong} of {count} records decided alike, largest error {max_error(found, expected):.3g}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bench.costs.checks import Checks, WrongResult, require
-from bench.costs.proof_parts import first_proof
+from bench.costs.proof_parts import single_proofs
 from bench.costs.result import AnchorCost, Certified, ChainCost
 from bench.costs.tiers import TaskRun
 from circuits.build import ProvingCircuit
@@ -51,9 +51,14 @@ def measure(batches: Sequence[int], proved: Sequence[Proved], checks: Checks) ->
         node.fund(address_of(account))
         chain = Chain.connect(node.url, account=account)
         chain.deploy_all()
+        chain.anchor(_random(), 1)  # the first one also writes to an empty slot, which no later one does
         anchors = [_anchor(chain, batch, checks) for batch in batches]
         _, commit = chain.commit(_random(), _random())
-        models = [_certified(chain, each, checks) for each in proved]
+        models = [
+            _certified(chain, each, proofs, checks)
+            for each in proved
+            if (proofs := single_proofs(each.run.evidence)) is not None
+        ]
         register = chain.register(_random(), 1, proved[0].described).gas_used if proved else None
         return ChainCost(commit.gas_used, register, anchors, models)
 
@@ -73,7 +78,7 @@ def _anchor(chain: Chain, batch: int, checks: Checks) -> AnchorCost:
     return AnchorCost(batch, sent.gas_used)
 
 
-def _certified(chain: Chain, proved: Proved, checks: Checks) -> Certified:
+def _certified(chain: Chain, proved: Proved, proofs: Sequence[bytes], checks: Checks) -> Certified:
     evidence, vka = proved.run.evidence, proved.circuit.artefacts.vka
     statement = evidence.statement
     chain.register(statement.model_digest, statement.key_epoch, proved.described)
@@ -88,18 +93,18 @@ def _certified(chain: Chain, proved: Proved, checks: Checks) -> Certified:
         return chain.certify_record(statement, evidence.signature, anchor, opening, proof, vka).gas_used
 
     gas: list[int] = []
-    proofs = [first_proof(evidence, position) for position in range(len(evidence.openings))]
     with checks.that("a forged proof is refused by the Certifier", proved.model) as seen:
         seen(_reverts(lambda: certify(0, bytes([proofs[0][0] ^ 1]) + proofs[0][1:])))
     with checks.that("the Certifier certifies every record of a zk task", proved.model):
         gas += [certify(position, proof) for position, proof in enumerate(proofs)]
         require(chain.is_certified(digest), "it did not")
-    return Certified(proved.model, registered.gas_used if registered else None, *([*gas, None, None][:2]))
+    first, following = [*gas, None, None][:2]
+    return Certified(proved.model, registered.gas_used if registered else None, first, following)
 
 
-def _reverts(act: object) -> str:
+def _reverts(act: Callable[[], object]) -> str:
     try:
-        act()  # type: ignore[operator]
+        act()
     except RevertError as error:
         require(error.name == "ProofRejected", f"refused as {error.name}")
         return error.message

@@ -27,15 +27,22 @@ class Checks:
         self.found: list[Check] = []
 
     @contextmanager
-    def that(self, name: str, about: str) -> Iterator[Callable[[str], None]]:
+    def that(self, name: str, about: str, unless: tuple[type[RexisError], ...] = ()) -> Iterator[Callable[[str], None]]:
         """Around one check; yields a function that takes what was found.
 
         Anything of ours that is raised fails it, except that a part which is not there (:class:`UnavailableError`), or
         no room for it, leaves it out.
+
+        Parameters
+        ----------
+        unless
+            Passed on: says nothing about the result.
         """
         said: list[str] = []
         try:
             yield said.append
+        except unless:
+            raise
         except (UnavailableError, ResourceError) as error:
             self._add(about, name, Outcome.SKIPPED, error.message)
         except RexisError as error:

@@ -24,19 +24,20 @@ def seconds(value: float | None) -> str:
     """In minutes, seconds, milliseconds or microseconds."""
     if value is None:
         return NONE
-    _, unit, name = next(row for row in _TIMES if abs(value) >= row[0])
+    unit, name = _unit(value)
     return f"{digits(value / unit)} {name}"
 
 
 def spread(value: Spread | None) -> str:
-    """Median, with least and largest where there were several runs; ≈ before what was computed."""
+    """Median, with least and largest in its unit where there were several runs; ≈ before what was computed."""
     if value is None:
         return NONE
     if value.runs == 0:
         return f"≈ {seconds(value.median)}" if value.median else NONE
     if value.runs == 1:
         return seconds(value.median)
-    return f"{seconds(value.median)} ({seconds(value.low)} to {seconds(value.high)})"
+    unit, _ = _unit(value.median)
+    return f"{seconds(value.median)} ({digits(value.low / unit)}–{digits(value.high / unit)})"
 
 
 def size(value: float | None) -> str:
@@ -62,6 +63,10 @@ def share(value: float | None) -> str:
 def number(value: float | None) -> str:
     """Anything else."""
     return NONE if value is None else digits(value)
+
+
+def _unit(value: float) -> tuple[float, str]:
+    return next((unit, name) for least, unit, name in _TIMES if abs(value) >= least)
 
 
 def listed(values: Sequence[str]) -> str:

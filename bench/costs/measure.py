@@ -51,22 +51,22 @@ def compare(scope: Scope, command: str, at: OnStep) -> Report:
         What a person types to get the same again.
     """
     began, started, load = datetime.now(UTC), time.perf_counter(), os.getloadavg()[0]
-    checks, done = Checks(), 0
+    checks = Checks()
     models: list[ModelCost] = []
     peers: list[PeerCost] = []
     proved: list[chain.Proved] = []
     steps = len(scope.models) + 2
     with tempfile.TemporaryDirectory(prefix="rexis-bench-") as name:
         folder = Path(name)
-        for model in scope.models:
-            found = _model(model, scope, checks, folder, lambda what, model=model: at(f"{model}: {what}", done, steps))
+        for done, model in enumerate(scope.models):
+            found = _model(model, scope, checks, folder, _steps_of(model, done, steps, at))
             models.append(found.cost)
             peers += found.peers
             proved += [found.proved] if found.proved else []
-            done += 1
-        at("CKKS", done, steps)
-        peers += peer_ckks.measure(scope, checks)
-        at("gas on a development chain", done + 1, steps)
+        if peer_ckks.MODEL in scope.models:
+            at("CKKS", steps - 2, steps)
+            peers += peer_ckks.measure(scope, checks)
+        at("gas on a development chain", steps - 1, steps)
         on_chain, no_chain = _chain(scope, proved, checks)
     return Report(
         command=command,
@@ -82,6 +82,10 @@ def compare(scope: Scope, command: str, at: OnStep) -> Report:
         peers=peers,
         checks=checks.found,
     )
+
+
+def _steps_of(model: str, done: int, steps: int, at: OnStep) -> Callable[[str], None]:
+    return lambda what: at(f"{model}: {what}", done, steps)
 
 
 def _model(name: str, scope: Scope, checks: Checks, folder: Path, at: Callable[[str], None]) -> _ModelFindings:
@@ -123,11 +127,12 @@ def _prepared(
     try:
         opened = stack.enter_context(circuit.opened(scene, scope, srs))
         at("single proofs")
-        with checks.that("the circuit proves the records", scene.name):
-            return _Prepared((opened, circuit.measure(scene, opened, scope, checks)))
+        cost: CircuitCost | None = None
+        with checks.that("the circuit proves the records", scene.name, unless=(ProcessGoneError,)):
+            cost = circuit.measure(scene, opened, scope, checks)
     except (NotFoundError, ResourceError, ProcessGoneError, UnavailableError) as error:
         return _Prepared(None, error.message)
-    return _Prepared(None, "its circuit did not prove: see the checks")
+    return _Prepared(None, "its circuit did not prove: see the checks") if cost is None else _Prepared((opened, cost))
 
 
 def _reexecution(scene: Scene, scope: Scope, checks: Checks, at: Callable[[str], None]) -> PeerCost:

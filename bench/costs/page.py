@@ -1,7 +1,7 @@
 """The report as one page that needs nothing else: no script, no font, no image, nothing that is fetched.
 
-The plots are SVG in the page, written by :mod:`~bench.costs.plots`: their colours are the page's own, so that they can be
-read on light and on dark, which an image or matplotlib's SVG could not be without a copy for each.
+The plots are SVG in the page, written by :mod:`~bench.costs.plots`: their colours are the page's own, so that they can
+be read on light and on dark, which an image or matplotlib's SVG could not be without a copy for each.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from html import escape
 
 from bench.costs import figures, plots
 from bench.costs.result import Report
+from bench.costs.svg import SERIES
 from bench.costs.tables import Table, checks, published, tables
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1a1c1e; --soft: #5a6068; --paper: #ffffff; --panel: #f4f6f8; --rule: #d5dae0;
-  --warn: #7a4b00; --bad: #a11212; --s0: #0b62a4; --s1: #c8500a; --s2: #0a7d5c; --s3: #a23f86; --s4: #4a4fb5; --s5: #8a6d00; }
+  --warn: #7a4b00; --bad: #a11212; --s0: #0b62a4; --s1: #c8500a; --s2: #0a7d5c; --s3: #a23f86;
+  --s4: #4a4fb5; --s5: #8a6d00; --s6: #00788c; --s7: #7b4b2a; --s8: #b3123f; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8eaed; --soft: #a5adb6; --paper: #15181b; --panel: #1f2428;
   --rule: #3a4148; --warn: #f0c36a; --bad: #ff8f8f; --s0: #5db2f5; --s1: #f5935a; --s2: #4fd1a5; --s3: #e58fce;
-  --s4: #a3a8ff; --s5: #e0c050; } }
+  --s4: #a3a8ff; --s5: #e0c050; --s6: #4cc9de; --s7: #cfa27e; --s8: #ff7d9c; } }
 body { margin: 0 auto; max-width: 68rem; padding: 1.5rem; background: var(--paper); color: var(--ink);
   font: 15px/1.5 system-ui, sans-serif; }
 h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; } p.note, figcaption { color: var(--soft); max-width: 60rem; }
@@ -31,15 +33,19 @@ th, td { text-align: left; vertical-align: top; padding: 0.3rem 0.7rem 0.3rem 0;
 th { color: var(--soft); font-weight: 600; } td { min-width: 3rem; } td:last-child { min-width: 9rem; }
 svg { display: block; width: 100%; height: auto; min-width: 40rem; background: var(--panel); border-radius: 6px; }
 svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
-.grid { stroke: var(--rule); stroke-width: 1; } .faint { opacity: 0.6; } .axis { stroke: var(--soft); stroke-width: 1.5; }
+.grid { stroke: var(--rule); stroke-width: 1; } .faint { opacity: 0.6; }
+.axis { stroke: var(--soft); stroke-width: 1.5; }
 .line { fill: none; stroke-width: 1.5; opacity: 0.7; } .mark { stroke-width: 1.5; }
 .mark.hollow { fill: var(--panel); }
 """
 _SERIES = "\n".join(
-    [f".mark.s{i} {{ fill: var(--s{i}); stroke: var(--s{i}); }}\n.bar.s{i} {{ fill: var(--s{i}); }}" for i in range(6)]
+    [
+        f".mark.s{i} {{ fill: var(--s{i}); stroke: var(--s{i}); }}\n.bar.s{i} {{ fill: var(--s{i}); }}"
+        for i in range(SERIES)
+    ]
     + [
         f".line.s{i}, .mark.hollow.s{i} {{ stroke: var(--s{i}); }}\n.mark.hollow.s{i} {{ fill: var(--panel); }}"
-        for i in range(6)
+        for i in range(SERIES)
     ]
     + [".mark.grey { fill: var(--soft); stroke: var(--soft); }\n.mark.hollow.grey { fill: var(--panel); }"]
 )
@@ -50,13 +56,13 @@ _WARNING = (
     "nothing to a stranger."
 )
 _CAPTIONS = {
-    "frontier": "The smallest task of each model with a circuit. Re-execution is cheap for models this small; it needs the "
-    "encrypted model and every encrypted record in the auditor's hands, which a proof does not, and it is not checked on chain. Of "
-    "tier commit nothing is caught by the commitment alone.",
-    "size": "Log scales. Proofs follow the circuit's rows, which follow multiplications and nonlinear functions more than "
-    "parameters.",
-    "time": "The smallest task of each model and tier. The bar is the whole of its time, so that bars do not show that one tier takes "
-    "longer than another: the figure at the right does.",
+    "frontier": "The smallest task of each model with a circuit. Re-execution is cheap for models this small; it needs "
+    "the encrypted model and every encrypted record in the auditor's hands, which a proof does not, and no contract "
+    "can do it. A commitment alone catches nothing: it fixes who claimed what, so that re-execution can.",
+    "size": "Log scales. Proofs follow the circuit's rows, which follow multiplications and nonlinear functions more "
+    "than parameters.",
+    "time": "The smallest task of each model and tier. Each bar is the whole of its task's time; its right end says "
+    "how long that is.",
     "anchoring": "One anchor holds a Merkle root, so that its gas does not depend on the number of statements.",
 }
 
@@ -97,8 +103,8 @@ def _facts(report: Report) -> str:
         "When": f"{escape(report.began)}, {figures.seconds(report.seconds)}",
         "Commit": escape(report.commit or "not a checkout"),
         "Machine": escape(
-            f"{machine.processor}, {machine.cores} cores, {figures.size(machine.memory_bytes)}, {machine.system}; load average "
-            f"{machine.load_before} before, {machine.load_after} after"
+            f"{machine.processor}, {machine.cores} cores, {figures.size(machine.memory_bytes)}, {machine.system}; "
+            f"load average {machine.load_before} before, {machine.load_after} after"
         ),
         "Versions": escape(versions),
     }

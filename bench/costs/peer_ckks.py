@@ -11,6 +11,7 @@ from bench.costs.scope import Scope
 from models.zoo import held_out
 
 NAME = "CKKS (TenSEAL)"
+MODEL = ckks.MODEL
 _SHOWS = "nothing: the server is trusted to compute rightly"
 _HIDES = "records and outputs (IND-CPA under RLWE, 128 bits); not the weights"
 _MISSING = "tenseal is not installed (pip install 'rexis[bench]')"
@@ -19,8 +20,8 @@ _MISSING = "tenseal is not installed (pip install 'rexis[bench]')"
 def measure(scope: Scope, checks: Checks) -> list[PeerCost]:
     """A record a ciphertext, with the precise and with the fast parameters."""
     if importlib.util.find_spec("tenseal") is None:
-        checks.skip("CKKS outputs are within their bound", ckks.MODEL, _MISSING)
-        return [PeerCost(peer=NAME, model=ckks.MODEL, shows=_SHOWS, hides=_HIDES, reason=_MISSING)]
+        checks.skip("CKKS outputs are within their bound", MODEL, _MISSING)
+        return [PeerCost(peer=NAME, model=MODEL, shows=_SHOWS, hides=_HIDES, reason=_MISSING)]
     from bench._ckks_mlp import FAST, PRECISE, OneRecord
     from bench._square_mlp import clipped, trained
 
@@ -30,23 +31,23 @@ def measure(scope: Scope, checks: Checks) -> list[PeerCost]:
     for name, parameters, bound in (("precise", PRECISE, 1e-4), ("fast", FAST, 1e-2)):
         mlp = OneRecord(square.layers, parameters)
         contestants.append(ckks.Contestant(name, mlp, plain, bound, clipped, mlp.evaluation_key_bytes))
-    records, _ = held_out(ckks.MODEL)
+    records, _ = held_out(MODEL)
     rows = ckks.measured(contestants, [records[index : index + 1] for index in range(scope.proofs)])
     for row in rows:
-        with checks.that("CKKS outputs are within their bound", f"{ckks.MODEL}, {row.side}") as seen:
+        with checks.that("CKKS outputs are within their bound", f"{MODEL}, {row.side}") as seen:
             require(row.accurate, f"relative error {row.max_relative_error:.2g}, at most {row.bound:g} is expected")
             seen(f"relative error {row.max_relative_error:.2g}")
     return [_peer(row) for row in rows]
 
 
 def _peer(row: ckks.Row) -> PeerCost:
-    evaluate = row.evaluate
+    median, low, high = (us / 1e6 for us in (row.evaluate.median_us, row.evaluate.p25_us, row.evaluate.p75_us))
     return PeerCost(
         peer=f"{NAME}, {row.side}",
-        model=ckks.MODEL,
+        model=MODEL,
         shows=_SHOWS,
         hides=_HIDES,
-        work=Spread(*(value / 1e6 for value in (evaluate.median_us, evaluate.p25_us, evaluate.p75_us)), runs=row.runs),
+        work=Spread(median, low, high, row.runs),
         sent_bytes=row.sent_bytes,
         max_error=row.max_absolute_error,
         agreement=row.same_decisions,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from bench.costs import figures, peer_ezkl, peer_reexecution
-from bench.costs.result import ChainCost, ModelCost, PeerCost, Report, TierCost
+from bench.costs.result import MEASURED, ChainCost, ModelCost, PeerCost, Report, TierCost
 from bench.costs.svg import SERIES, Log, element, figure, line, marker, path, spaced, text
 
 _WIDTH = 860.0
@@ -19,12 +19,12 @@ def frontier(report: Report) -> str:
     """What it costs to be believed: extra time a record against the probability that a cheat is caught."""
     models = [model for model in report.models if model.circuit] or report.models
     tasks = {model.name: _of_smallest_task(model) for model in models}
-    peers = [peer for peer in report.peers if peer.model in tasks and peer.peer in _PEERS and peer.work and peer.verify]
+    peers = [peer for peer in report.peers if peer.model in tasks and peer.peer in _PEERS and peer.verify]
     costs = [tier.extra_s_per_record for tiers in tasks.values() for tier in tiers]
     costs += [_peer_seconds(peer) for peer in peers]
     left, right, top, bottom = 190.0, _WIDTH - 175, 30.0, 400.0
     x = Log.over(costs, left, right)
-    parts = _x_axis(x, top, bottom, "the worker's and the checker's time beyond inference, per record")
+    parts = _x_axis(x, top, bottom, "the worker's and the checker's time beyond inference, per record", _seconds)
 
     def y(caught: float) -> float:
         return bottom - 14 - caught * (bottom - top - 28)
@@ -47,9 +47,10 @@ def frontier(report: Report) -> str:
         places = sorted((tier.extra_s_per_record, tier.caught) for tier in tiers)
         parts.append(path([(x.at(cost), y(caught)) for cost, caught in places], f"line {colour}"))
         for tier in tiers:
-            said = f"{name}, {tier.label}: {figures.seconds(tier.extra_s_per_record)} a record, caught {figures.share(tier.caught)}"
-            shape = _SHAPES[tier.tier]
-            parts.append(marker(shape, x.at(tier.extra_s_per_record), y(tier.caught), f"mark {colour}", said))
+            cost, shape = tier.extra_s_per_record, _SHAPES[tier.tier]
+            said = f"{name}, {tier.label}: {figures.seconds(cost)} a record, caught {figures.share(tier.caught)}"
+            said += "" if tier.basis == MEASURED else f" ({tier.basis})"
+            parts.append(marker(shape, x.at(cost), y(tier.caught), f"mark {colour}", said))
         for peer in (peer for peer in peers if peer.model == name):
             said = f"{name}, {peer.peer}: {figures.seconds(_peer_seconds(peer))} a record"
             parts.append(marker(_PEERS[peer.peer], x.at(_peer_seconds(peer)), y(1.0), f"mark hollow {colour}", said))
@@ -81,10 +82,10 @@ def against_size(report: Report) -> str:
     parts = _x_axis(x, top, bottom, "parameters of the model", _count)
     for tick in y.ticks:
         parts += [line(left, y.at(tick), right, y.at(tick), "grid")]
-        parts += [text(left - 8, y.at(tick) + 4, figures.seconds(tick), anchor="end")]
+        parts += [text(left - 8, y.at(tick) + 4, _seconds(tick), anchor="end")]
     parts.append(text(16, (top + bottom) / 2, "time per record", anchor="middle", turned=-90))
     places = [x.at(model.parameters) for model in models]
-    for model, place, label in zip(models, places, spaced(places, 15), strict=True):
+    for model, place, label in zip(models, places, spaced(places, 20), strict=True):
         parts += [line(place, top, place, bottom, "grid faint"), line(place, top, label, top - 12, "grid faint")]
         parts.append(text(label + 4, top - 16, model.name, turned=-50))
     entries = []
@@ -117,11 +118,11 @@ def where_time_goes(report: Report) -> str:
         total = sum(shares)
         parts.append(text(left - 8, y + 14, f"{name}, {tier.label}", anchor="end"))
         at = left
-        for part, value in enumerate(shares):
+        for series, value in enumerate(shares):
             width = value / total * (right - left)
             if width > 0:
-                said = element("title", f"{_PARTS[part]}: {figures.seconds(value)}, {figures.share(value / total)}")
-                parts.append(element("rect", said, x=at, y=y, width=width, height=_ROW - 5, class_=f"bar s{part}"))
+                said = element("title", f"{_PARTS[series]}: {figures.seconds(value)}, {figures.share(value / total)}")
+                parts.append(element("rect", said, x=at, y=y, width=width, height=_ROW - 5, class_=f"bar s{series}"))
             at += width
         parts.append(text(right + 8, y + 14, figures.seconds(total)))
     for tick in range(0, 101, 25):
@@ -183,9 +184,7 @@ def _shares(tier: TierCost) -> list[float]:
     return [0.0 if part is None else part.median for part in parts]
 
 
-def _x_axis(
-    x: Log, top: float, bottom: float, label: str, written: Callable[[float], str] = figures.seconds
-) -> list[str]:
+def _x_axis(x: Log, top: float, bottom: float, label: str, written: Callable[[float], str]) -> list[str]:
     parts = []
     for tick in x.ticks:
         parts += [line(x.at(tick), top, x.at(tick), bottom, "grid")]
@@ -205,3 +204,8 @@ def _legend(x: float, y: float, entries: Sequence[tuple[str, str, str]]) -> list
 
 def _count(value: float) -> str:
     return f"{value:,.0f}"
+
+
+def _seconds(value: float) -> str:
+    """For an axis: never minutes, which are no power of ten."""
+    return f"{_count(value)} s" if value >= 1 else figures.seconds(value)

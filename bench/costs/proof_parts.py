@@ -25,27 +25,32 @@ class Part:
 
 def parts_of(circuit: ProvingCircuit, proof: Proof) -> list[Part]:
     """One for each segment of the circuit."""
-    return [Part(circuit.artefacts.vka, proof.data, proof.instances)]
+    return [
+        Part(artefacts.vka, segment.data, segment.instances)
+        for artefacts, segment in zip(circuit.artefacts.segments, proof.segments, strict=True)
+    ]
 
 
 def claim_of(proof: Proof) -> Claim:
     """What a checker is asked about."""
-    return Claim(proof.data, proof.inputs, proof.outputs)
+    return Claim(proof.proofs, proof.boundaries, proof.inputs, proof.outputs)
 
 
 def altered(proof: Proof) -> Claim:
     """The same proof, for outputs that are off by one."""
-    return Claim(proof.data, proof.inputs, [proof.outputs[0] + 1, *proof.outputs[1:]])
+    return Claim(proof.proofs, proof.boundaries, proof.inputs, [proof.outputs[0] + 1, *proof.outputs[1:]])
 
 
 def proof_bytes(evidence: Evidence) -> int:
     """Of all proofs in a task's evidence."""
-    return sum(len(record.proof) for record in evidence.proofs)
+    return sum(len(data) for record in evidence.proofs for data in record.proofs)
 
 
-def first_proof(evidence: Evidence, position: int) -> bytes:
-    """Of the record at this position, for a circuit of one segment."""
-    return evidence.proofs[position].proof
+def single_proofs(evidence: Evidence) -> list[bytes] | None:
+    """Of each record, for a circuit of one segment; None for one of several, which the Certifier does not take."""
+    if any(len(record.proofs) > 1 for record in evidence.proofs):
+        return None
+    return [record.proofs[0] for record in evidence.proofs]
 
 
 def material_of(circuit: ProvingCircuit) -> CircuitMaterial:
@@ -61,10 +66,11 @@ def material_of(circuit: ProvingCircuit) -> CircuitMaterial:
 
 
 def logrows_of(circuit: ProvingCircuit) -> int:
-    """Of the largest segment."""
+    """Of every segment."""
     return circuit.artefacts.parsed.logrows
 
 
 def sizes_of(circuit: ProvingCircuit) -> tuple[int, int]:
     """Bytes of the verifying and of the proving keys."""
-    return len(circuit.artefacts.vk), sum(path.stat().st_size for path in circuit.folder.glob("pk*"))
+    keys = [(segment.folder / "pk").stat().st_size for segment in circuit.segments]
+    return len(circuit.artefacts.vk), sum(keys)

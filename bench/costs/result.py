@@ -119,8 +119,8 @@ class CircuitCost:
     ----------
     segments
         Proofs that one record takes.
-    rows
-        ``2^logrows``; of the largest segment.
+    logrows
+        Each segment has ``2^logrows`` rows.
     setup_peak_bytes, prove_peak_bytes
         Largest resident set of ezkl's child while making keys, and while proving with keys that lie ready.
     evm_gas
@@ -187,17 +187,17 @@ class Certified:
     """One model's circuit on chain: gas of its registration, and of certifying one record after another."""
 
     model: str
-    register_vka: int
-    first_record: int
+    register_vka: int | None
+    first_record: int | None
     next_record: int | None
 
 
 @dataclass(frozen=True)
 class ChainCost:
-    """Gas of transactions on a development chain."""
+    """Gas of transactions on a development chain; None for what no measured model needed."""
 
     commit: int
-    register_model: int
+    register_model: int | None
     anchors: list[AnchorCost]
     certified: list[Certified]
 

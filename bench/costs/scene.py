@@ -117,7 +117,9 @@ class Scene:
 
     def decrypted(self, outputs: Floats | Integers, circuit: Circuit) -> Floats:
         """A task's outputs as the data owner sees them, ``[count, values]``."""
-        floats = outputs if outputs.dtype == np.float32 else dequantise(outputs, circuit.output_scale)
+        floats = outputs.astype(np.float32)
+        if outputs.dtype != np.float32:
+            floats = dequantise(outputs.astype(np.int64), circuit.output_scale)
         shape = (len(outputs), *self.manifest.onnx.output_shape)
         return decrypt_outputs(self.key, floats.reshape(shape)).reshape(len(outputs), -1)
 

@@ -1,4 +1,4 @@
-"""Just enough SVG for the report's plots: text and shapes whose colours are the page's, so that they follow its theme."""
+"""Just enough SVG for the report's plots: text and shapes in the page's own colours, so that they follow its theme."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-SERIES = 6
+SERIES = 9
 """Colours that the page defines, ``--s0`` …"""
 
 

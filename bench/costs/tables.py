@@ -107,9 +107,9 @@ def _circuits(models: Iterable[ModelCost]) -> Table:
     return Table(
         "circuits",
         "Circuits: one record",
-        "A warm proof with its witness and its own check; keys and witness of a process that runs already. Verification "
-        "starts a process. Peak memory: largest resident set of ezkl's process. Gas: verifyProof in an EVM without a "
-        "chain. Error and decisions: decrypted outputs against the plain model.",
+        "A warm proof with its witness and its own check, in a process that runs already. Verification starts a "
+        "process. Peak memory: largest resident set of ezkl's process. Gas: verifyProof in an EVM without a chain. "
+        "Error and decisions: decrypted outputs against the plain model.",
         (
             "model",
             "set-up",
@@ -122,7 +122,7 @@ def _circuits(models: Iterable[ModelCost]) -> Table:
             "peak memory: set-up, proof",
             "EVM gas",
             "largest error, decisions alike",
-        ),  # fmt: skip
+        ),
         rows,
     )
 
@@ -132,10 +132,9 @@ def _tiers(models: Iterable[ModelCost]) -> Table:
     return Table(
         "tiers",
         "Tiers: one task",
-        "Times of the whole task: median (least to largest) of its runs, which are whole runs of the worker's and the "
-        "verifier's own code. Commitment: input check, hashing, trees, openings, signature. Caught: probability that a "
-        "worker that altered 5 % of the outputs does not pass this check. The wait for the block that draws a sample is "
-        "not in it.",
+        "Times of the whole task: median (least to largest) of its runs by the worker's and the verifier's own code. "
+        "Commitment: input check, hashing, trees, openings, signature. Caught: probability that a worker that altered "
+        "5 % of the outputs does not pass this check. The wait for the block that draws a sample is not in it.",
         (
             "model",
             "tier",
@@ -150,7 +149,7 @@ def _tiers(models: Iterable[ModelCost]) -> Table:
             "peak memory",
             "caught",
             "basis",
-        ),  # fmt: skip
+        ),
         rows,
     )
 
@@ -233,6 +232,6 @@ def _peers(peers: Iterable[PeerCost]) -> Table:
             "what it shows",
             "what it hides",
             "note",
-        ),  # fmt: skip
+        ),
         rows,
     )

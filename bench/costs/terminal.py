@@ -1,41 +1,75 @@
-"""The report on the terminal."""
+"""The report on the terminal: the page's tables, but for columns that a screen has no room for."""
 
 from __future__ import annotations
 
-from rich.console import Console, Group
-from rich.table import Table as RichTable
-from rich.text import Text
+from collections.abc import Iterator
 
 from bench.costs.result import Outcome, Report
 from bench.costs.tables import Table, checks, tables
 
-# Left out here, so that a table fits a screen; the page has them.
-_WIDE = {"shows", "what it shows", "what it hides", "modality", "vk, pk"}
+# Of each table. The page has the other columns, and what the figures mean.
+_SHOWN = {
+    "models": ("model", "parameters", "plain", "encrypted", "circuit"),
+    "circuits": (
+        "model",
+        "set-up",
+        "witness",
+        "proof",
+        "verify one",
+        "proof size",
+        "peak memory: set-up, proof",
+        "EVM gas",
+    ),
+    "tiers": (
+        "model",
+        "tier",
+        "records",
+        "inference",
+        "commitment",
+        "witness",
+        "proofs",
+        "verify",
+        "evidence",
+        "peak memory",
+        "caught",
+    ),
+    "chain": ("transaction", "gas", "per"),
+    "peers": (
+        "peer",
+        "model",
+        "set-up",
+        "work",
+        "check",
+        "proof size",
+        "peak memory",
+        "largest error",
+        "decisions alike",
+    ),
+}
 
 
-def show(report: Report, console: Console) -> None:
-    """Print the tables that have rows, and the checks in one line."""
+def lines(report: Report) -> Iterator[str]:
+    """Tables that have rows, what was not measured and why, and how the checks went."""
     for table in tables(report):
-        if table.rows:
-            console.print(_drawn(table))
-        elif table.name == "chain":
-            console.print(Text(f"\n{table.title}: {table.note}"))
+        yield f"\n{table.title}"
+        yield from _drawn(table) if table.rows else [table.note]
+    for peer in report.peers:
+        if peer.reason is not None:
+            yield f"\n{peer.peer}, {peer.model}: not measured: {peer.reason}"
+    yield "\n≈ is computed from single proofs, not measured as a whole."
     count = {outcome: sum(check.outcome == outcome for check in report.checks) for outcome in Outcome}
-    console.print(
-        Text(
-            f"\n{count[Outcome.OK]} results checked and right, {count[Outcome.FAILED]} wrong, {count[Outcome.SKIPPED]} not checked"
-        )
+    yield (
+        f"{count[Outcome.OK]} results checked and right, {count[Outcome.FAILED]} wrong, "
+        f"{count[Outcome.SKIPPED]} not checked"
     )
-    for row in checks(report).rows:
-        if row[0] != Outcome.OK:
-            console.print(Text(f"  {row[0]}: {row[1]}: {row[2]}: {row[4]}"))
+    for outcome, about, name, _, detail in checks(report).rows:
+        if outcome != Outcome.OK:
+            yield f"  {outcome}: {about}: {name}: {detail}"
 
 
-def _drawn(table: Table) -> Group:
-    kept = [column for column, name in enumerate(table.head) if name not in _WIDE]
-    drawn = RichTable(box=None, pad_edge=False, header_style="bold")
-    for column in kept:
-        drawn.add_column(Text(table.head[column]), overflow="fold")
-    for row in table.rows:
-        drawn.add_row(*(Text(row[column]) for column in kept))
-    return Group(Text(f"\n{table.title}", style="bold"), drawn)
+def _drawn(table: Table) -> Iterator[str]:
+    places = [table.head.index(name) for name in _SHOWN[table.name]]
+    rows = [[row[place] for place in places] for row in (table.head, *table.rows)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from bench.costs.proof_parts import proof_bytes
 from bench.costs.result import MEASURED, CircuitCost, Spread, TierCost
 from bench.costs.scene import Job, Scene, with_second_opinion
 from bench.costs.scope import ALTERED, Scope
-from circuits.proving import Proof
+from circuits.proving import SegmentProof
 from provers.cache import ProofCache
 from provers.dishonest import parse_fault
 from provers.task import RecordProver, Task, read_dataset
@@ -87,7 +88,13 @@ class _Prover:
 
     def __init__(self, prover: RecordProver) -> None:
         self.outputs: Stopwatch[Integers] = Stopwatch(prover.outputs)
-        self.prove: Stopwatch[Proof] = Stopwatch(prover.prove)
+        self.trace: Stopwatch[list[Integers]] = Stopwatch(prover.trace)
+        self.prove_segment: Stopwatch[SegmentProof] = Stopwatch(prover.prove_segment)
+
+    @property
+    def prove_s(self) -> float:
+        """Of all proofs, with the values between their segments."""
+        return self.trace.total + self.prove_segment.total
 
 
 def run_task(
@@ -131,7 +138,7 @@ def run_task(
     computed = worker.compute()
     evidence = worker.evidence(computed)
     total = time.perf_counter() - begun
-    witness, prove = (0.0, 0.0) if timed_prover is None else (timed_prover.outputs.total, timed_prover.prove.total)
+    witness, prove = (0.0, 0.0) if timed_prover is None else (timed_prover.outputs.total, timed_prover.prove_s)
     return TaskRun(
         evidence=evidence,
         computed=computed,
@@ -264,7 +271,7 @@ class TierMeasurement:
         for name, step in _FAULTS.items():
             lie = run_task(job, opened.prover, proofs, parse_fault(name))
             self._checks.refused(
-                f"a worker's lie is refused: {name}", about, step, lambda lie=lie: verified(lie.evidence, lie.context)
+                f"a worker's lie is refused: {name}", about, step, partial(verified, lie.evidence, lie.context)
             )
         return honest
 
