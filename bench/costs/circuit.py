@@ -81,7 +81,7 @@ def measure(scene: Scene, found: Opened, scope: Scope, checks: Checks) -> Circui
     decrypted = scene.decrypted(outputs, circuit.artefacts.description)
     with checks.that("decrypted outputs of the circuit decide as the plain model", scene.name) as seen:
         seen(require_agreement(decrypted, expected, bound))
-    gas = _check_proof(scene.name, circuit, proof, checks)
+    gas = check_proof(scene.name, circuit, proof, checks)
     vk_bytes, pk_bytes = sizes_of(circuit)
     parts = parts_of(circuit, proof)
     return CircuitCost(
@@ -103,7 +103,7 @@ def measure(scene: Scene, found: Opened, scope: Scope, checks: Checks) -> Circui
     )
 
 
-def _check_proof(about: str, circuit: ProvingCircuit, proof: Proof, checks: Checks) -> int | None:
+def check_proof(about: str, circuit: ProvingCircuit, proof: Proof, checks: Checks) -> int | None:
     """By ezkl and in an EVM: the proof holds, and a false one does not. Returns the gas of all its parts."""
     with checks.that("a proof holds off chain", about):
         verify_proofs(circuit.artefacts, [claim_of(proof)], circuit.srs)

@@ -101,13 +101,25 @@ def _model(name: str, scope: Scope, checks: Checks, folder: Path, at: Callable[[
             prepared.found,
             lambda job: commit_peak_bytes(job.lease, job.dataset_file(), scene.model_file),
         )
-        costs = list(tiers.measure())
+        costs = tasks_of(tiers, scene.name, checks)
     found, peers = prepared.found, [_reexecution(scene, scope, checks, at)]
     if found is not None:
         at("ezkl as documented")
         peers.append(peer_ezkl.measure(scene, scope, checks, srs))
     proved = None if found is None or tiers.probe is None else chain.Proved(name, found[0].circuit, tiers.probe)
     return _ModelFindings(_cost(scene, scope, prepared, costs), peers, proved)
+
+
+def tasks_of(tiers: TierMeasurement, about: str, checks: Checks) -> list[TierCost]:
+    """Those that were done: a task that ezkl does not finish in its time ends the model, not the comparison."""
+    name, costs = "the worker does its tasks", list[TierCost]()
+    try:
+        with checks.that(name, about, unless=(ProcessGoneError,)):
+            for cost in tiers.measure():
+                costs.append(cost)  # one by one: what came before a failure stays
+    except ProcessGoneError as error:
+        checks.skip(name, about, error.message)
+    return costs
 
 
 @dataclass(frozen=True)

@@ -86,10 +86,10 @@ def full_scope() -> Scope:
 
 
 def smoke_scope() -> Scope:
-    """One model with a circuit and one without, small tasks: every part and every check once."""
-    bare = next(name for name in names() if name not in tuned_models())
+    """One model with a circuit and one without, if there is one; small tasks. Every part and every check once."""
+    bare = [name for name in names() if name not in tuned_models()]
     return Scope(
-        models=("breast_cancer", bare),
+        models=("breast_cancer", *bare[:1]),
         tiers=TIERS,
         smoke=True,
         tasks=(4,),
