@@ -10,7 +10,7 @@ import numpy as np
 from bench.costs.checks import Checks, WrongResult, require
 from bench.costs.proof_parts import single_proofs
 from bench.costs.result import AnchorCost, Certified, ChainCost
-from bench.costs.tiers import TaskRun
+from bench.costs.task import TaskRun
 from circuits.build import ProvingCircuit
 from contracts.chain import AnchorProof, Chain
 from contracts.devchain import devchain

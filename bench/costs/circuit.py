@@ -11,7 +11,7 @@ from bench._processes import peak_bytes
 from bench.costs.agreement import Bound, agreement, max_error, require_agreement
 from bench.costs.checks import Checks, WrongResult, require
 from bench.costs.clock import repeated, timed
-from bench.costs.proof_parts import altered, claim_of, logrows_of, parts_of, sizes_of
+from bench.costs.proof_parts import altered, claim_of, logrows_of, parts_of, proof_cpu_seconds, sizes_of
 from bench.costs.result import CircuitCost, Spread
 from bench.costs.scene import Scene
 from bench.costs.scope import Scope
@@ -23,7 +23,7 @@ from circuits.proving import Proof, Prover
 from circuits.srs import ensure_development_srs
 from circuits.verifying import Claim, verify_proofs
 from contracts.evm import LocalVerifier
-from rexis.protocol.errors import CircuitError, UnavailableError
+from rexis.protocol.errors import CircuitError, ResourceError, UnavailableError
 from rexis.protocol.records import quantise
 
 _FURTHER = 8  # proofs that are checked beside the first, for the cost of each further one
@@ -49,9 +49,16 @@ def opened(scene: Scene, scope: Scope, srs_folder: Path) -> Iterator[Opened]:
     NotFoundError
         The model has no tuned profile.
     ResourceError, CircuitError
-        There is no room for it here, or ezkl does not finish within the scope's time.
+        There is no room for it here, or it does not prove within the scope's time, by the estimate or in fact.
     """
     profile = profile_for(scene.name)
+    with EzklProcess(timeout=scope.call_seconds) as ezkl:
+        seconds = proof_cpu_seconds(scene.encrypted, profile, ezkl)
+    if seconds > scope.proof_cpu_seconds:
+        raise ResourceError(
+            f"a proof takes about {seconds:.0f} s of processor time by the estimate, more than the "
+            f"{scope.proof_cpu_seconds:g} s of this run"
+        )
     srs = ensure_development_srs(profile.logrows, srs_folder)
     cache = CircuitCache(scene.folder / "keys")
     with EzklProcess(timeout=scope.call_seconds) as ezkl:

@@ -4,35 +4,30 @@ from __future__ import annotations
 
 import math
 import os
-import platform
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from bench.costs import chain, circuit, peer_ckks, peer_ezkl, peer_reexecution
 from bench.costs.alone import commit_peak_bytes
 from bench.costs.checks import Checks
 from bench.costs.clock import repeated
-from bench.costs.result import ChainCost, CircuitCost, Machine, ModelCost, PeerCost, Report, TierCost
+from bench.costs.result import ChainCost, CircuitCost, ModelCost, PeerCost, Report, TierCost
 from bench.costs.scene import Scene
 from bench.costs.scope import Scope
+from bench.costs.surroundings import commit, machine, versions
 from bench.costs.tiers import TierMeasurement
-from circuits.memory import total_bytes
 from circuits.process import ProcessGoneError
 from rexis.protocol.errors import NotFoundError, ResourceError, UnavailableError
 
 OnStep = Callable[[str, int, int], None]
 """Told what is being done, and how many of how many steps are behind."""
 
-_PACKAGES = ("rexis", "ezkl", "onnxruntime", "onnx", "numpy", "web3", "pyrevm", "tenseal")
 _INFERENCES = 50
-_ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -73,9 +68,9 @@ def compare(scope: Scope, command: str, at: OnStep) -> Report:
         smoke=scope.smoke,
         began=began.isoformat(timespec="seconds"),
         seconds=time.perf_counter() - started,
-        commit=_commit(),
-        machine=_machine(load),
-        versions=_versions(),
+        commit=commit(),
+        machine=machine(load),
+        versions=versions(),
         models=models,
         chain=on_chain,
         no_chain=no_chain,
@@ -177,47 +172,3 @@ def _chain(scope: Scope, proved: list[chain.Proved], checks: Checks) -> tuple[Ch
     except UnavailableError as error:
         checks.skip("transactions on a development chain", "chain", error.message)
         return None, error.message
-
-
-def _commit() -> str | None:
-    """Of the checkout, with a mark if files were changed; None outside of one."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            cwd=_ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return described.stdout.strip()
-
-
-def _machine(load_before: float) -> Machine:
-    return Machine(
-        system=platform.platform(),
-        processor=_processor(),
-        cores=os.cpu_count() or 0,
-        memory_bytes=total_bytes(),
-        load_before=round(load_before, 2),
-        load_after=round(os.getloadavg()[0], 2),
-    )
-
-
-def _processor() -> str:
-    """As Linux names it (proc(5), cpuinfo)."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.machine()
-
-
-def _versions() -> dict[str, str]:
-    found = {"Python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

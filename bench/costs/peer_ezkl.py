@@ -53,7 +53,7 @@ def _measure(scene: Scene, scope: Scope, checks: Checks, srs_folder: Path) -> Pe
     paths = {part: str(folder / part) for part in ("model", "settings", "compiled", "vk", "pk", "vka")}
     Path(paths["model"]).write_bytes(scene.plain)
     calibration = training_split(scene.name)[0][:_CALIBRATION]
-    with EzklProcess(memory_limit=_memory(), timeout=scope.call_seconds) as ezkl:
+    with EzklProcess(memory_limit=_memory(), timeout=scope.peer_seconds) as ezkl:
         calibrated_s, _ = timed(
             lambda: ezkl.call(
                 "calibrate",
@@ -71,7 +71,7 @@ def _measure(scene: Scene, scope: Scope, checks: Checks, srs_folder: Path) -> Pe
     rows = quantise(records, scale).reshape(len(records), -1).tolist()
     call = {part: paths[part] for part in ("compiled", "pk", "vk", "settings", "srs")}
     check = {part: paths[part] for part in ("vk", "settings", "srs")}
-    with EzklProcess(memory_limit=_memory(), timeout=scope.call_seconds) as ezkl:
+    with EzklProcess(memory_limit=_memory(), timeout=scope.peer_seconds) as ezkl:
         outputs = np.array(ezkl.call("witness", compiled=paths["compiled"], scale=scale, records=rows))
         made = ezkl.call("prove", scale=scale, record=rows[0], **call)  # loads the keys
         prove = repeated(

@@ -9,7 +9,7 @@ from bench.costs.clock import repeated
 from bench.costs.result import PeerCost, Spread
 from bench.costs.scene import Job, Scene
 from bench.costs.scope import Scope
-from bench.costs.tiers import TaskRun, run_task, verified
+from bench.costs.task import TaskRun, run_task, verified
 from provers.dishonest import parse_fault
 from rexis.protocol.digests import sha256
 from rexis.protocol.errors import EvidenceError

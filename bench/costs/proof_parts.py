@@ -6,8 +6,12 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from circuits.build import ProvingCircuit
+from circuits.build import ProvingCircuit, make_chain
+from circuits.cost import columns_of, estimate
+from circuits.process import EzklProcess
+from circuits.profile import CircuitProfile
 from circuits.proving import Proof
+from circuits.segments import cut_model
 from circuits.verifying import Claim
 from rexis.protocol.certificate import CircuitMaterial
 from rexis.protocol.digests import Digest
@@ -68,6 +72,12 @@ def material_of(circuit: ProvingCircuit) -> CircuitMaterial:
 def logrows_of(circuit: ProvingCircuit) -> int:
     """Of every segment."""
     return circuit.artefacts.parsed.logrows
+
+
+def proof_cpu_seconds(model: bytes, profile: CircuitProfile, ezkl: EzklProcess) -> float:
+    """Processor time of a proof of one record, all segments together, by the cost model."""
+    settings = make_chain(cut_model(model, profile.cuts), profile, ezkl).segments
+    return sum(estimate(columns_of(segment), segment.rows).cpu_seconds for segment in settings)
 
 
 def sizes_of(circuit: ProvingCircuit) -> tuple[int, int]:

@@ -33,6 +33,10 @@ class Scope:
         What the runs of one task may take together; a task that takes longer is computed from single proofs instead.
     call_seconds
         What one call of ezkl may take (set-up, a proof).
+    peer_seconds
+        What one call of the peer ezkl may take; calibration is one.
+    proof_cpu_seconds
+        Circuits whose proof takes more processor time than this, by the cost model, are left out.
     anchors
         Batch sizes of anchors.
     """
@@ -46,6 +50,8 @@ class Scope:
     proofs: int
     cell_seconds: float
     call_seconds: float
+    peer_seconds: float
+    proof_cpu_seconds: float
     anchors: tuple[int, ...]
 
     def only(self, models: tuple[str, ...], tiers: tuple[str, ...]) -> Self:
@@ -79,8 +85,10 @@ def full_scope() -> Scope:
         samples=(1, 4, 16),
         repeats=3,
         proofs=5,
-        cell_seconds=20.0,
+        cell_seconds=30.0,
         call_seconds=240.0,
+        peer_seconds=120.0,
+        proof_cpu_seconds=150.0,
         anchors=(1, 4, 16, 64, 256, 1024),
     )
 
@@ -96,7 +104,9 @@ def smoke_scope() -> Scope:
         samples=(2,),
         repeats=1,
         proofs=2,
-        cell_seconds=60.0,
-        call_seconds=120.0,
+        cell_seconds=600.0,
+        call_seconds=600.0,
+        peer_seconds=600.0,
+        proof_cpu_seconds=60.0,
         anchors=(1, 8),
     )

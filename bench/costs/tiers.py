@@ -1,41 +1,28 @@
-"""Whole tasks, by the worker's own code (:mod:`provers.tiers`), checked by the verifier's own (:mod:`verifier`).
-
-A task that would take too long is not run: its figures are computed from single proofs, and say so.
+"""Whole tasks, tier by tier (:mod:`bench.costs.task`). A task that would take too long is not run: its figures are
+computed from single proofs, and say so.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
-import numpy as np
-
 from bench.costs.agreement import Bound, require_agreement, require_same
-from bench.costs.checks import Checks, WrongResult
+from bench.costs.checks import Checks
 from bench.costs.circuit import Opened
-from bench.costs.clock import Stopwatch, timed
+from bench.costs.clock import timed
 from bench.costs.proof_parts import proof_bytes
 from bench.costs.result import MEASURED, CircuitCost, Spread, TierCost
 from bench.costs.scene import Job, Scene, with_second_opinion
 from bench.costs.scope import ALTERED, Scope
-from circuits.proving import SegmentProof
+from bench.costs.task import TaskRun, run_task, verified
 from provers.cache import ProofCache
 from provers.dishonest import parse_fault
-from provers.task import RecordProver, Task, read_dataset
-from provers.tiers import TIERS, TierProver
-from provers.tiers.computed import Computed
-from rexis.protocol.certificate import Commitment
-from rexis.protocol.digests import Digest, sha256
-from rexis.protocol.evidence import Evidence
 from rexis.protocol.policy import Tier
-from rexis.protocol.records import Floats, Integers
+from rexis.protocol.records import Floats
 from rexis.protocol.sampling import altered_records, survival
-from rexis.protocol.statement import Statement
-from verifier.evidence import PROOFS, STATEMENT, TaskContext, walk_evidence
-from verifier.opened import OpenedRecord
-from verifier.report import Outcome, Verdict
+from verifier.evidence import PROOFS, STATEMENT
 
 PROBED = 2  # records of the small zk task whose proofs are also forged, and certified on chain
 _CACHE_BYTES = 64 << 20
@@ -46,125 +33,6 @@ _FAULTS = {
     "garbage-proofs": PROOFS,
     "swap-proofs": PROOFS,
 }
-
-
-@dataclass(frozen=True)
-class TaskRun:
-    """One run of one task. Times in seconds, of the whole task."""
-
-    evidence: Evidence
-    computed: Computed
-    context: TaskContext
-    inference: float
-    commitment: float
-    witness: float
-    prove: float
-    verify: float = 0.0
-
-
-class _NoCache(ProofCache):
-    """Every proof is made anew."""
-
-    def __init__(self) -> None:
-        pass
-
-    def get(self, vk_digest: Digest, instances: Integers) -> bytes | None:
-        return None
-
-    def put(self, vk_digest: Digest, instances: Integers, proof: bytes) -> None:
-        pass
-
-
-class _Executor:
-    """The scene's executor, timed."""
-
-    def __init__(self, scene: Scene) -> None:
-        self.provider = scene.executor.provider
-        self.run: Stopwatch[Floats] = Stopwatch(scene.executor.run)
-
-
-class _Prover:
-    """A circuit's prover, timed."""
-
-    def __init__(self, prover: RecordProver) -> None:
-        self.outputs: Stopwatch[Integers] = Stopwatch(prover.outputs)
-        self.trace: Stopwatch[list[Integers]] = Stopwatch(prover.trace)
-        self.prove_segment: Stopwatch[SegmentProof] = Stopwatch(prover.prove_segment)
-
-    @property
-    def prove_s(self) -> float:
-        """Of all proofs, with the values between their segments."""
-        return self.trace.total + self.prove_segment.total
-
-
-def run_task(
-    job: Job,
-    prover: RecordProver | None = None,
-    proofs: ProofCache | None = None,
-    fault: Callable[[Task, TierProver], TierProver] = lambda task, honest: honest,
-) -> TaskRun:
-    """Do one task as a worker does it, from the downloaded dataset to signed evidence.
-
-    The block that draws a sample is made up here, after the statement: the wait for a block is no work.
-    """
-    scene, lease, downloaded = job.scene, job.lease, job.dataset_file()
-    executor, timed_prover = _Executor(scene), None if prover is None else _Prover(prover)
-    drawn: list[Digest] = []
-
-    def commit(statement: Statement) -> Commitment:
-        drawn.append(Digest(np.random.default_rng().bytes(32)))
-        return Commitment(
-            attempt=1, block_number=1, challenge_block_hash=drawn[-1], transaction=sha256(b"no transaction")
-        )
-
-    def open_circuit() -> RecordProver:
-        if timed_prover is None:
-            raise WrongResult("a tier without proofs asked for a circuit")
-        return timed_prover
-
-    begun = time.perf_counter()
-    task = Task(
-        lease=lease,
-        account=scene.worker,
-        dataset=read_dataset(downloaded, lease.request),
-        executor=executor,
-        open_circuit=open_circuit,
-        proofs=_NoCache() if proofs is None else proofs,
-        commit=commit,
-        at=lambda stage, done, total: None,
-    )
-    worker = fault(task, TIERS[lease.request.policy.tier](task))
-    worker.prepare()
-    computed = worker.compute()
-    evidence = worker.evidence(computed)
-    total = time.perf_counter() - begun
-    witness, prove = (0.0, 0.0) if timed_prover is None else (timed_prover.outputs.total, timed_prover.prove_s)
-    return TaskRun(
-        evidence=evidence,
-        computed=computed,
-        context=job.context(drawn[-1] if drawn else None),
-        inference=executor.run.total,
-        commitment=total - executor.run.total - witness - prove,
-        witness=witness,
-        prove=prove,
-    )
-
-
-def verified(evidence: Evidence, context: TaskContext) -> list[OpenedRecord]:
-    """Check a task's evidence as a coordinator or an auditor does.
-
-    Raises
-    ------
-    StepFailed
-        It does not hold.
-    WrongResult
-        A step could not be taken.
-    """
-    verdict = Verdict()
-    found = walk_evidence(evidence, context, verdict)
-    if verdict.outcome != Outcome.VALID:
-        raise WrongResult("; ".join(f"step {step.number}: {step.detail}" for step in verdict.unchecked))
-    return found
 
 
 class TierMeasurement:
