@@ -28,6 +28,8 @@ OnStep = Callable[[str, int, int], None]
 """Told what is being done, and how many of how many steps are behind."""
 
 _INFERENCES = 50
+# Why a model has no circuit here, which is nobody's fault: no profile, no room, no time, no ezkl.
+_NO_CIRCUIT = (NotFoundError, ResourceError, ProcessGoneError, UnavailableError)
 
 
 @dataclass(frozen=True)
@@ -131,15 +133,15 @@ def _prepared(
     if not scope.proves:
         return _Prepared(None, "no tier with proofs was asked for")
     at("set-up of the circuit")
+    found: tuple[circuit.Opened, CircuitCost] | None = None
     try:
-        opened = stack.enter_context(circuit.opened(scene, scope, srs))
-        at("single proofs")
-        cost: CircuitCost | None = None
-        with checks.that("the circuit proves the records", scene.name, unless=(ProcessGoneError,)):
-            cost = circuit.measure(scene, opened, scope, checks)
-    except (NotFoundError, ResourceError, ProcessGoneError, UnavailableError) as error:
+        with checks.that("the circuit is made and proves", scene.name, unless=_NO_CIRCUIT):
+            opened = stack.enter_context(circuit.opened(scene, scope, srs))
+            at("single proofs")
+            found = opened, circuit.measure(scene, opened, scope, checks)
+    except _NO_CIRCUIT as error:
         return _Prepared(None, error.message)
-    return _Prepared(None, "its circuit did not prove: see the checks") if cost is None else _Prepared((opened, cost))
+    return _Prepared(found) if found else _Prepared(None, "its circuit does not prove: see the checks")
 
 
 def _reexecution(scene: Scene, scope: Scope, checks: Checks, at: Callable[[str], None]) -> PeerCost:

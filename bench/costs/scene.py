@@ -5,6 +5,7 @@ The key comes from a fixed seed, so that the circuit, its errors and the size of
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -68,9 +69,10 @@ class Scene:
 
     @property
     def parameters(self) -> int:
-        """Numbers in the model's constants."""
+        """Numbers in the model's float constants."""
         graph = onnx.load_from_string(self.plain).graph
-        return sum(int(np.prod(tensor.dims)) for tensor in graph.initializer)
+        floats = (tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT)
+        return sum(math.prod(tensor.dims) for tensor in floats)
 
     def records(self, count: int) -> Floats:
         """Plain held-out records; where there are fewer, from the start again."""
