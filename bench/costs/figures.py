@@ -29,7 +29,7 @@ def seconds(value: float | None) -> str:
 
 
 def spread(value: Spread | None) -> str:
-    """Median, with least and largest in its unit where there were several runs; ≈ before what was computed."""
+    """Median, with its spread in the same unit where there were several runs; ≈ before what was computed."""
     if value is None:
         return NONE
     if value.runs == 0:

@@ -9,14 +9,17 @@ from enum import StrEnum
 from typing import Self
 
 MEASURED = "measured"
+MANY = 10
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Median, least and largest of some runs.
+    """Median of some runs, and how far they lie apart.
 
     Attributes
     ----------
+    low, high
+        Least and largest; of :data:`MANY` runs and more the quartiles, since a few of them met something else.
     runs
         0 for a figure that was computed from others; then all three are the same.
     """
@@ -29,7 +32,10 @@ class Spread:
     @classmethod
     def of(cls, values: Sequence[float]) -> Self:
         """Of one run or more."""
-        return cls(statistics.median(values), min(values), max(values), len(values))
+        low, high = min(values), max(values)
+        if len(values) >= MANY:
+            low, _, high = statistics.quantiles(values, n=4)
+        return cls(statistics.median(values), low, high, len(values))
 
     @classmethod
     def computed(cls, value: float) -> Self:

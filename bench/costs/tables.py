@@ -75,12 +75,12 @@ def _models(models: Iterable[ModelCost]) -> Table:
         )
         for model in models
     ]
-    counts = {model.records for model in models}
+    counts = figures.listed([str(count) for count in sorted({model.records for model in models})])
     return Table(
         "models",
         "Models, and inference",
-        f"ONNX Runtime on {figures.listed([str(count) for count in sorted(counts)])} records at once: median (least to "
-        "largest). Encrypted means under an EE key: same nodes, same shapes.",
+        f"ONNX Runtime on {counts} records at once: median (quartiles). "
+        "Encrypted means under an EE key: same nodes, same shapes.",
         ("model", "modality", "parameters", "values a record", "plain", "encrypted", "circuit"),
         rows,
     )
@@ -132,7 +132,7 @@ def _tiers(models: Iterable[ModelCost]) -> Table:
     return Table(
         "tiers",
         "Tiers: one task",
-        "Times of the whole task: median (least to largest) of its runs by the worker's and the verifier's own code. "
+        "Times of the whole task: median (least–largest) of its runs by the worker's and the verifier's own code. "
         "Commitment: input check, hashing, trees, openings, signature. Caught: probability that a worker that altered "
         "5 % of the outputs does not pass this check. The wait for the block that draws a sample is not in it.",
         (

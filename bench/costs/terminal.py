@@ -51,8 +51,11 @@ _SHOWN = {
 def lines(report: Report) -> Iterator[str]:
     """Tables that have rows, what was not measured and why, and how the checks went."""
     for table in tables(report):
-        yield f"\n{table.title}"
-        yield from _drawn(table) if table.rows else [table.note]
+        if table.rows:
+            yield f"\n{table.title}"
+            yield from _drawn(table)
+    if report.no_chain is not None:
+        yield f"\nno gas on chain: {report.no_chain}"
     for peer in report.peers:
         if peer.reason is not None:
             yield f"\n{peer.peer}, {peer.model}: not measured: {peer.reason}"

@@ -161,8 +161,11 @@ def test_sizes(size: int | None, text: str) -> None:
     assert figures.size(size) == text
 
 
-def test_a_spread_is_median_least_and_largest() -> None:
+def test_a_spread_is_least_and_largest_or_quartiles_of_many_runs() -> None:
     assert Spread.of([3.0, 1.0, 2.0]) == Spread(2.0, 1.0, 3.0, 3)
+    many = Spread.of([*range(1, 20), 10_000.0])
+    assert (many.median, many.runs) == (10.5, 20)
+    assert 4 < many.low < many.median < many.high < 17
 
 
 def test_a_logarithmic_axis_ends_at_powers_of_ten() -> None:
