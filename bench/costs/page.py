@@ -61,8 +61,8 @@ _CAPTIONS = {
     "can do it. A commitment alone catches nothing: it fixes who claimed what, so that re-execution can.",
     "size": "Log scales. Proofs follow the circuit's rows, which follow multiplications and nonlinear functions more "
     "than parameters.",
-    "time": "The smallest task of each model and tier. Each bar is the whole of its task's time; its right end says "
-    "how long that is.",
+    "time": "The smallest task of each model and tier. Each bar is the whole of its task's time; the figure at its "
+    "right says how long that is.",
     "anchoring": "One anchor holds a Merkle root, so that its gas does not depend on the number of statements.",
 }
 
@@ -115,7 +115,8 @@ def _facts(report: Report) -> str:
 
 def _failed(report: Report) -> str:
     if not report.failed:
-        return f"<p>{len(report.checks)} results were checked in this run; none is wrong.</p>"
+        skipped = len(report.checks) - report.right
+        return f"<p>{report.right} results were checked in this run and are right; {skipped} could not be checked.</p>"
     items = "".join(f"<li>{escape(f'{each.about}: {each.name}: {each.detail}')}</li>" for each in report.failed)
     return f'<div class="failed"><strong>Wrong results: do not use these figures.</strong><ul>{items}</ul></div>'
 

@@ -268,6 +268,11 @@ class Report:
     checks: list[Check] = field(default_factory=list)
 
     @property
+    def right(self) -> int:
+        """How many results were what they have to be."""
+        return sum(check.outcome == Outcome.OK for check in self.checks)
+
+    @property
     def failed(self) -> list[Check]:
         """Results that were wrong."""
         return [check for check in self.checks if check.outcome == Outcome.FAILED]

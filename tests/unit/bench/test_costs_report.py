@@ -94,6 +94,7 @@ def test_a_wrong_result_stands_above_the_figures(report: Report) -> None:
     text = page(replace(report, checks=[*report.checks, wrong]))
     assert "do not use these figures" in text
     assert "do not use these figures" not in page(report)
+    assert "1 results were checked in this run and are right; 1 could not be checked" in page(report)
     assert "it does &lt;not&gt;" in text
     assert "it does <not>" not in text
 
