@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from bench.costs import peer_ezkl
+from bench.costs.checks import Checks
 from bench.costs.scene import Scene
+from bench.costs.scope import smoke_scope
 from rexis.cli.main import main
 
 _COMMAND = ["bench", "--smoke", "--models", "ecg", "--tiers", "commit"]
@@ -70,3 +74,14 @@ def test_what_does_not_exist_is_refused_before_anything_runs(
     assert main(["bench", *arguments, "--out", str(tmp_path / "out")]) == 1
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_peer_that_takes_too_long_is_reported_with_the_reason(tmp_path: Path) -> None:
+    pytest.importorskip("ezkl")
+    checks = Checks()
+    found = peer_ezkl.measure(
+        Scene("breast_cancer", tmp_path / "scene"), replace(smoke_scope(), peer_seconds=0.2), checks, tmp_path
+    )
+    assert found.reason is not None
+    assert "did not finish calibrate in 0.2 s" in found.reason
+    assert (found.work, checks.found) == (None, [])
