@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from circuits.cost import columns_of, estimate, smaller
+from circuits.cost import estimate_of, smaller
 from circuits.settings import CircuitSettings
 from rexis.protocol.errors import ResourceError
 
@@ -14,7 +14,7 @@ _MEMINFO, _GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 def needed_bytes(settings: CircuitSettings) -> int:
     """Estimated peak resident memory of set-up and proofs: see :mod:`circuits.cost`."""
-    return estimate(columns_of(settings), settings.rows).needed_bytes
+    return estimate_of(settings).needed_bytes
 
 
 def available_bytes() -> int:

@@ -68,6 +68,8 @@ class CircuitSettings:
         Lowest and highest value of each range check's table.
     lookups
         Nonlinear functions, each with a table over the profile's lookup range.
+    filled, filled_rows
+        Kinds of tables that are filled while proving (lookups by index, sorting), and rows of all of them.
     """
 
     data: bytes
@@ -79,6 +81,8 @@ class CircuitSettings:
     output_length: int
     ranges: tuple[tuple[int, int], ...]
     lookups: int
+    filled: int
+    filled_rows: int
 
     @property
     def logrows(self) -> int:
@@ -148,6 +152,8 @@ class CircuitSettings:
             output_length=_bounded(lengths[1], "output length", 1, _MAX_VALUES),
             ranges=tuple((low, high) for low, high in document["required_range_checks"]),
             lookups=len(document["required_lookups"]),
+            filled=sum(document[name] > 0 for name in ("num_dynamic_lookups", "num_shuffles")),
+            filled_rows=document["total_dynamic_col_size"] + document["total_shuffle_col_size"],
         )
 
 

@@ -61,15 +61,14 @@ def estimate(
     """Say what set-up and a proof will take, before either; refuse a circuit that does not fit, with one that does."""
     with needs("circuits"):
         from circuits.build import make_settings
-        from circuits.cost import columns_of
-        from circuits.cost import estimate as cost_of
+        from circuits.cost import estimate_of
         from circuits.memory import available_bytes, require_memory
         from circuits.process import EzklProcess
 
-    onnx, chosen = _model(model), _profile(profile or model)
+    onnx, chosen = read_model(model), read_circuit_profile(profile or model)
     with working("counting rows"), EzklProcess() as ezkl:
         settings = make_settings(onnx, chosen, ezkl)
-    cost = cost_of(columns_of(settings), settings.rows)
+    cost = estimate_of(settings)
     free = available_bytes() if memory is None else memory << 20
     if as_json:
         emit(_shown(cost) | {"fits": cost.needed_bytes <= free, "availableBytes": free})
@@ -121,7 +120,7 @@ def tune(
         if out.exists() and not out.is_dir():
             raise ConflictError(f"{out} exists and is no folder", field="out", hint="choose another name")
         require_absent(out / "profile.json", out / "evidence.json")
-    plain, calibration, check = _model(model), *_records(model, data, records)
+    plain, calibration, check = read_model(model), *_records(model, data, records)
     bound = Bound(agreement, float("inf") if max_error is None else max_error)
     limits = Limits(
         available_bytes() if memory is None else memory << 20,
@@ -192,7 +191,8 @@ def rebuild(
         say(f"{name:16} {value}")
 
 
-def _model(name_or_file: str) -> bytes:
+def read_model(name_or_file: str) -> bytes:
+    """A zoo model, or an ONNX file."""
     from rexis.files import read_file
 
     file = Path(name_or_file)
@@ -203,7 +203,8 @@ def _model(name_or_file: str) -> bytes:
     return load_model_bytes(name_or_file)
 
 
-def _profile(name_or_file: str) -> CircuitProfile:
+def read_circuit_profile(name_or_file: str) -> CircuitProfile:
+    """A tuned profile by its name, or from a file."""
     from rexis.cli.owner import read_profile
 
     if name_or_file.endswith(".onnx"):
@@ -242,7 +243,7 @@ def _write(out: Path, profile: CircuitProfile, report: dict[str, Any]) -> None:
 
 def _shown(cost: Estimate) -> dict[str, Any]:
     return {
-        "rows": cost.rows,
+        "rows": cost.columns.rows,
         "logrows": cost.columns.logrows,
         "adviceColumns": cost.columns.advice,
         "extension": cost.columns.extension,
@@ -251,17 +252,22 @@ def _shown(cost: Estimate) -> dict[str, Any]:
         "peakBytes": cost.peak_bytes,
         "cpuSeconds": round(cost.cpu_seconds, 3),
         "proofBytes": cost.proof_bytes,
+        "setupCpuSeconds": round(cost.setup_seconds, 3),
+        "witnessCpuSeconds": round(cost.witness_seconds, 4),
+        "gas": cost.gas,
     }
 
 
 def _lines(cost: Estimate) -> list[str]:
     columns = cost.columns
     return [
-        f"rows        {cost.rows} in blocks of 2^{columns.logrows}: {columns.blocks}",
+        f"rows        {columns.rows} in blocks of 2^{columns.logrows}: {columns.blocks}",
         f"columns     {columns.advice} advice, {columns.tables} of tables; extended domain {columns.extension} times",
-        f"set-up      about {cost.setup_bytes >> 20} MiB, proving key {cost.key_bytes >> 20} MiB",
+        f"set-up      about {cost.setup_seconds:.1f} s of processor time, {cost.setup_bytes >> 20} MiB, "
+        f"proving key {cost.key_bytes >> 20} MiB",
         f"a proof     about {cost.cpu_seconds:.2f} s of processor time, {cost.peak_bytes >> 20} MiB, "
         f"{cost.proof_bytes} bytes",
+        f"on chain    about {cost.gas:,} gas for the verifier's call",
     ]
 
 
