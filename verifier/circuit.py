@@ -10,6 +10,7 @@ from pathlib import Path
 
 from circuits.artefacts import CircuitArtefacts, CircuitCache
 from circuits.build import prepare_keys
+from circuits.cost import estimate_of, total
 from circuits.process import EzklProcess, ProcessGoneError
 from circuits.srs import SrsKind, read_srs, srs_kind
 from circuits.verifying import Claim, check_proofs, require_vka
@@ -43,6 +44,11 @@ def artefacts_of(material: CircuitMaterial | None, pinned: Circuit) -> CircuitAr
     )
     artefacts.require(pinned)
     return artefacts
+
+
+def needed_bytes(circuits: Sequence[CircuitArtefacts]) -> int:
+    """Memory that a worker needs to set these circuits up and prove with each in turn, by the estimate."""
+    return total([estimate_of(each.parsed) for each in circuits]).needed_bytes
 
 
 def check_vka(artefacts: CircuitArtefacts, srs: Path) -> None:
