@@ -174,7 +174,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Total:
-    """What one record takes in all the circuits of a chain, proved one after the other.
+    """What one record takes in all the segments of a circuit, proved one after the other.
 
     Attributes
     ----------
@@ -192,7 +192,7 @@ class Total:
 
 
 def total(estimates: Sequence[Estimate]) -> Total:
-    """What one record takes in these circuits."""
+    """What one record takes in these segments."""
     return Total(
         needed_bytes=max(each.needed_bytes for each in estimates),
         cpu_seconds=sum(each.cpu_seconds for each in estimates),
@@ -218,7 +218,7 @@ def relaid(settings: CircuitSettings, logrows: int, inner: int) -> Columns:
         ranges=[high - low + 1 for low, high in settings.ranges],
         lookups=settings.lookups,
         lookup_range=profile.lookup_high - profile.lookup_low + 1,
-        filled=settings.filled,
+        filled=len(settings.filled),
         instances=settings.input_length + settings.output_length,
     )
 

@@ -96,20 +96,23 @@ class Job:
 
     Attributes
     ----------
-    circuits
-        Estimates of the circuits that a record goes through, one after the other.
+    segments
+        Estimates of the segments of the circuit that a record goes through, one after the other.
+    values
+        Of a record and its output.
     settings_bytes
-        Of all their settings, which the certificate carries.
+        Of the settings, which the certificate carries.
     max_attempts
         Commitments allowed per task: draws that a cheat has.
     workers
-        Each sets the circuits up, and there are as many tasks, where there are as many records.
+        Each sets the circuit up, and there are as many tasks, where there are as many records.
     task_seconds
         Processor time that a task should take at most.
     """
 
     records: int
-    circuits: tuple[Estimate, ...]
+    segments: tuple[Estimate, ...]
+    values: int
     settings_bytes: int
     max_attempts: int = 3
     workers: int = 1
@@ -222,7 +225,7 @@ class _Desk:
 
     @property
     def record(self) -> Total:
-        return total(self.job.circuits)
+        return total(self.job.segments)
 
     def kinds(self) -> Iterator[list[Option]]:
         """For each way to show something, all candidates."""
@@ -255,8 +258,8 @@ class _Desk:
         full, rest = divmod(job.records, shard)
         each = {Tier.COMMIT: 0, Tier.SAMPLED: sample, Tier.ZK: shard}[tier]
         proofs = full * min(each, shard) + min(each, rest)
-        computing = job.workers * sum(one.setup_seconds for one in job.circuits)
-        computing += sum(one.witness_seconds for one in job.circuits) * job.records
+        computing = job.workers * sum(one.setup_seconds for one in job.segments)
+        computing += sum(one.witness_seconds for one in job.segments) * job.records
         gas = tasks * ANCHOR_GAS + tasks * COMMIT_GAS * (tier == Tier.SAMPLED)
         if certify:
             nodes = _depth(tasks) + _depth(job.records) + _depth(max(sizes))
@@ -301,6 +304,8 @@ class _Desk:
             yield f"costs {option.money:.2f}, the budget is {budget.money:.2f}"
         if option.needed_bytes > budget.memory_bytes:
             yield f"needs {option.needed_bytes >> 20} MiB a worker, there are {int(budget.memory_bytes) >> 20} MiB"
+        if option.certify_on_chain and len(job.segments) > 1:
+            yield f"the Certifier contract checks circuits of one segment, this one has {len(job.segments)}"
         if option.tasks > MAX_TASKS:
             yield f"has {option.tasks} tasks, a coordinator takes {MAX_TASKS}; split the job"
         if option.certificate_bytes > MAX_CERTIFICATE_BYTES:
@@ -369,11 +374,12 @@ def _certificate_bytes(
     job: Job, record: Total, tier: Tier, tasks: int, shard: int, proofs: int, *, certify: bool
 ) -> int:
     task = _TASK + _DIGEST * _depth(tasks) + _COMMITMENT * (tier == Tier.SAMPLED)
-    opening = _OPENING + _DIGEST * (_depth(job.records) + _depth(shard)) + 2 * _VALUE_BYTES * record.instances
-    proof = (_PROOF + 2 * record.proof_bytes) + _DIGEST * certify
+    opening = _OPENING + _DIGEST * (_depth(job.records) + _depth(shard)) + 2 * _VALUE_BYTES * job.values
+    between = (record.instances - job.values) // 2  # once an output and once an input
+    proof = _PROOF + 2 * record.proof_bytes + 2 * _VALUE_BYTES * between + _DIGEST * certify
     found = _DOCUMENT + tasks * task + proofs * (opening + proof)
     if tier != Tier.COMMIT:
-        found += sum(4 * each.vk_bytes // 3 + _DIGEST * (each.vka_bytes // 32) for each in job.circuits)
+        found += sum(4 * each.vk_bytes // 3 + _DIGEST * (each.vka_bytes // 32) for each in job.segments)
         found += int(_SETTINGS_ESCAPES * job.settings_bytes)
     return found
 

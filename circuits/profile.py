@@ -15,6 +15,7 @@ from typing import Annotated
 from pydantic import Field
 
 from rexis.protocol.errors import NotFoundError
+from rexis.protocol.evidence import MAX_SEGMENTS
 from rexis.protocol.parsing import Strict
 
 TUNED = Path(__file__).parent
@@ -22,6 +23,7 @@ _NAME = re.compile(r"[a-z0-9_]+\Z")
 _Bound = Annotated[int, Field(ge=-(1 << 24), le=1 << 24)]
 
 _Scale = Annotated[int, Field(ge=0, le=16)]
+_Cut = Annotated[int, Field(ge=1, le=1 << 20)]
 
 
 class CircuitProfile(Strict):
@@ -47,6 +49,9 @@ class CircuitProfile(Strict):
     disable_freivalds
         Lay products of activations (attention, batches of places) out one by one. ezkl's shorter way, Freivalds'
         check, has no VKA, so that the contract's verifier could not check it. Other models are the same either way.
+    cuts
+        Positions in the model's list of nodes at which it is cut into segments, each of which is a circuit of its own
+        with this profile (:mod:`circuits.segments`); none for one circuit.
     """
 
     input_scale: _Scale
@@ -59,9 +64,10 @@ class CircuitProfile(Strict):
     lookup_high: _Bound = 32768
     rebase_multiplier: Annotated[int, Field(ge=1, le=8)] = 1
     disable_freivalds: bool = False
+    cuts: Annotated[tuple[_Cut, ...], Field(max_length=MAX_SEGMENTS - 1)] = ()
 
     def run_args(self) -> dict[str, object]:
-        """As attributes of ``ezkl.PyRunArgs``. The ONNX batch axis ``batch`` is fixed to 1."""
+        """As attributes of ``ezkl.PyRunArgs``, for each segment. The ONNX batch axis ``batch`` is fixed to 1."""
         return {
             "input_visibility": "public",
             "output_visibility": "public",

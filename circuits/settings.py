@@ -44,6 +44,7 @@ _EZKL_NAMES = {
     "inner_columns": "num_inner_cols",
     "rebase_multiplier": "scale_rebase_multiplier",
 }
+_FILLED = {"index": "num_dynamic_lookups", "sorting": "num_shuffles"}
 _NO_MODULES = {"polycommit": [], "poseidon": [0, [0]]}
 _MAX_BLINDING_FACTORS = 64
 _MAX_VALUES = 1 << 20
@@ -69,7 +70,8 @@ class CircuitSettings:
     lookups
         Nonlinear functions, each with a table over the profile's lookup range.
     filled, filled_rows
-        Kinds of tables that are filled while proving (lookups by index, sorting), and rows of all of them.
+        Kinds of tables that are filled while proving, ``index`` for lookups by index and ``sorting``, and rows of all
+        of them.
     """
 
     data: bytes
@@ -81,7 +83,7 @@ class CircuitSettings:
     output_length: int
     ranges: tuple[tuple[int, int], ...]
     lookups: int
-    filled: int
+    filled: frozenset[str]
     filled_rows: int
 
     @property
@@ -152,7 +154,7 @@ class CircuitSettings:
             output_length=_bounded(lengths[1], "output length", 1, _MAX_VALUES),
             ranges=tuple((low, high) for low, high in document["required_range_checks"]),
             lookups=len(document["required_lookups"]),
-            filled=sum(document[name] > 0 for name in ("num_dynamic_lookups", "num_shuffles")),
+            filled=frozenset(kind for kind, name in _FILLED.items() if document[name] > 0),
             filled_rows=document["total_dynamic_col_size"] + document["total_shuffle_col_size"],
         )
 
@@ -172,7 +174,7 @@ def _text(value: Any) -> str:
 def _profile(args: dict[str, Any]) -> CircuitProfile:
     """The profile of run arguments; its own bounds are those of honest circuits."""
     low, high = args["lookup_range"]
-    found = {name: args.get(_EZKL_NAMES.get(name, name)) for name in CircuitProfile.model_fields}
+    found = {name: args.get(_EZKL_NAMES.get(name, name)) for name in CircuitProfile.model_fields if name != "cuts"}
     found |= {"lookup_low": low, "lookup_high": high}
     for name, value in found.items():
         if name != "disable_freivalds":

@@ -329,7 +329,7 @@ def _layouts(ezkl: EzklProcess, sides: Sequence[Side], pair: _Scales) -> Iterato
                 ranges=[*others, base],
                 lookups=settings.lookups,
                 lookup_range=2 * wide + 1,
-                filled=settings.filled,
+                filled=len(settings.filled),
                 instances=settings.input_length + settings.output_length,
             )
             profile = narrow.model_copy(
@@ -403,7 +403,7 @@ def _proven(
             proof = prover.prove(record)
             if turn:
                 times[place].append(time.perf_counter() - started)
-            sizes[place] = len(proof.data)
+            sizes[place] = sum(map(len, proof.proofs))
     return [
         replace(candidate, seconds=float(np.median(taken)), proof_bytes=size)
         for (candidate, _), taken, size in zip(chosen, times, sizes, strict=True)

@@ -16,7 +16,7 @@ from rexis.protocol.circuit import Circuit
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import ChainError
 from rexis.protocol.parsing import Address, AddressField, Strict, UInt64
-from rexis.protocol.records import Encoding, LeafFormat, Opening, Side
+from rexis.protocol.records import Encoding, LeafFormat, Side
 from rexis.protocol.typed_data import Domain
 
 # BN254's scalar field, over which ezkl proves.
@@ -151,10 +151,10 @@ def vka_digest(vka: Sequence[Digest]) -> Digest:
     return Digest(keccak(b"".join(vka)))
 
 
-def public_instances(opening: Opening) -> list[int]:
-    """A proof's public instances, from the record that it is about: inputs, then outputs, each modulo the field."""
+def public_instances(inputs: bytes, outputs: bytes) -> list[int]:
+    """A proof's public instances, from the payloads that it is about: inputs, then outputs, each modulo the field."""
     found: list[int] = []
-    for side, payload in ((Side.INPUT, opening.input), (Side.OUTPUT, opening.output)):
+    for side, payload in ((Side.INPUT, inputs), (Side.OUTPUT, outputs)):
         values = LeafFormat(side=side, encoding=Encoding.FIXED, scale=0).values(payload)
         found += [int(value) % FIELD for value in np.asarray(values)]
     return found

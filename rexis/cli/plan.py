@@ -12,8 +12,8 @@ from rexis.cli.options import Json, fraction, needs
 from rexis.protocol.errors import ResourceError
 
 if TYPE_CHECKING:
+    from circuits.chain import ChainSettings
     from circuits.planning import Assurance, Budget, Option, Plan
-    from circuits.settings import CircuitSettings
 
 _BUDGET = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?(?:e[0-9]{1,2})?)(?P<unit>s|min|h|gas|Mgas|)\Z")
 _UNITS = {
@@ -82,8 +82,9 @@ def plan(
     settings = _settings(model, profile)
     job = Job(
         records=records,
-        circuits=tuple(estimate_of(each) for each in settings),
-        settings_bytes=sum(len(each.data) for each in settings),
+        segments=tuple(estimate_of(each) for each in settings.segments),
+        values=settings.input_length + settings.output_length,
+        settings_bytes=len(settings.data),
         max_attempts=max_attempts,
         workers=workers,
         task_seconds=task_time,
@@ -146,24 +147,24 @@ def _budget(texts: list[str], memory: int | None, *, priced: bool) -> Budget:
     return Budget(**found)
 
 
-def _settings(model: str, profile: str | None) -> list[CircuitSettings]:
-    """Settings of the circuits that a record goes through."""
+def _settings(model: str, profile: str | None) -> ChainSettings:
     from pathlib import Path
 
     from rexis.cli.circuits import read_circuit_profile, read_model
     from rexis.files import read_file
 
     with needs("circuits"):
-        from circuits.build import make_settings
+        from circuits.build import make_chain
+        from circuits.chain import MAX_CHAIN_BYTES, ChainSettings
         from circuits.process import EzklProcess
-        from circuits.settings import MAX_SETTINGS_BYTES, CircuitSettings
+        from circuits.segments import cut_model
 
     file = Path(model)
     if file.is_file() and file.suffix != ".onnx":
-        return [CircuitSettings.parse(read_file(file, "settings", max_bytes=MAX_SETTINGS_BYTES))]
+        return ChainSettings.parse(read_file(file, "settings", max_bytes=MAX_CHAIN_BYTES))
     onnx, chosen = read_model(model), read_circuit_profile(profile or model)
     with working("counting rows"), EzklProcess() as ezkl:
-        return [make_settings(onnx, chosen, ezkl)]
+        return make_chain(cut_model(onnx, chosen.cuts), chosen, ezkl)
 
 
 def _document(found: Plan) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def test_settings_say_which_tables_are_filled() -> None:
         "total_shuffle_col_size": 300,
     }
     read = CircuitSettings.parse(canonical(changed))
-    assert (read.filled, read.filled_rows) == (2, 1200)
+    assert (read.filled, read.filled_rows) == ({"index", "sorting"}, 1200)
     assert columns_of(read).advice == columns_of(settings()).advice + 3
     assert (columns_of(settings()).extension, columns_of(read).extension) == (4, 8)
     found = smaller(read, 1 << 40)

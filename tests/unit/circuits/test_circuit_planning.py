@@ -38,7 +38,7 @@ PERCENT = Fraction(1, 100)
 
 
 def job(records: int, **changes: object) -> Job:
-    return replace(Job(records, (CIRCUIT,), len(SETTINGS)), **changes)  # type: ignore[arg-type]
+    return replace(Job(records, (CIRCUIT,), 32, len(SETTINGS)), **changes)  # type: ignore[arg-type]
 
 
 def policy(option: Option) -> Policy:
@@ -201,10 +201,13 @@ def test_tiers_and_why_not() -> None:
 def test_a_chain_of_circuits_costs_as_all_of_them_and_needs_the_largest() -> None:
     large = replace(CIRCUIT, peak_bytes=1 << 33)
     one = plan(job(100), Assurance(Strength.EVERY), Budget()).options[2]
-    two = plan(job(100, circuits=(CIRCUIT, large)), Assurance(Strength.EVERY), Budget()).options[2]
+    two = plan(job(100, segments=(CIRCUIT, large)), Assurance(Strength.EVERY), Budget()).options[2]
     assert total([CIRCUIT, large]).needed_bytes == two.needed_bytes == 1 << 33
     assert two.cpu_seconds == pytest.approx(2 * one.cpu_seconds)
     assert two.proof_bytes == 2 * one.proof_bytes
+    on_chain = plan(job(100, segments=(CIRCUIT, CIRCUIT)), Assurance(Strength.ON_CHAIN), Budget())
+    assert on_chain.recommended is None
+    assert on_chain.options[3].objections == ("the Certifier contract checks circuits of one segment, this one has 2",)
 
 
 def test_gas_is_that_of_the_contracts_snapshots() -> None:
@@ -229,7 +232,10 @@ def test_certificates_have_the_size_that_is_said(case: str) -> None:
         vka_bytes=32 * len(circuit["vka"]),
     )
     shard = request["policy"]["shardSize"]
-    of = Job(request["recordCount"], (tiny,), len(circuit["settings"]), workers=-(-request["recordCount"] // shard))
+    values = tiny.columns.instances
+    of = Job(
+        request["recordCount"], (tiny,), values, len(circuit["settings"]), workers=-(-request["recordCount"] // shard)
+    )
     tier = Tier[request["policy"]["tier"].upper()]
     strength = {Tier.COMMIT: Strength.SIGNED, Tier.SAMPLED: Strength.SAMPLED, Tier.ZK: Strength.EVERY}[tier]
     found = next(

@@ -14,7 +14,7 @@ from eth_account.signers.local import LocalAccount
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from circuits.proving import Proof
+from circuits.proving import SegmentProof
 from contracts.onchain import Deployment
 from rexis.api import Challenge, Info, Lease, LeaseExtended, Progress, Stage, StepView, VerdictView, WorkerRegistration
 from rexis.protocol.certificate import Commitment, Contracts
@@ -123,7 +123,7 @@ def make_lease(
 
 
 class FakeCircuit:
-    """The linear model in fixed point; proofs are readable text."""
+    """The linear model in fixed point, as one segment; proofs are readable text."""
 
     def __init__(self) -> None:
         self.proved: list[NDArray[np.int64]] = []
@@ -132,11 +132,16 @@ class FakeCircuit:
         """Rounded in the output scale."""
         return quantise(dequantise(records, INPUT_SCALE) @ WEIGHTS, OUTPUT_SCALE)
 
-    def prove(self, record: NDArray[np.int64]) -> Proof:
+    def trace(self, records: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """There are no boundaries."""
+        return [self.outputs(records)]
+
+    def prove_segment(self, segment: int, inputs: NDArray[np.int64]) -> SegmentProof:
         """Names what it is about."""
-        self.proved.append(record)
-        outputs = self.outputs(record[np.newaxis])[0]
-        return Proof(proof_text(record, outputs), tuple(record.tolist()), tuple(outputs.tolist()))
+        assert segment == 0
+        self.proved.append(inputs)
+        outputs = self.outputs(inputs[np.newaxis])[0]
+        return SegmentProof(proof_text(inputs, outputs), tuple(inputs.tolist()), tuple(outputs.tolist()))
 
 
 def proof_text(inputs: NDArray[Any], outputs: NDArray[Any]) -> bytes:

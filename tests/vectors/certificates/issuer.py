@@ -27,11 +27,11 @@ from web3 import Web3
 from web3.types import TxParams, Wei
 from web3.utils.address import get_create_address
 
-from circuits.artefacts import CircuitCache, read_vka
+from circuits.artefacts import CircuitArtefacts, CircuitCache, read_vka
 from circuits.build import ProvingCircuit, build_circuit
 from circuits.process import EzklProcess
 from circuits.profile import CircuitProfile
-from circuits.proving import Prover
+from circuits.proving import Proof, Prover
 from circuits.srs import Srs
 from contracts.artefacts import ContractName, load
 from contracts.chain import AnchorProof, Chain, Deployment
@@ -47,6 +47,7 @@ from rexis.protocol.parsing import Address, to_hex
 from rexis.protocol.policy import Policy, Rung, Tier
 from rexis.protocol.records import (
     Opening,
+    boundary_payload,
     encode_inputs,
     input_format,
     input_root,
@@ -64,6 +65,7 @@ Document = dict[str, Any]
 PROFILE = CircuitProfile(
     input_scale=6, param_scale=6, decomposition_base=256, decomposition_legs=2, inner_columns=1, logrows=9
 )
+_CUTS = (2,)  # after the ReLU
 ISSUED_AT = "2026-01-02T00:00:00Z"
 _FLOAT_TOLERANCE_E9 = 10_000  # 1e-5
 _FIXED_TOLERANCE_E9 = 250_000_000  # 0.25: six bits behind the point
@@ -148,6 +150,17 @@ def records(seed: int, count: int) -> Dataset:
     return Dataset(values, rng.integers(0, 256, (count, 32), dtype=np.uint8))
 
 
+def material_of(artefacts: CircuitArtefacts) -> CircuitMaterial:
+    """Artefacts as a certificate embeds them."""
+    return CircuitMaterial.from_object(
+        {
+            "settings": artefacts.settings.decode(),
+            "vk": b64encode(artefacts.vk).decode(),
+            "vka": [str(word) for word in artefacts.vka],
+        }
+    )
+
+
 @dataclass(frozen=True)
 class Model:
     """A model with its circuit and keys."""
@@ -165,14 +178,7 @@ class Model:
 
     @property
     def material(self) -> CircuitMaterial:
-        made = self.proving.artefacts
-        return CircuitMaterial.from_object(
-            {
-                "settings": made.settings.decode(),
-                "vk": b64encode(made.vk).decode(),
-                "vka": [str(word) for word in made.vka],
-            }
-        )
+        return material_of(self.proving.artefacts)
 
     def run(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         session = onnxruntime.InferenceSession(self.onnx, providers=["CPUExecutionProvider"])
@@ -314,17 +320,19 @@ class Issuer:
         self._epochs = 1
         self._second: Deployment | None = None
         self.artifacts: list[bytes] = []  # models of the attackers
-        self._proofs: dict[tuple[Digest, bytes], bytes] = {}
+        self._proofs: dict[tuple[Digest, bytes], Proof] = {}
         self.model, self.other_model = self._build(1), self._build(2)
+        self.segmented_model, self.other_segmented_model = self._build(3, _CUTS), self._build(4, _CUTS)
         self.deployment = self._node("owner").deploy_all()
         owner = self.chain("owner")
         for model in (self.model, self.other_model):
             owner.register(model.digest, 1, model.circuit)
             owner.register_vka(model.material.vka)
+        owner.register(self.segmented_model.digest, 1, self.segmented_model.circuit)
 
-    def _build(self, seed: int) -> Model:
-        model = network(seed)
-        return Model(model, build_circuit(model, PROFILE, self.srs, self._cache, self._ezkl))
+    def _build(self, seed: int, cuts: tuple[int, ...] = ()) -> Model:
+        model, profile = network(seed), PROFILE.model_copy(update={"cuts": cuts})
+        return Model(model, build_circuit(model, profile, self.srs, self._cache, self._ezkl))
 
     def _node(self, name: str) -> Chain:
         self.dev.fund(address_of(account(name)))
@@ -549,7 +557,7 @@ class Issuer:
         task.opened = plan.choose(self._asked(job, task))
         proofs = []
         if job.tier != Tier.COMMIT:
-            proofs = [RecordProof(index=i, proof=self.prove(job, task.openings[i].input)) for i in task.opened]
+            proofs = [self.prove(job, i, task.openings[i].input) for i in task.opened]
         return Evidence(
             statement=task.statement,
             signature=task.signature,
@@ -561,13 +569,15 @@ class Issuer:
             ),
         )
 
-    def prove(self, job: Job, payload: bytes) -> bytes:
-        """An honest proof of what the job's model makes of one input."""
-        key = (job.model.digest, payload)
+    def prove(self, job: Job, index: int, payload: bytes) -> RecordProof:
+        """Honest proofs of what the job's model makes of one input."""
+        key = (job.model.circuit.vk_digest, payload)
         if key not in self._proofs:
             row = np.frombuffer(payload, dtype=">i8").astype(np.int64)
-            self._proofs[key] = Prover(job.model.proving, self._ezkl).prove(row).data
-        return self._proofs[key]
+            self._proofs[key] = Prover(job.model.proving, self._ezkl).prove(row)
+        made = self._proofs[key]
+        boundaries = [boundary_payload(values) for values in made.boundaries]
+        return RecordProof(index=index, proofs=made.proofs, boundaries=boundaries)
 
     def _asked(self, job: Job, task: _Task) -> list[int]:
         start, count = task.statement.record_start, task.statement.record_count
@@ -636,7 +646,7 @@ class Issuer:
             for opening, proof in zip(made.openings, made.proofs, strict=True):
                 if left > 0:
                     vka = (job.material or job.model.material).vka
-                    sent = chain.certify_record(task.statement, task.signature, place, opening, proof.proof, vka)
+                    sent = chain.certify_record(task.statement, task.signature, place, opening, proof.proofs[0], vka)
                     task.certified.append(str(sent.hash))
                 else:  # some other transaction, to make up the number
                     task.certified.append(anchor["transaction"])
@@ -655,6 +665,11 @@ class Issuer:
     @cached_property
     def _zk(self) -> Document:
         return self.issue(self.job(Tier.ZK))
+
+    @cached_property
+    def segmented(self) -> Document:
+        """Tier zk, one task of two records, with a circuit of two segments."""
+        return self.issue(self.job(Tier.ZK, model=self.segmented_model))
 
     def commit(self) -> Document:
         """Tier commit, two tasks of two records, one opened of each."""
