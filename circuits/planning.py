@@ -35,7 +35,7 @@ COMMIT_GAS = 91_491
 # each node of its three paths, and once a task.
 _CERTIFY_GAS, _CERTIFY_VALUE, _CERTIFY_NODE, CERTIFY_FIRST = 103_000, 750, 1_500, 30_000
 # Characters of canonical JSON (docs/protocol.md §5), without what is counted below.
-_DOCUMENT, _TASK, _COMMITMENT, _OPENING, _PROOF = 1_780, 1_900, 200, 140, 25
+_DOCUMENT, _TASK, _COMMITMENT, _OPENING, _PROOF = 1_780, 1_900, 200, 140, 42
 _DIGEST = 69  # in quotes, with a comma
 _VALUE_BYTES = 8  # of a record's values, in hexadecimal
 _SETTINGS_ESCAPES = 1.15  # quotes within a JSON string

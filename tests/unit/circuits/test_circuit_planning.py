@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from circuits.chain import ChainSettings
 from circuits.cost import estimate_of, total
 from circuits.planning import (
     ANCHOR_GAS,
@@ -216,33 +217,43 @@ def test_gas_is_that_of_the_contracts_snapshots() -> None:
     assert int(snapshots["EvidenceLog.commit"]) == COMMIT_GAS
 
 
-@pytest.mark.parametrize("case", ["commit-without-openings", "sampled", "zk-two-tasks", "zk-certified-on-chain"])
+@pytest.mark.parametrize(
+    "case", ["commit-without-openings", "sampled", "zk-two-tasks", "zk-certified-on-chain", "segments"]
+)
 def test_certificates_have_the_size_that_is_said(case: str) -> None:
     """With the circuit's own sizes; what is estimated here is the document around them."""
     data = (TESTS / "vectors/certificates" / case / "certificate.json").read_bytes()
     read = json.loads(data)
-    request, circuit = read["request"], read["circuit"] or {"settings": "", "vk": "", "vka": []}
-    proofs = [each["proof"] for task in read["tasks"] for each in task["evidence"]["proofs"]]
-    pinned = request["circuit"]
-    tiny = replace(
-        CIRCUIT,
-        columns=replace(CIRCUIT.columns, instances=pinned["inputLength"] + pinned["outputLength"]),
-        proof_bytes=(len(proofs[0]) - 2) // 2 if proofs else 0,
-        vk_bytes=len(circuit["vk"]) * 3 // 4,
-        vka_bytes=32 * len(circuit["vka"]),
-    )
-    shard = request["policy"]["shardSize"]
-    values = tiny.columns.instances
+    request, policy, circuit = read["request"], read["request"]["policy"], read["circuit"]
+    made = [each["proofs"] for task in read["tasks"] for each in task["evidence"]["proofs"]]
+    segments, settings_bytes = (CIRCUIT,), 0
+    if circuit is not None:
+        chain = ChainSettings.parse(circuit["settings"].encode())
+        settings_bytes, count = len(chain.data), len(chain.segments)
+        segments = tuple(
+            replace(
+                CIRCUIT,
+                columns=replace(CIRCUIT.columns, instances=segment.input_length + segment.output_length),
+                proof_bytes=len(proof) // 2 - 1,
+                vk_bytes=len(circuit["vk"]) * 3 // 4 // count,
+                vka_bytes=32 * (len(circuit["vka"]) // count),
+            )
+            for segment, proof in zip(chain.segments, made[0], strict=True)
+        )
+    pinned, records = request["circuit"], request["recordCount"]
     of = Job(
-        request["recordCount"], (tiny,), values, len(circuit["settings"]), workers=-(-request["recordCount"] // shard)
+        records,
+        segments,
+        values=pinned["inputLength"] + pinned["outputLength"],
+        settings_bytes=settings_bytes,
+        workers=-(-records // policy["shardSize"]),
     )
-    tier = Tier[request["policy"]["tier"].upper()]
-    strength = {Tier.COMMIT: Strength.SIGNED, Tier.SAMPLED: Strength.SAMPLED, Tier.ZK: Strength.EVERY}[tier]
+    tier = Tier[policy["tier"].upper()]
     found = next(
         each
-        for each in plan(of, Assurance(strength), Budget()).options
-        if each.tier == tier and each.certify_on_chain == request["policy"]["certifyOnChain"]
+        for each in plan(of, Assurance(Strength.SIGNED), Budget()).options
+        if each.tier == tier and each.certify_on_chain == policy["certifyOnChain"]
     )
     assert found.tasks == len(read["tasks"])
-    size = found.certificate_bytes + (len(proofs) - found.proofs) * (2 * tiny.proof_bytes + 700)
-    assert size == pytest.approx(len(data), rel=0.05)
+    others = (len(made) - found.proofs) * (2 * sum(each.proof_bytes for each in segments) + 700)
+    assert found.certificate_bytes + others == pytest.approx(len(data), rel=0.05)

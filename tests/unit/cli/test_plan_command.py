@@ -70,14 +70,14 @@ def test_it_says_it_in_a_table(cli: Cli, settings: Path) -> None:
 
 
 def test_a_budget_that_is_too_small_names_the_one_that_would_do(cli: Cli, settings: Path) -> None:
-    arguments = ("plan", "--model", settings, "--records", 10_000, "--assurance", "5%@99.9%", "--budget", "2min")
+    arguments = ("plan", "--model", settings, "--records", 10_000, "--assurance", "5%@99.9%", "--budget", "5min")
     ran = cli(*arguments, "--json")
     assert ran.code == 1
     assert "no tier gives this assurance within this budget" in ran.err
     found = json.loads(ran.out)
     assert found["recommended"] is None
     sampled = found["options"][1]
-    assert any("the budget is 120 s" in each or "the budget is 2 min" in each for each in sampled["objections"])
+    assert any("the budget is 5 min" in each for each in sampled["objections"])
     assert f"{found['nearest']['submit']} would do it with" in ran.err
     assert f"the budget is enough for {found['affordable']['submit']}" in ran.err
     assert 0 < found["affordable"]["caught"] < 0.999

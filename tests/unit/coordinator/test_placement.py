@@ -14,8 +14,9 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 
 from circuits.artefacts import CircuitArtefacts
+from circuits.chain import ChainSettings
 from circuits.cost import estimate_of
-from circuits.settings import canonical
+from circuits.settings import CircuitSettings, canonical
 from contracts.onchain import Registration
 from coordinator.placement import Candidate, waiting_reason
 from rexis.api import JobView, ModelRegistration, WorkerRegistration
@@ -34,6 +35,7 @@ from tests.unit.coordinator.fakes import (
     make_policy,
 )
 from tests.unit.coordinator.scene import Scene
+from verifier.circuit import needed_bytes
 
 SERVER = os.environ.get("REXIS_TEST_POSTGRESQL")
 SRS = b"an SRS"
@@ -46,7 +48,7 @@ def _artefacts() -> CircuitArtefacts:
 
 
 ARTEFACTS = _artefacts()
-NEEDED = estimate_of(ARTEFACTS.parsed).needed_bytes
+NEEDED = needed_bytes(ARTEFACTS.settings)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -118,6 +120,17 @@ def test_a_task_that_cannot_fit_is_never_leased(scene: Scene, tier: Tier) -> Non
     assert scene.job(job).tasks[0].waiting == "waiting for a free worker"
     assert scene.coordinator.leases.grant(small.address) is None
     assert scene.lease(large).request.policy.tier == tier
+
+
+def test_of_several_segments_the_largest_counts() -> None:
+    first, last = document(), document()
+    first["model_instance_shapes"], last["model_instance_shapes"] = [[1, 4], [1, 30]], [[1, 30], [1, 2]]
+    last["run_args"]["input_scale"] = 9
+    last["model_input_scales"] = [9]
+    last["num_rows"] *= 5
+    segments = [CircuitSettings.parse(canonical(each)) for each in (first, last)]
+    one, other = (estimate_of(each).needed_bytes for each in segments)
+    assert one < other == needed_bytes(ChainSettings.of((1,), segments).data)
 
 
 def test_who_registers_again_with_more_memory_gets_it(scene: Scene) -> None:
