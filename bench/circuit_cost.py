@@ -23,6 +23,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from bench._processes import cpu_seconds, peak_bytes
 from circuits import cost
 from circuits.artefacts import read_vka
 from circuits.build import make_settings
@@ -75,24 +76,24 @@ def measure(model: bytes, settings: CircuitSettings, record: Sequence[int], srs_
         paths = {part: str(folder / part) for part in ("model", "settings", "compiled", "vk", "pk", "vka")}
         with EzklProcess() as ezkl:
             ezkl.call("keys", srs=str(srs.path), **paths)
-            setup, setup_cpu = _peak(ezkl), _cpu(ezkl)
+            setup, setup_cpu = peak_bytes(ezkl.pid), cpu_seconds(ezkl.pid)
         call = {part: paths[part] for part in ("compiled", "pk", "vk", "settings")}
         call |= {"srs": str(srs.path), "scale": settings.input_scale, "record": list(record)}  # type: ignore[dict-item]
         with EzklProcess() as ezkl:
             ezkl.call("prove", **call)
-            before = _cpu(ezkl)
+            before = cpu_seconds(ezkl.pid)
             ezkl.call("witness", compiled=paths["compiled"], scale=settings.input_scale, records=[record] * _WITNESSES)
-            witness, before = (_cpu(ezkl) - before) / _WITNESSES, _cpu(ezkl)
+            witness, before = (cpu_seconds(ezkl.pid) - before) / _WITNESSES, cpu_seconds(ezkl.pid)
             made = ezkl.call("prove", **call)
             proof = bytes.fromhex(made["proof"])
             return Measured(
                 columns_of(settings),
                 (folder / "pk").stat().st_size,
                 setup,
-                _peak(ezkl),
+                peak_bytes(ezkl.pid),
                 setup_cpu,
                 witness,
-                _cpu(ezkl) - before,
+                cpu_seconds(ezkl.pid) - before,
                 len(proof),
                 _gas(folder / "vka", proof, instances_from(record, made["outputs"])),
                 (folder / "vk").stat().st_size,
@@ -326,18 +327,6 @@ def _cut_down(only: Collection[str]) -> Iterator[_Circuit]:
 
 
 _COMPARED = tuple(field.name for field in fields(Measured) if field.name != "columns")
-
-
-def _peak(ezkl: EzklProcess) -> int:
-    """The child's largest resident set (Linux: proc(5), status)."""
-    lines = Path(f"/proc/{ezkl.pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
-
-
-def _cpu(ezkl: EzklProcess) -> float:
-    """Processor time of the child in seconds (Linux: proc(5), stat; in hundredths)."""
-    fields = Path(f"/proc/{ezkl.pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / 100
 
 
 def main() -> None:
