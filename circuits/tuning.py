@@ -43,6 +43,9 @@ HEADROOM = 2.0
 SCALES = tuple(sorted(((i, p) for i in range(4, 11) for p in (i, i + 1, i + 2)), key=sum))
 """Pairs of input and parameter scale, the cheapest first."""
 
+ID_SCALES = tuple((0, p) for p in range(4, 13))
+"""The same for records of token ids, which are integers in the circuit too."""
+
 _REBASE = (1, 2, 4)
 _ENOUGH = 8  # good pairs of scales; larger ones only cost more
 _PROBES = 4  # records that ranges are searched with: the largest
@@ -208,6 +211,22 @@ def tune(
         return Found(best, [timed.get(each.profile, each) for each in frontier], len(layouts))
 
 
+def first_guess(ezkl: EzklProcess, side: Side, scales: tuple[int, int]) -> Candidate:
+    """The layout with the least predicted processor time for one pair of scales: no bound on errors, and no proof.
+
+    Raises
+    ------
+    CircuitError
+        A record has no witness, or no circuit is large enough.
+    """
+    base = _WIDE.model_copy(update={"input_scale": scales[0], "param_scale": scales[1]})
+    outputs, lowest, highest = _outputs(ezkl, side, base, side.records)
+    layouts = list(_layouts(ezkl, [side], _Scales(base, *side.judge(outputs), lowest, highest)))
+    if not layouts:
+        raise _nothing(Limits(), layouts)
+    return min(layouts, key=lambda each: each.estimate.cpu_seconds)
+
+
 def assess(ezkl: EzklProcess, sides: Sequence[Side], profile: CircuitProfile) -> tuple[float, float]:
     """Largest error and least agreement of a profile over all sides; infinite and 0 if a record has no witness."""
     return _assessed(ezkl, sides, profile)[:2]
@@ -224,6 +243,14 @@ def outputs_without_keys(
         A record has no witness, or the model does not compile.
     """
     return _trial(ezkl, onnx_bytes, settings, records)[0]
+
+
+def reach_without_keys(
+    ezkl: EzklProcess, onnx_bytes: bytes, settings: CircuitSettings, records: NDArray[np.int64]
+) -> int:
+    """The largest absolute argument of a nonlinear function, 1 at least; as :func:`outputs_without_keys`."""
+    _, lowest, highest = _trial(ezkl, onnx_bytes, settings, records)
+    return max(abs(lowest), abs(highest), 1)
 
 
 def _good_scales(

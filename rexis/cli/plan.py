@@ -52,7 +52,7 @@ def plan(
         ),
     ] = None,
     profile: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help="A tuned profile. Default: the zoo model's own.")
+        str | None, typer.Option(metavar="NAME|FILE", help="A tuned profile. Default: the zoo model's own, or a guess.")
     ] = None,
     cpu_hour_price: Annotated[float | None, typer.Option(min=0, help="Money for an hour of processor time.")] = None,
     gas_price: Annotated[float | None, typer.Option(min=0, help="Money for a million gas.")] = None,
@@ -150,20 +150,24 @@ def _budget(texts: list[str], memory: int | None, *, priced: bool) -> Budget:
 def _settings(model: str, profile: str | None) -> ChainSettings:
     from pathlib import Path
 
-    from rexis.cli.circuits import read_circuit_profile, read_model
+    from rexis.cli._models import guess_line, guessed_profile, known_profile, read_model
     from rexis.files import read_file
 
     with needs("circuits"):
         from circuits.build import make_chain
         from circuits.chain import MAX_CHAIN_BYTES, ChainSettings
+        from circuits.diagnosis import require_circuit
         from circuits.process import EzklProcess
         from circuits.segments import cut_model
 
     file = Path(model)
     if file.is_file() and file.suffix != ".onnx":
         return ChainSettings.parse(read_file(file, "settings", max_bytes=MAX_CHAIN_BYTES))
-    onnx, chosen = read_model(model), read_circuit_profile(profile or model)
+    onnx, chosen = read_model(model), known_profile(profile, model)
     with working("counting rows"), EzklProcess() as ezkl:
+        if chosen is None:
+            chosen, how = guessed_profile(onnx, require_circuit(onnx, ezkl), ezkl)
+            note(guess_line(chosen, how))
         return make_chain(cut_model(onnx, chosen.cuts), chosen, ezkl)
 
 
