@@ -17,6 +17,7 @@ from circuits.memory import require_memory
 from circuits.onnx_model import require_plain_model
 from circuits.process import EzklProcess
 from circuits.profile import CircuitProfile
+from circuits.salting import behind_salts
 from circuits.settings import CircuitSettings, canonical
 from circuits.srs import Srs
 from rexis.protocol.circuit import Circuit
@@ -56,7 +57,7 @@ def make_settings(onnx_bytes: bytes, profile: CircuitProfile, ezkl: EzklProcess)
     alone = ezkl.single_threaded()
     with tempfile.TemporaryDirectory(prefix="rexis-settings-") as name:
         model, out = Path(name, "model.onnx"), Path(name, "settings.json")
-        model.write_bytes(onnx_bytes)
+        model.write_bytes(_circuit_model(onnx_bytes, profile))
         alone.call("settings", model=str(model), run_args=profile.run_args(), out=str(out))
         return CircuitSettings.parse(canonical(json.loads(out.read_bytes())))
 
@@ -168,7 +169,7 @@ def _keyed(
         require_memory(settings)
         before()
         model = folder / "model.onnx"
-        model.write_bytes(onnx_bytes)
+        model.write_bytes(_circuit_model(onnx_bytes, settings.profile))
         (folder / "settings.json").write_bytes(settings.data)
         paths = {name: str(folder / name) for name in ("vk", "pk", "vka")}
         ezkl.call(
@@ -189,6 +190,11 @@ def _keyed(
         srs_digest=srs.digest,
     )
     return ProvingCircuit(artefacts, folder, srs)
+
+
+def _circuit_model(onnx_bytes: bytes, profile: CircuitProfile) -> bytes:
+    """What is compiled: the encrypted model, behind salt values if its inputs are hashed."""
+    return behind_salts(onnx_bytes) if profile.input_visibility == "hashed" else onnx_bytes
 
 
 def _cache_key(onnx_bytes: bytes, settings: CircuitSettings, srs: Srs) -> Digest:

@@ -22,7 +22,7 @@ def require_plain_model(model: bytes) -> None:
     TensorError
         It has external data or control flow, or it is no ONNX file.
     """
-    proto = _parsed(model)
+    proto = parsed(model)
     graphs: list[Any] = [proto.graph]
     for function in proto.functions:
         for node in function.node:
@@ -46,7 +46,7 @@ def require_one_input(model: bytes) -> None:
     TensorError
         It has several inputs, or one of another type; or it is no ONNX file.
     """
-    graph = _parsed(model).graph
+    graph = parsed(model).graph
     stored = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in stored]
     if len(inputs) != 1:
@@ -64,7 +64,8 @@ def require_one_input(model: bytes) -> None:
         )
 
 
-def _parsed(model: bytes) -> Any:
+def parsed(model: bytes) -> Any:
+    """The model's protobuf; :class:`TensorError` if it is none."""
     import onnx
 
     try:

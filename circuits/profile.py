@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rexis.protocol.errors import NotFoundError
+from rexis.protocol.onsite import SALT_LIMIT
 from rexis.protocol.parsing import Strict
 
 TUNED = Path(__file__).parent
@@ -25,7 +26,7 @@ _Scale = Annotated[int, Field(ge=0, le=16)]
 
 
 class CircuitProfile(Strict):
-    """Run arguments of a circuit. Inputs and outputs are always public, weights always fixed in the circuit.
+    """Run arguments of a circuit. Outputs are always public, weights always fixed in the circuit.
 
     Attributes
     ----------
@@ -47,6 +48,8 @@ class CircuitProfile(Strict):
     disable_freivalds
         Lay products of activations (attention, batches of places) out one by one. ezkl's shorter way, Freivalds'
         check, has no VKA, so that the contract's verifier could not check it. Other models are the same either way.
+    input_visibility
+        ``hashed`` for rung ``zk-onsite``: a proof shows one salted hash for the record. It costs 41 rows a value.
     """
 
     input_scale: _Scale
@@ -59,11 +62,18 @@ class CircuitProfile(Strict):
     lookup_high: _Bound = 32768
     rebase_multiplier: Annotated[int, Field(ge=1, le=8)] = 1
     disable_freivalds: bool = False
+    input_visibility: Literal["public", "hashed"] = "public"
+
+    @model_validator(mode="after")
+    def _salts_fit(self) -> Self:
+        if self.input_visibility == "hashed" and self.decomposition_base**self.decomposition_legs < SALT_LIMIT:
+            raise ValueError(f"salt values go up to {SALT_LIMIT}, so decompositionBase ** decompositionLegs must, too")
+        return self
 
     def run_args(self) -> dict[str, object]:
         """As attributes of ``ezkl.PyRunArgs``. The ONNX batch axis ``batch`` is fixed to 1."""
         return {
-            "input_visibility": "public",
+            "input_visibility": self.input_visibility,
             "output_visibility": "public",
             "param_visibility": "fixed",
             "input_scale": self.input_scale,

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuits.build import ProvingCircuit
-from circuits.field import instances_from
 from circuits.process import EzklProcess
+from rexis.protocol.circuit import Visibility
 from rexis.protocol.errors import TensorError
 
 Integers = NDArray[np.int64]
@@ -26,17 +26,15 @@ class Proof:
     data
         Raw proof bytes, as both ezkl and the Solidity verifier read them. All that a worker sends.
     inputs, outputs
-        Fixed-point integers, flattened.
+        Fixed-point integers, flattened; of hashed inputs with their salt values, which are nobody else's business.
+    instances
+        Public instances as field elements: the record or its hash, then the outputs.
     """
 
     data: bytes
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-
-    @property
-    def instances(self) -> list[int]:
-        """Public instances as field elements."""
-        return instances_from(self.inputs, self.outputs)
+    instances: tuple[int, ...]
 
 
 class Prover:
@@ -63,10 +61,13 @@ class Prover:
             "vk": str(circuit.folder / "vk"),
             "settings": str(circuit.folder / "settings.json"),
             "srs": str(circuit.srs.path),
+            "hashed": self._settings.visibility == Visibility.HASHED,
         }
 
     def outputs(self, records: Integers) -> Integers:
         """Exact outputs of the circuit, ``[n, output_length]``, for fixed-point records ``[n, input_length]``.
+
+        Where the circuit hashes its inputs, rows are :func:`rexis.protocol.onsite.salted` ones.
 
         About 30 ms a record for the breast cancer model.
 
@@ -95,10 +96,10 @@ class Prover:
     def _rows(self, records: Integers) -> list[list[int]]:
         if records.dtype != np.int64:
             raise TensorError(f"a circuit takes int64 records, not {records.dtype}", hint="quantise them first")
-        if records.ndim < 2 or records[0:1].size != self._settings.input_length * min(len(records), 1):
+        if records.ndim < 2 or records[0:1].size != self._settings.witness_length * min(len(records), 1):
             raise TensorError(
                 f"shape {list(records.shape)} does not fit the circuit",
-                hint=f"expected [n, {self._settings.input_length}]",
+                hint=f"expected [n, {self._settings.witness_length}]",
             )
         rows: list[list[int]] = records.reshape(len(records), -1).tolist()
         return rows
@@ -110,4 +111,4 @@ class Prover:
         return np.array(outputs, dtype=np.int64).reshape(len(outputs), self._settings.output_length)
 
     def _proof(self, row: Sequence[int], made: dict[str, Any]) -> Proof:
-        return Proof(bytes.fromhex(made["proof"]), tuple(row), tuple(made["outputs"]))
+        return Proof(bytes.fromhex(made["proof"]), tuple(row), tuple(made["outputs"]), tuple(made["instances"]))

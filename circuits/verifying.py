@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from circuits.artefacts import CircuitArtefacts, read_vka, vka_digest_of
-from circuits.field import to_field
+from circuits.field import instances_from
 from circuits.memory import total_bytes
 from circuits.process import EzklProcess
 from circuits.settings import CircuitSettings
 from circuits.srs import Srs
+from rexis.protocol.circuit import Visibility
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import CircuitError, DigestMismatchError
 
@@ -33,7 +34,8 @@ class Claim:
     Attributes
     ----------
     inputs, outputs
-        Fixed-point integers from the committed record. Never from the prover's proof file.
+        Fixed-point integers from the committed record, or its committed hash as the only input. Never from the prover's
+        proof file.
     """
 
     proof: bytes
@@ -70,7 +72,7 @@ def check_proofs(artefacts: CircuitArtefacts, claims: Sequence[Claim], srs: Srs)
             sent = [
                 {
                     "proof": claims[position].proof.hex(),
-                    "instances": [int(value) for value in (*claims[position].inputs, *claims[position].outputs)],
+                    "instances": _instances(claims[position], settings),
                 }
                 for position in batch
             ]
@@ -104,14 +106,18 @@ def _shape_fault(claim: Claim, settings: CircuitSettings) -> str | None:
     if not 0 < len(claim.proof) <= MAX_PROOF_BYTES:
         return f"a proof has 1 to {MAX_PROOF_BYTES} bytes, not {len(claim.proof)}"
     for what, values, expected in (
-        ("inputs", claim.inputs, settings.input_length),
+        ("inputs", claim.inputs, settings.public_inputs),
         ("outputs", claim.outputs, settings.output_length),
     ):
         if len(values) != expected:
             return f"{len(values)} {what}, the circuit has {expected}"
-        for value in values:
-            to_field(value)
+    _instances(claim, settings)
     return None
+
+
+def _instances(claim: Claim, settings: CircuitSettings) -> list[int]:
+    inputs, outputs = ([int(value) for value in values] for values in (claim.inputs, claim.outputs))
+    return instances_from(inputs, outputs, hashed=settings.visibility == Visibility.HASHED)
 
 
 def _process() -> EzklProcess:

@@ -263,7 +263,7 @@ class Chain(Node):
                 bytes(opening.salt),
                 [bytes(node) for node in opening.input_path],
                 [bytes(node) for node in opening.output_path],
-                public_instances(opening),
+                public_instances(opening, statement.circuit.visibility),
                 proof,
             ),
             [bytes(word) for word in vka],

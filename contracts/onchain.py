@@ -12,15 +12,15 @@ from pydantic import model_validator
 
 from contracts.addresses import address_of_contract
 from rexis.protocol.certificate import Contracts
-from rexis.protocol.circuit import Circuit
+from rexis.protocol.circuit import SCALAR_FIELD, Circuit, Visibility
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import ChainError
 from rexis.protocol.parsing import Address, AddressField, Strict, UInt64
 from rexis.protocol.records import Encoding, LeafFormat, Opening, Side
 from rexis.protocol.typed_data import Domain
 
-# BN254's scalar field, over which ezkl proves.
-FIELD = 0x30644E72E131A029B85045B68181585D2833E84879B9709143E1F593F0000001
+# What ezkl proves over.
+FIELD = SCALAR_FIELD
 
 
 class Deployment(Strict):
@@ -151,10 +151,17 @@ def vka_digest(vka: Sequence[Digest]) -> Digest:
     return Digest(keccak(b"".join(vka)))
 
 
-def public_instances(opening: Opening) -> list[int]:
-    """A proof's public instances, from the record that it is about: inputs, then outputs, each modulo the field."""
+def public_instances(opening: Opening, visibility: Visibility = Visibility.PUBLIC) -> list[int]:
+    """A proof's public instances, from the record that it is about: inputs, then outputs, each modulo the field.
+
+    Parameters
+    ----------
+    visibility
+        ``hashed``: the record's hash is the only input.
+    """
+    inputs = Encoding.HASH if visibility == Visibility.HASHED else Encoding.FIXED
     found: list[int] = []
-    for side, payload in ((Side.INPUT, opening.input), (Side.OUTPUT, opening.output)):
-        values = LeafFormat(side=side, encoding=Encoding.FIXED, scale=0).values(payload)
+    for side, encoding, payload in ((Side.INPUT, inputs, opening.input), (Side.OUTPUT, Encoding.FIXED, opening.output)):
+        values = LeafFormat(side=side, encoding=encoding, scale=0).values(payload)
         found += [int(value) % FIELD for value in np.asarray(values)]
     return found

@@ -57,16 +57,20 @@ def last_attempt(rules: Rules) -> ColumnElement[bool]:
     return or_(attempts(task) >= col(TaskRow.max_attempts) - 1, faults(task) >= rules.max_faults - 1)
 
 
-def placeable(session: Session, worker: str, tiers: list[str], now: int, rules: Rules) -> ColumnElement[bool]:
-    """Condition on tasks: this worker may have them."""
+def placeable(
+    session: Session, worker: str, tiers: list[str], datasets: list[str], now: int, rules: Rules
+) -> ColumnElement[bool]:
+    """Condition on tasks: this worker may have them. Whoever holds private datasets works on these only."""
     credit = credits_of(session, worker)[worker]
     barred = _barred(session, worker, now)
     task = col(TaskRow.task_id)
     failed = exists().where(col(FaultRow.task_id) == task, col(FaultRow.worker) == worker)
+    held = col(TaskRow.private_dataset)
     trusted = [tier for tier in tiers if rules.closed or credit[tier] > 0]
     return and_(
         col(TaskRow.tier).in_([tier for tier in tiers if tier not in barred]),
         ~failed,
+        held.in_(datasets) if datasets else held.is_(None),
         attempts(task) < col(TaskRow.max_attempts),
         or_(col(TaskRow.tier).in_(trusted), ~last_attempt(rules)),
     )

@@ -16,7 +16,7 @@ from circuits.srs import g2_words, read_srs
 from circuits.verifying import MAX_PROOF_BYTES
 from contracts.evm import LocalVerifier
 from contracts.onchain import public_instances
-from rexis.protocol.circuit import Circuit
+from rexis.protocol.circuit import Circuit, Visibility
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import DigestMismatchError, EvidenceError
 from rexis.protocol.evidence import RecordProof
@@ -65,7 +65,7 @@ def check_second_opinion(
         )
     if srs is not None and g2_words(read_srs(srs, pinned.srs_digest)) != tuple(vka[_G2_WORDS]):
         raise DigestMismatchError("the VKA's points are not those of the pinned SRS", field="circuit.vka")
-    accepted, gas = evm_answers(vka, proofs, openings)
+    accepted, gas = evm_answers(vka, pinned.visibility, proofs, openings)
     for position, opening in enumerate(openings):
         if first is not None and accepted[position] != (first[position] is None):
             ezkl, evm = ("rejects", "accepts") if accepted[position] else ("accepts", "rejects")
@@ -86,7 +86,7 @@ def check_second_opinion(
 
 
 def evm_answers(
-    vka: Sequence[Digest], proofs: Sequence[RecordProof], openings: Sequence[Opening]
+    vka: Sequence[Digest], visibility: Visibility, proofs: Sequence[RecordProof], openings: Sequence[Opening]
 ) -> tuple[list[bool], int]:
     """Whether the Solidity verifier accepts each proof, and the most gas that one took.
 
@@ -96,7 +96,7 @@ def evm_answers(
     verifier = LocalVerifier(vka)
     accepted, most = [], 0
     for proof, opening in zip(proofs, openings, strict=True):
-        data, instances = proof.proof, public_instances(opening)
+        data, instances = proof.proof, public_instances(opening, visibility)
         if not _WORD < len(data) <= MAX_PROOF_BYTES or len(data) % _WORD:
             accepted.append(False)
             continue

@@ -12,7 +12,8 @@ from rexis.api import Stage
 from rexis.protocol.digests import sha256
 from rexis.protocol.errors import CircuitError, TensorError
 from rexis.protocol.evidence import Evidence, RecordProof
-from rexis.protocol.records import TaskTrees, quantise
+from rexis.protocol.onsite import PrivateDataset
+from rexis.protocol.records import TaskTrees
 from rexis.protocol.statement import Statement
 from rexis.protocol.tensors import pack_outputs
 
@@ -30,7 +31,7 @@ class CircuitProver:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._prover: RecordProver | None = None
-        self._inputs = quantise(task.records, task.request.circuit.input_scale).reshape(task.lease.count, -1)
+        self._inputs = task.circuit_inputs
         self._outputs = np.empty((0, task.request.circuit.output_length), dtype=np.int64)
 
     def prepare(self) -> None:
@@ -83,6 +84,10 @@ class CircuitProver:
         made = self._ready().prove(self._inputs[row])
         if made.outputs != tuple(self._outputs[row].tolist()):
             raise CircuitError(f"record {task.lease.start + row} was proved with other outputs than it had")
+        if isinstance(task.dataset, PrivateDataset):
+            hashed = task.dataset.public.hashes[task.lease.start + row]
+            if made.instances[0] != int.from_bytes(hashed.tobytes(), "big"):
+                raise CircuitError(f"record {task.lease.start + row} was proved with another hash than its dataset has")
         task.proofs.put(vk_digest, instances, made.data)
         return made.data
 

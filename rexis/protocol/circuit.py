@@ -11,12 +11,20 @@ from rexis.protocol.digests import ZERO_DIGEST
 from rexis.protocol.parsing import UINT8, WRITE_ENUM, DigestField, UInt8, UInt32, read_enum
 from rexis.protocol.typed_data import Struct
 
+# Order r of BN254's scalar field (EIP-196, "alt_bn128"): public instances of a proof are below it.
+SCALAR_FIELD = 0x30644E72E131A029B85045B68181585D2833E84879B9709143E1F593F0000001
+
 
 class Visibility(IntEnum):
-    """Where the circuit's inputs and outputs stand in a proof."""
+    """Where the circuit's inputs stand in a proof; its outputs are public.
+
+    ``public``: as they are. ``hashed``: as one Poseidon hash over the record and its salt values
+    (:mod:`rexis.protocol.onsite`).
+    """
 
     NONE = 0
     PUBLIC = 1
+    HASHED = 2
 
 
 VisibilityField = Annotated[Visibility, read_enum(Visibility), WRITE_ENUM, UINT8]
@@ -26,7 +34,8 @@ class Circuit(Struct):
     """The ezkl artefacts of one encrypted model at batch size 1, by digest.
 
     ezkl's reusable verifier accepts any VKA that anybody registered, so the statement itself pins the vka digest
-    (Keccak-256) beside the vk, SRS and settings digests (SHA-256). Every field is zero where a tier uses no circuit.
+    (Keccak-256) beside the vk, SRS and settings digests (SHA-256). Lengths are those of a record and of its output.
+    Every field is zero where a tier uses no circuit.
     """
 
     vk_digest: DigestField

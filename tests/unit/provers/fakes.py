@@ -14,6 +14,7 @@ from eth_account.signers.local import LocalAccount
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from circuits.field import instances_from
 from circuits.proving import Proof
 from contracts.onchain import Deployment
 from rexis.api import Challenge, Info, Lease, LeaseExtended, Progress, Stage, StepView, VerdictView, WorkerRegistration
@@ -136,7 +137,8 @@ class FakeCircuit:
         """Names what it is about."""
         self.proved.append(record)
         outputs = self.outputs(record[np.newaxis])[0]
-        return Proof(proof_text(record, outputs), tuple(record.tolist()), tuple(outputs.tolist()))
+        inputs, found = tuple(record.tolist()), tuple(outputs.tolist())
+        return Proof(proof_text(record, outputs), inputs, found, tuple(instances_from(inputs, found)))
 
 
 def proof_text(inputs: NDArray[Any], outputs: NDArray[Any]) -> bytes:
