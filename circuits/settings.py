@@ -188,7 +188,7 @@ def _profile(args: dict[str, Any]) -> CircuitProfile:
     """The profile of run arguments; its own bounds are those of honest circuits."""
     low, high = args["lookup_range"]
     found = {name: args.get(_EZKL_NAMES.get(name, name)) for name in CircuitProfile.model_fields}
-    visible = [name for name, written in _VISIBILITIES.items() if args["input_visibility"] == written]
+    visible = [name for name, written in _VISIBILITIES.items() if _text(args["input_visibility"]) == _text(written)]
     if not visible:
         raise CircuitError("inputs must be Public, or Hashed with a public hash", field="settings.input_visibility")
     found |= {"lookup_low": low, "lookup_high": high, "input_visibility": visible[0]}
@@ -234,7 +234,8 @@ def _require_buildable(document: dict[str, Any], args: dict[str, Any], profile: 
         )
     hashed = profile.input_visibility == "hashed"
     rows = document["module_sizes"]["poseidon"][0]
-    if document["module_sizes"] != {"polycommit": [], "poseidon": [rows, [1]] if hashed else [0, [0]]}:
+    modules = {"polycommit": [], "poseidon": [rows, [1]] if hashed else [0, [0]]}
+    if _text(document["module_sizes"]) != _text(modules):
         raise CircuitError("modules are there for one hash of hashed inputs only", field="settings.module_sizes")
     if hashed and document["num_blinding_factors"] is not None:
         raise CircuitError(
