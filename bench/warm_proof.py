@@ -111,7 +111,7 @@ def bare_witness(circuit: ProvingCircuit, record: NDArray[np.int64], folder: Pat
     data.write_text(json.dumps({"input_data": [(record * 2.0**-circuit.artefacts.parsed.input_scale).tolist()]}))
 
     async def make() -> None:
-        ezkl.gen_witness(str(data), str(circuit.folder / "model.compiled"), str(witness), None, None)
+        ezkl.gen_witness(str(data), str(circuit.segments[0].folder / "model.compiled"), str(witness), None, None)
 
     asyncio.run(make())
     return witness
@@ -152,8 +152,8 @@ def measure(pairs: int, keys: int, folder: Path, process: EzklProcess) -> Report
     def bare() -> None:
         ezkl.prove(
             str(witness),
-            str(circuit.folder / "model.compiled"),
-            str(circuit.folder / "pk"),
+            str(circuit.segments[0].folder / "model.compiled"),
+            str(circuit.segments[0].folder / "pk"),
             str(folder / "proof.json"),
             str(srs.path),
         )
@@ -171,7 +171,7 @@ def measure(pairs: int, keys: int, folder: Path, process: EzklProcess) -> Report
         for seconds, work in both:
             seconds.append(timed(work)[0])
     ratios = [warm / plain for warm, plain in zip(warm_seconds, bare_seconds, strict=True)]
-    claim = Claim(proof.data, proof.inputs, proof.outputs)
+    claim = Claim(proof.proofs, proof.boundaries, proof.inputs, proof.outputs)
     first, _ = timed(lambda: verify_proofs(circuit.artefacts, [claim], srs))
     eleven, _ = timed(lambda: verify_proofs(circuit.artefacts, [claim] * 11, srs))
     errors = [key_errors(seed, process) for seed in range(keys)]
@@ -189,9 +189,9 @@ def measure(pairs: int, keys: int, folder: Path, process: EzklProcess) -> Report
         witness_per_record_s=witness_seconds / len(records),
         verify_first_s=first,
         verify_per_further_proof_s=(eleven - first) / 10,
-        proof_bytes=len(proof.data),
+        proof_bytes=sum(map(len, proof.proofs)),
         vk_bytes=len(circuit.artefacts.vk),
-        pk_bytes=(circuit.folder / "pk").stat().st_size,
+        pk_bytes=(circuit.segments[0].folder / "pk").stat().st_size,
         srs_bytes=srs.path.stat().st_size,
         held_out_records=len(records),
         keys=keys,

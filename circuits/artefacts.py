@@ -12,6 +12,7 @@ from pathlib import Path
 
 from eth_hash.auto import keccak
 
+from circuits.chain import ChainSettings, split_keys, split_vkas
 from circuits.settings import CircuitSettings
 from rexis.locks import locked
 from rexis.protocol.certificate import MAX_VKA_WORDS
@@ -27,17 +28,26 @@ _Stamps = dict[str, tuple[int, int]]
 
 
 @dataclass(frozen=True)
+class SegmentArtefacts:
+    """What a checker needs of one segment, apart from the SRS file."""
+
+    settings: CircuitSettings
+    vk: bytes
+    vka: tuple[Digest, ...]
+
+
+@dataclass(frozen=True)
 class CircuitArtefacts:
     """What a checker needs of a circuit, apart from the SRS file. All digests follow from the bytes.
 
     Attributes
     ----------
     settings
-        Canonical settings.
+        Canonical settings; for several segments, of all of them (:mod:`circuits.chain`).
     vk
-        ezkl's verifying key.
+        ezkl's verifying key, or those of the segments.
     vka
-        The reusable Solidity verifier's artefact: 32-byte words, in the order of ``registerVka``.
+        The reusable Solidity verifier's artefact: 32-byte words, in the order of ``registerVka``; or the segments'.
     srs_digest
         SHA-256 of the SRS that vk and VKA were made with.
     """
@@ -48,9 +58,22 @@ class CircuitArtefacts:
     srs_digest: Digest
 
     @cached_property
-    def parsed(self) -> CircuitSettings:
+    def parsed(self) -> ChainSettings:
         """The settings, checked."""
-        return CircuitSettings.parse(self.settings)
+        return ChainSettings.parse(self.settings)
+
+    @cached_property
+    def segments(self) -> tuple[SegmentArtefacts, ...]:
+        """The segments, in the order in which they follow one another.
+
+        Raises
+        ------
+        CircuitError
+            Keys or VKA are not those of so many segments.
+        """
+        settings = self.parsed.segments
+        keys, vkas = split_keys(self.vk, len(settings)), split_vkas(self.vka, len(settings))
+        return tuple(SegmentArtefacts(*parts) for parts in zip(settings, keys, vkas, strict=True))
 
     @property
     def vka_digest(self) -> Digest:
@@ -78,6 +101,7 @@ class CircuitArtefacts:
             found, expected = getattr(self.description, name), getattr(pinned, name)
             if found != expected:
                 raise DigestMismatchError(f"circuit has {name} {found}, not the pinned {expected}", field=name)
+        _ = self.segments  # keys and VKA come apart
 
 
 def vka_digest_of(words: Sequence[bytes]) -> Digest:

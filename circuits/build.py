@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from circuits.artefacts import CircuitArtefacts, CircuitCache, read_vka
+from circuits.chain import ChainSettings, join_keys, join_vkas
 from circuits.memory import require_memory
 from circuits.onnx_model import require_plain_model
 from circuits.process import EzklProcess
 from circuits.profile import CircuitProfile
 from circuits.salting import behind_salts
+from circuits.segments import cut_model
 from circuits.settings import CircuitSettings, canonical
 from circuits.srs import Srs
 from rexis.protocol.circuit import Circuit
@@ -28,8 +30,8 @@ _KEY_DOMAIN = b"rexis.circuit-cache.v2\0"  # v1 took settings on trust
 
 
 @dataclass(frozen=True)
-class ProvingCircuit:
-    """A circuit whose keys lie on this machine.
+class ProvingSegment:
+    """A segment whose keys lie on this machine.
 
     Attributes
     ----------
@@ -37,13 +39,21 @@ class ProvingCircuit:
         Entry of the cache: ``model.compiled``, ``pk``, ``vk``, ``vka``, ``settings.json``. Read only.
     """
 
-    artefacts: CircuitArtefacts
+    settings: CircuitSettings
     folder: Path
+
+
+@dataclass(frozen=True)
+class ProvingCircuit:
+    """A circuit whose keys lie on this machine."""
+
+    artefacts: CircuitArtefacts
+    segments: tuple[ProvingSegment, ...]
     srs: Srs
 
 
 def make_settings(onnx_bytes: bytes, profile: CircuitProfile, ezkl: EzklProcess) -> CircuitSettings:
-    """Canonical settings of a model under a profile; its batch axis ``batch`` becomes 1.
+    """Canonical settings of a model as one circuit under a profile; its batch axis ``batch`` becomes 1.
 
     In a process of one thread: ezkl lays the circuit out in parallel only to count its rows, its threads race to be
     the first with a constant, and the count differs by one or two from run to run.
@@ -62,6 +72,18 @@ def make_settings(onnx_bytes: bytes, profile: CircuitProfile, ezkl: EzklProcess)
         return CircuitSettings.parse(canonical(json.loads(out.read_bytes())))
 
 
+def make_chain(segments: Sequence[bytes], profile: CircuitProfile, ezkl: EzklProcess) -> ChainSettings:
+    """Settings of a circuit of these segments (:func:`circuits.segments.cut_model`).
+
+    Each reads its inputs at the scale at which the one before writes them.
+    """
+    made: list[CircuitSettings] = []
+    for segment in segments:
+        scale = made[-1].output_scale if made else profile.input_scale
+        made.append(make_settings(segment, profile.model_copy(update={"input_scale": scale}), ezkl))
+    return ChainSettings.of(profile.cuts, made)
+
+
 def build_circuit(
     onnx_bytes: bytes, profile: CircuitProfile, srs: Srs, cache: CircuitCache, ezkl: EzklProcess
 ) -> ProvingCircuit:
@@ -70,13 +92,14 @@ def build_circuit(
     Raises
     ------
     CircuitError
-        A model that ezkl cannot put into a circuit, or an SRS for another logrows.
+        A model that ezkl cannot put into a circuit or that cannot be cut so, or an SRS for another logrows.
     TensorError
         A model with external data or control flow.
     ResourceError
         Not enough memory.
     """
-    return _keyed(onnx_bytes, make_settings(onnx_bytes, profile, ezkl), srs, cache, ezkl)
+    segments = _cut(onnx_bytes, profile.cuts)
+    return _keyed(segments, make_chain(segments, profile, ezkl), srs, cache, ezkl)
 
 
 def rebuilt(onnx_bytes: bytes, settings: bytes, srs: Srs, cache: CircuitCache, ezkl: EzklProcess) -> ProvingCircuit:
@@ -89,9 +112,10 @@ def rebuilt(onnx_bytes: bytes, settings: bytes, srs: Srs, cache: CircuitCache, e
     CircuitError, TensorError, ResourceError
         As :func:`build_circuit`.
     """
-    parsed = CircuitSettings.parse(settings)
-    _require_settings_of(onnx_bytes, parsed, ezkl)
-    return _keyed(onnx_bytes, parsed, srs, cache, ezkl)
+    parsed = ChainSettings.parse(settings)
+    segments = _cut(onnx_bytes, parsed.cuts)
+    _require_settings_of(segments, parsed, ezkl)
+    return _keyed(segments, parsed, srs, cache, ezkl)
 
 
 def prepare_keys(
@@ -121,50 +145,88 @@ def prepare_keys(
     CircuitError, TensorError, ResourceError
         As :func:`build_circuit`.
     """
-    parsed = CircuitSettings.parse(settings)
+    parsed = ChainSettings.parse(settings)
     for what, found, expected in (
         ("settings", parsed.digest, pinned.settings_digest),
         ("SRS", srs.digest, pinned.srs_digest),
     ):
         if found != expected:
             raise DigestMismatchError(f"{what} have digest {found}, not the pinned {expected}")
+    segments = _cut(onnx_bytes, parsed.cuts)
     circuit = _keyed(
-        onnx_bytes, parsed, srs, cache, ezkl, waiting, before=lambda: _require_settings_of(onnx_bytes, parsed, ezkl)
+        segments, parsed, srs, cache, ezkl, waiting, before=lambda: _require_settings_of(segments, parsed, ezkl)
     )
     circuit.artefacts.require(pinned)
     return circuit
 
 
-def _require_settings_of(onnx_bytes: bytes, settings: CircuitSettings, ezkl: EzklProcess) -> None:
+def _cut(onnx_bytes: bytes, cuts: Sequence[int]) -> list[bytes]:
+    require_plain_model(onnx_bytes)
+    return cut_model(onnx_bytes, cuts)
+
+
+def _require_settings_of(segments: Sequence[bytes], settings: ChainSettings, ezkl: EzklProcess) -> None:
     """Refuse settings that ezkl would not make of this model.
 
     The vk does not show it: the same vk comes of settings that name other scales for inputs and outputs, and then every
     committed value is read as a power of two too large or too small.
     """
-    made = make_settings(onnx_bytes, settings.profile, ezkl)
+    made = make_chain(segments, settings.profile, ezkl)
     if made.digest == settings.digest:
         return
-    ours, theirs = json.loads(made.data), json.loads(settings.data)
-    names = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+    names: set[str] = set()
+    for ours, theirs in zip(made.segments, settings.segments, strict=True):
+        one, other = json.loads(ours.data), json.loads(theirs.data)
+        names |= {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
     raise DigestMismatchError(
-        f"the model gives settings with digest {made.digest}, not the pinned {settings.digest}: {', '.join(names)}",
+        f"the model gives settings with digest {made.digest}, not the pinned {settings.digest}: "
+        f"{', '.join(sorted(names))}",
         field="settings",
     )
 
 
 def _keyed(
-    onnx_bytes: bytes,
-    settings: CircuitSettings,
+    segments: Sequence[bytes],
+    settings: ChainSettings,
     srs: Srs,
     cache: CircuitCache,
     ezkl: EzklProcess,
     waiting: Callable[[], None] | None = None,
     before: Callable[[], None] = lambda: None,
 ) -> ProvingCircuit:
-    """The keys for settings that are the model's; `before` makes sure of that, where they came from elsewhere."""
+    """The keys for settings that are the model's; `before` makes sure of that once, where they came from elsewhere."""
     if srs.logrows != settings.logrows:
         raise CircuitError(f"the circuit needs an SRS for logrows {settings.logrows}, this one is for {srs.logrows}")
+    sure = False
 
+    def make_sure() -> None:
+        nonlocal sure
+        if not sure:
+            before()
+        sure = True
+
+    made = [
+        _keyed_segment(onnx_bytes, one, srs, cache, ezkl, waiting, make_sure)
+        for onnx_bytes, one in zip(segments, settings.segments, strict=True)
+    ]
+    artefacts = CircuitArtefacts(
+        settings=settings.data,
+        vk=join_keys([(segment.folder / "vk").read_bytes() for segment in made]),
+        vka=join_vkas([read_vka((segment.folder / "vka").read_bytes()) for segment in made]),
+        srs_digest=srs.digest,
+    )
+    return ProvingCircuit(artefacts, tuple(made), srs)
+
+
+def _keyed_segment(
+    onnx_bytes: bytes,
+    settings: CircuitSettings,
+    srs: Srs,
+    cache: CircuitCache,
+    ezkl: EzklProcess,
+    waiting: Callable[[], None] | None,
+    before: Callable[[], None],
+) -> ProvingSegment:
     def build(folder: Path) -> None:
         require_memory(settings)
         before()
@@ -182,14 +244,7 @@ def _keyed(
         )
         model.unlink()
 
-    folder = cache.entry(_cache_key(onnx_bytes, settings, srs), build, waiting)
-    artefacts = CircuitArtefacts(
-        settings=(folder / "settings.json").read_bytes(),
-        vk=(folder / "vk").read_bytes(),
-        vka=read_vka((folder / "vka").read_bytes()),
-        srs_digest=srs.digest,
-    )
-    return ProvingCircuit(artefacts, folder, srs)
+    return ProvingSegment(settings, cache.entry(_cache_key(onnx_bytes, settings, srs), build, waiting))
 
 
 def _circuit_model(onnx_bytes: bytes, profile: CircuitProfile) -> bytes:

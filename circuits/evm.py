@@ -24,12 +24,13 @@ def reusable_verifier_source(circuit: ProvingCircuit, ezkl: EzklProcess) -> str:
     CircuitError
         ezkl did not write a complete contract.
     """
+    keys = circuit.segments[0].folder
     with tempfile.TemporaryDirectory(prefix="rexis-evm-") as folder:
         out = Path(folder, "verifier.sol")
         ezkl.call(
             "verifier",
-            vk=str(circuit.folder / "vk"),
-            settings=str(circuit.folder / "settings.json"),
+            vk=str(keys / "vk"),
+            settings=str(keys / "settings.json"),
             srs=str(circuit.srs.path),
             out=str(out),
         )

@@ -15,6 +15,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from rexis.protocol.errors import NotFoundError
+from rexis.protocol.evidence import MAX_SEGMENTS
 from rexis.protocol.onsite import SALT_LIMIT
 from rexis.protocol.parsing import Strict
 
@@ -23,6 +24,7 @@ _NAME = re.compile(r"[a-z0-9_]+\Z")
 _Bound = Annotated[int, Field(ge=-(1 << 24), le=1 << 24)]
 
 _Scale = Annotated[int, Field(ge=0, le=16)]
+_Cut = Annotated[int, Field(ge=1, le=1 << 20)]
 
 
 class CircuitProfile(Strict):
@@ -50,6 +52,9 @@ class CircuitProfile(Strict):
         check, has no VKA, so that the contract's verifier could not check it. Other models are the same either way.
     input_visibility
         ``hashed`` for rung ``zk-onsite``: a proof shows one salted hash for the record. It costs 41 rows a value.
+    cuts
+        Positions in the model's list of nodes at which it is cut into segments, each of which is a circuit of its own
+        with this profile (:mod:`circuits.segments`); none for one circuit.
     """
 
     input_scale: _Scale
@@ -62,16 +67,21 @@ class CircuitProfile(Strict):
     lookup_high: _Bound = 32768
     rebase_multiplier: Annotated[int, Field(ge=1, le=8)] = 1
     disable_freivalds: bool = False
+    cuts: Annotated[tuple[_Cut, ...], Field(max_length=MAX_SEGMENTS - 1)] = ()
     input_visibility: Literal["public", "hashed"] = "public"
 
     @model_validator(mode="after")
-    def _salts_fit(self) -> Self:
-        if self.input_visibility == "hashed" and self.decomposition_base**self.decomposition_legs < SALT_LIMIT:
+    def _hashes_whole_records(self) -> Self:
+        if self.input_visibility == "public":
+            return self
+        if self.cuts:
+            raise ValueError("hashed inputs need a circuit of one segment: the values between segments are public")
+        if self.decomposition_base**self.decomposition_legs < SALT_LIMIT:
             raise ValueError(f"salt values go up to {SALT_LIMIT}, so decompositionBase ** decompositionLegs must, too")
         return self
 
     def run_args(self) -> dict[str, object]:
-        """As attributes of ``ezkl.PyRunArgs``. The ONNX batch axis ``batch`` is fixed to 1."""
+        """As attributes of ``ezkl.PyRunArgs``, for each segment. The ONNX batch axis ``batch`` is fixed to 1."""
         return {
             "input_visibility": self.input_visibility,
             "output_visibility": "public",

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from circuits.build import ProvingCircuit
+from circuits.build import ProvingCircuit, ProvingSegment
 from circuits.process import EzklProcess
+from circuits.srs import Srs
 from rexis.protocol.circuit import Visibility
 from rexis.protocol.errors import TensorError
 
@@ -18,23 +19,50 @@ Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Proof:
-    """A proof of one record.
+class SegmentProof:
+    """A proof of one segment for one record.
 
     Attributes
     ----------
     data
-        Raw proof bytes, as both ezkl and the Solidity verifier read them. All that a worker sends.
+        Raw proof bytes, as both ezkl and the Solidity verifier read them.
     inputs, outputs
         Fixed-point integers, flattened; of hashed inputs with their salt values, which are nobody else's business.
     instances
-        Public instances as field elements: the record or its hash, then the outputs.
+        Public instances as field elements: the inputs or their hash, then the outputs.
     """
 
     data: bytes
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     instances: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Proofs of all segments for one record: each one's outputs are the next one's inputs."""
+
+    segments: tuple[SegmentProof, ...]
+
+    @property
+    def proofs(self) -> list[bytes]:
+        """The proofs' bytes, one a segment. With :attr:`boundaries` all that a worker sends."""
+        return [segment.data for segment in self.segments]
+
+    @property
+    def boundaries(self) -> list[tuple[int, ...]]:
+        """The values between the segments."""
+        return [segment.outputs for segment in self.segments[:-1]]
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """Of the circuit."""
+        return self.segments[0].inputs
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """Of the circuit."""
+        return self.segments[-1].outputs
 
 
 class Prover:
@@ -51,25 +79,13 @@ class Prover:
     def __init__(self, circuit: ProvingCircuit, ezkl: EzklProcess) -> None:
         self._ezkl = ezkl
         self._settings = circuit.artefacts.parsed
-        self._witness = {
-            "compiled": str(circuit.folder / "model.compiled"),
-            "scale": self._settings.input_scale,
-        }
-        self._prove = {
-            **self._witness,
-            "pk": str(circuit.folder / "pk"),
-            "vk": str(circuit.folder / "vk"),
-            "settings": str(circuit.folder / "settings.json"),
-            "srs": str(circuit.srs.path),
-            "hashed": self._settings.visibility == Visibility.HASHED,
-        }
+        self._arguments = [_arguments(segment, circuit.srs) for segment in circuit.segments]
 
     def outputs(self, records: Integers) -> Integers:
         """Exact outputs of the circuit, ``[n, output_length]``, for fixed-point records ``[n, input_length]``.
 
-        Where the circuit hashes its inputs, rows are :func:`rexis.protocol.onsite.salted` ones.
-
-        About 30 ms a record for the breast cancer model.
+        Where the circuit hashes its inputs, rows are :func:`rexis.protocol.onsite.salted` ones. About 30 ms a record
+        for the breast cancer model.
 
         Raises
         ------
@@ -78,10 +94,18 @@ class Prover:
         TensorError
             Wrong shape or dtype.
         """
-        return self._array(self._ezkl.call("witness", **self._witness, records=self._rows(records)))
+        return self.trace(records)[-1]
+
+    def trace(self, records: Integers) -> list[Integers]:
+        """As :meth:`outputs`, but what every segment gives: the boundaries' values, then the outputs."""
+        rows, found = self._rows(records), []
+        for settings, arguments in zip(self._settings.segments, self._arguments, strict=True):
+            rows = self._ezkl.call("witness", **_of(arguments, _WITNESS), records=rows)
+            found.append(np.array(rows, dtype=np.int64).reshape(len(rows), settings.output_length))
+        return found
 
     def prove(self, record: Integers) -> Proof:
-        """Prove one fixed-point record ``[input_length]``. The proof has been verified before it is returned.
+        """Prove one fixed-point record ``[input_length]``. The proofs have been verified before they are returned.
 
         Raises
         ------
@@ -90,8 +114,31 @@ class Prover:
         TensorError
             Wrong shape or dtype.
         """
-        row = self._row(record)
-        return self._proof(row, self._ezkl.call("prove", **self._prove, record=row))
+        row, made = self._rows(np.asarray(record)[np.newaxis])[0], []
+        for segment in range(len(self._arguments)):
+            made.append(self._proved(segment, row))
+            row = list(made[-1].outputs)
+        return Proof(tuple(made))
+
+    def prove_segment(self, segment: int, inputs: Integers) -> SegmentProof:
+        """Prove one segment for one record, given what the segments before it made of the record.
+
+        Raises
+        ------
+        CircuitError, TensorError
+            As :meth:`prove`.
+        """
+        expected = self._settings.segments[segment].witness_length
+        if inputs.dtype != np.int64 or inputs.shape != (expected,):
+            raise TensorError(
+                f"segment {segment} takes int64 [{expected}], not {inputs.dtype} {list(inputs.shape)}", field="inputs"
+            )
+        return self._proved(segment, inputs.tolist())
+
+    def _proved(self, segment: int, row: list[int]) -> SegmentProof:
+        made = self._ezkl.call("prove", **self._arguments[segment], record=row)
+        inputs, outputs, instances = (tuple(values) for values in (row, made["outputs"], made["instances"]))
+        return SegmentProof(bytes.fromhex(made["proof"]), inputs, outputs, instances)
 
     def _rows(self, records: Integers) -> list[list[int]]:
         if records.dtype != np.int64:
@@ -104,11 +151,23 @@ class Prover:
         rows: list[list[int]] = records.reshape(len(records), -1).tolist()
         return rows
 
-    def _row(self, record: Integers) -> list[int]:
-        return self._rows(np.asarray(record)[np.newaxis])[0]
 
-    def _array(self, outputs: Sequence[Sequence[int]]) -> Integers:
-        return np.array(outputs, dtype=np.int64).reshape(len(outputs), self._settings.output_length)
+_WITNESS = ("compiled", "scale")
 
-    def _proof(self, row: Sequence[int], made: dict[str, Any]) -> Proof:
-        return Proof(bytes.fromhex(made["proof"]), tuple(row), tuple(made["outputs"]), tuple(made["instances"]))
+
+def _arguments(segment: ProvingSegment, srs: Srs) -> dict[str, Any]:
+    """Of the child's operation ``prove``."""
+    folder = segment.folder
+    return {
+        "compiled": str(folder / "model.compiled"),
+        "scale": segment.settings.input_scale,
+        "pk": str(folder / "pk"),
+        "vk": str(folder / "vk"),
+        "settings": str(folder / "settings.json"),
+        "srs": str(srs.path),
+        "hashed": segment.settings.visibility == Visibility.HASHED,
+    }
+
+
+def _of(arguments: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: arguments[name] for name in names}

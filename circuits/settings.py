@@ -187,7 +187,7 @@ def _text(value: Any) -> str:
 def _profile(args: dict[str, Any]) -> CircuitProfile:
     """The profile of run arguments; its own bounds are those of honest circuits."""
     low, high = args["lookup_range"]
-    found = {name: args.get(_EZKL_NAMES.get(name, name)) for name in CircuitProfile.model_fields}
+    found = {name: args.get(_EZKL_NAMES.get(name, name)) for name in CircuitProfile.model_fields if name != "cuts"}
     visible = [name for name, written in _VISIBILITIES.items() if _text(args["input_visibility"]) == _text(written)]
     if not visible:
         raise CircuitError("inputs must be Public, or Hashed with a public hash", field="settings.input_visibility")

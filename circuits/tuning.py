@@ -401,7 +401,7 @@ def _proven(
             proof = prover.prove(record)
             if turn:
                 times[place].append(time.perf_counter() - started)
-            sizes[place] = len(proof.data)
+            sizes[place] = sum(map(len, proof.proofs))
     return [
         replace(candidate, seconds=float(np.median(taken)), proof_bytes=size)
         for (candidate, _), taken, size in zip(chosen, times, sizes, strict=True)

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from circuits.artefacts import CircuitArtefacts, read_vka, vka_digest_of
+from circuits.artefacts import CircuitArtefacts, SegmentArtefacts, read_vka, vka_digest_of
+from circuits.chain import ChainSettings
 from circuits.field import instances_from
 from circuits.memory import total_bytes
 from circuits.process import EzklProcess
@@ -29,16 +30,22 @@ _PROOFS_PER_CALL = 64
 
 @dataclass(frozen=True)
 class Claim:
-    """A proof, and the public values that the checker itself rebuilt for it.
+    """Proofs of one record, and the public values that they must be about.
 
     Attributes
     ----------
+    proofs
+        One a segment.
+    boundaries
+        The values between the segments, as the prover names them. Nothing is believed of them: each is what one proof
+        must have as outputs and the next as inputs, so that only values that make both true are accepted.
     inputs, outputs
         Fixed-point integers from the committed record, or its committed hash as the only input. Never from the prover's
         proof file.
     """
 
-    proof: bytes
+    proofs: Sequence[bytes]
+    boundaries: Sequence[Sequence[int]]
     inputs: Sequence[int]
     outputs: Sequence[int]
 
@@ -46,8 +53,9 @@ class Claim:
 def verify_proofs(artefacts: CircuitArtefacts, claims: Sequence[Claim], srs: Srs) -> None:
     """Check every claim, in one child process.
 
-    What this shows: the circuit of this *vk* maps the inputs to the outputs. That the vk is the registered one is the
-    caller's to check (:meth:`CircuitArtefacts.require`), and that it is the right model's follows from a rebuild.
+    What this shows: the circuit of this *vk* maps the inputs to the outputs; for several segments, that there are
+    boundary values with which each segment's circuit does its part. That the vk is the registered one is the caller's
+    to check (:meth:`CircuitArtefacts.require`), and that it is the right model's follows from a rebuild.
 
     Raises
     ------
@@ -63,60 +71,97 @@ def verify_proofs(artefacts: CircuitArtefacts, claims: Sequence[Claim], srs: Srs
 
 def check_proofs(artefacts: CircuitArtefacts, claims: Sequence[Claim], srs: Srs) -> list[str | None]:
     """As :func:`verify_proofs`, but go on after a bad claim: None for each good one, else why not."""
-    settings = artefacts.parsed
-    reasons = [_shape_fault(claim, settings) for claim in claims]
-    open_claims = [position for position, reason in enumerate(reasons) if reason is None]
-    with _files(artefacts.settings, artefacts.vk, srs, artefacts.srs_digest) as files, _process() as ezkl:
-        for start in range(0, len(open_claims), _PROOFS_PER_CALL):
-            batch = open_claims[start : start + _PROOFS_PER_CALL]
-            sent = [
-                {
-                    "proof": claims[position].proof.hex(),
-                    "instances": _instances(claims[position], settings),
-                }
-                for position in batch
-            ]
-            for position, reason in zip(batch, ezkl.call("verify", **files, claims=sent), strict=True):
-                reasons[position] = reason
+    reasons = [_shape_fault(claim, artefacts.parsed) for claim in claims]
+    with _process() as ezkl:
+        for place, segment in enumerate(artefacts.segments):
+            left = [position for position, reason in enumerate(reasons) if reason is None]
+            if not left:
+                break
+            prefix = f"segment {place}: " if len(artefacts.segments) > 1 else ""
+            links = [_link(claims[position], place) for position in left]
+            for position, reason in zip(left, _check_segment(segment, links, srs, artefacts, ezkl), strict=True):
+                reasons[position] = None if reason is None else prefix + reason
     return reasons
 
 
-def vka_digest(vk: bytes, settings: bytes, srs: Srs) -> Digest:
-    """The digest that the Solidity verifier must know this vk by, rebuilt from vk, settings and SRS.
+@dataclass(frozen=True)
+class _Link:
+    """One segment's part of a claim."""
+
+    proof: bytes
+    inputs: Sequence[int]
+    outputs: Sequence[int]
+
+
+def _link(claim: Claim, place: int) -> _Link:
+    """The same values are a segment's outputs and the next one's inputs."""
+    values = (claim.inputs, *claim.boundaries, claim.outputs)
+    return _Link(claim.proofs[place], values[place], values[place + 1])
+
+
+def _check_segment(
+    segment: SegmentArtefacts, links: Sequence[_Link], srs: Srs, artefacts: CircuitArtefacts, ezkl: EzklProcess
+) -> list[str | None]:
+    reasons: list[str | None] = []
+    with _files(segment.settings, segment.vk, srs, artefacts.srs_digest) as files:
+        for start in range(0, len(links), _PROOFS_PER_CALL):
+            sent = [
+                {"proof": link.proof.hex(), "instances": _instances(link, segment.settings)}
+                for link in links[start : start + _PROOFS_PER_CALL]
+            ]
+            reasons += ezkl.call("verify", **files, claims=sent)
+    return reasons
+
+
+def rebuilt_vka(settings: CircuitSettings, vk: bytes, srs: Srs) -> tuple[Digest, ...]:
+    """The words that the Solidity verifier must be given for this vk, made from vk, settings and SRS.
 
     Raises
     ------
     CircuitError
         ezkl cannot read the vk under these settings.
     """
-    with _files(settings, vk, srs, srs.digest) as files, _process() as ezkl, tempfile.TemporaryDirectory() as folder:
+    with (
+        _files(settings, vk, srs, srs.digest) as files,
+        _process() as ezkl,
+        tempfile.TemporaryDirectory(prefix="rexis-vka-") as folder,
+    ):
         out = Path(folder, "vka")
         ezkl.call("vka", **files, out=str(out))
-        return vka_digest_of(read_vka(out.read_bytes()))
+        return read_vka(out.read_bytes())
 
 
 def require_vka(artefacts: CircuitArtefacts, srs: Srs) -> None:
-    """Raise :class:`DigestMismatchError` unless the artefacts' VKA is the one of their vk."""
-    found = vka_digest(artefacts.vk, artefacts.settings, srs)
-    if found != artefacts.vka_digest:
-        raise DigestMismatchError(f"the vk has VKA digest {found}, not {artefacts.vka_digest}", field="circuit.vka")
+    """Raise :class:`DigestMismatchError` unless each segment's VKA is the one of its vk."""
+    for segment in artefacts.segments:
+        found, given = (vka_digest_of(vka) for vka in (rebuilt_vka(segment.settings, segment.vk, srs), segment.vka))
+        if found != given:
+            raise DigestMismatchError(f"the vk has VKA digest {found}, not {given}", field="circuit.vka")
 
 
-def _shape_fault(claim: Claim, settings: CircuitSettings) -> str | None:
-    if not 0 < len(claim.proof) <= MAX_PROOF_BYTES:
-        return f"a proof has 1 to {MAX_PROOF_BYTES} bytes, not {len(claim.proof)}"
-    for what, values, expected in (
-        ("inputs", claim.inputs, settings.public_inputs),
-        ("outputs", claim.outputs, settings.output_length),
-    ):
+def _shape_fault(claim: Claim, settings: ChainSettings) -> str | None:
+    count = len(settings.segments)
+    if (len(claim.proofs), len(claim.boundaries)) != (count, count - 1):
+        return (
+            f"{len(claim.proofs)} proofs with {len(claim.boundaries)} boundaries between them; the circuit has {count} "
+            f"segments, and {count - 1} boundaries"
+        )
+    for proof in claim.proofs:
+        if not 0 < len(proof) <= MAX_PROOF_BYTES:
+            return f"a proof has 1 to {MAX_PROOF_BYTES} bytes, not {len(proof)}"
+    names = ["inputs", *(f"values on boundary {place}" for place in range(count - 1)), "outputs"]
+    sizes = [settings.public_inputs, *settings.boundaries, settings.output_length]
+    for what, values, expected in zip(names, (claim.inputs, *claim.boundaries, claim.outputs), sizes, strict=True):
         if len(values) != expected:
             return f"{len(values)} {what}, the circuit has {expected}"
-    _instances(claim, settings)
+    for place, segment in enumerate(settings.segments):
+        _instances(_link(claim, place), segment)
     return None
 
 
-def _instances(claim: Claim, settings: CircuitSettings) -> list[int]:
-    inputs, outputs = ([int(value) for value in values] for values in (claim.inputs, claim.outputs))
+def _instances(link: _Link, settings: CircuitSettings) -> list[int]:
+    """Public instances as field elements; :class:`MalformedError` for values that no record, and no hash, can be."""
+    inputs, outputs = ([int(value) for value in values] for values in (link.inputs, link.outputs))
     return instances_from(inputs, outputs, hashed=settings.visibility == Visibility.HASHED)
 
 
@@ -126,16 +171,15 @@ def _process() -> EzklProcess:
 
 
 @contextmanager
-def _files(settings: bytes, vk: bytes, srs: Srs, srs_digest: Digest) -> Iterator[dict[str, str]]:
-    parsed = CircuitSettings.parse(settings)
+def _files(settings: CircuitSettings, vk: bytes, srs: Srs, srs_digest: Digest) -> Iterator[dict[str, str]]:
     if srs.digest != srs_digest:
         raise DigestMismatchError(f"SRS {srs.path} has digest {srs.digest}, not the pinned {srs_digest}")
-    if srs.logrows != parsed.logrows:
-        raise CircuitError(f"the circuit needs an SRS for logrows {parsed.logrows}, this one is for {srs.logrows}")
+    if srs.logrows != settings.logrows:
+        raise CircuitError(f"the circuit needs an SRS for logrows {settings.logrows}, this one is for {srs.logrows}")
     if len(vk) > MAX_VK_BYTES:
         raise CircuitError(f"a vk of {len(vk)} bytes is over the limit", field="vk")
     with tempfile.TemporaryDirectory(prefix="rexis-check-") as name:
         folder = Path(name)
-        (folder / "settings.json").write_bytes(settings)
+        (folder / "settings.json").write_bytes(settings.data)
         (folder / "vk").write_bytes(vk)
         yield {"vk": str(folder / "vk"), "settings": str(folder / "settings.json"), "srs": str(srs.path)}

@@ -12,11 +12,11 @@ from pydantic import model_validator
 
 from contracts.addresses import address_of_contract
 from rexis.protocol.certificate import Contracts
-from rexis.protocol.circuit import SCALAR_FIELD, Circuit, Visibility
+from rexis.protocol.circuit import SCALAR_FIELD, Circuit
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import ChainError
 from rexis.protocol.parsing import Address, AddressField, Strict, UInt64
-from rexis.protocol.records import Encoding, LeafFormat, Opening, Side
+from rexis.protocol.records import Encoding, LeafFormat, Side
 from rexis.protocol.typed_data import Domain
 
 # What ezkl proves over.
@@ -151,17 +151,17 @@ def vka_digest(vka: Sequence[Digest]) -> Digest:
     return Digest(keccak(b"".join(vka)))
 
 
-def public_instances(opening: Opening, visibility: Visibility = Visibility.PUBLIC) -> list[int]:
-    """A proof's public instances, from the record that it is about: inputs, then outputs, each modulo the field.
+def public_instances(inputs: bytes, outputs: bytes, *, hashed: bool = False) -> list[int]:
+    """A proof's public instances, from the payloads that it is about: inputs, then outputs, each modulo the field.
 
     Parameters
     ----------
-    visibility
-        ``hashed``: the record's hash is the only input.
+    hashed
+        `inputs` is a hash, the only instance in the inputs' place.
     """
-    inputs = Encoding.HASH if visibility == Visibility.HASHED else Encoding.FIXED
+    first = Encoding.HASH if hashed else Encoding.FIXED
     found: list[int] = []
-    for side, encoding, payload in ((Side.INPUT, inputs, opening.input), (Side.OUTPUT, Encoding.FIXED, opening.output)):
+    for side, encoding, payload in ((Side.INPUT, first, inputs), (Side.OUTPUT, Encoding.FIXED, outputs)):
         values = LeafFormat(side=side, encoding=encoding, scale=0).values(payload)
         found += [int(value) % FIELD for value in np.asarray(values)]
     return found

@@ -145,7 +145,8 @@ class Certifying:
                 session.add(CertifiedRow(task_id=task.task_id, record_index=opening.index))
         place = AnchorProof(anchor.anchor_id, anchor.leaf_index, anchor.path)
         try:
-            return chain.certify_record(evidence.statement, evidence.signature, place, opening, proof.proof, vka).hash
+            (data,) = proof.proofs  # of one segment: jobs with more are not taken for the chain
+            return chain.certify_record(evidence.statement, evidence.signature, place, opening, data, vka).hash
         except RevertError:
             # Anybody may certify: a transaction of an earlier run, or a copy of ours, was first. That is as good.
             if not chain.is_record_certified(digest, offset):

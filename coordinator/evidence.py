@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -115,7 +116,8 @@ class Intake:
             if lease is None or lease.worker != worker or lease.outcome != Outcome.ACCEPTED:
                 lease = require_open(session, lease_id, worker)
             request, task = job_of(session, lease)
-        return evidence_limit(request, task.count)
+        boundaries = () if request.policy.tier == Tier.COMMIT else self._catalogue.boundaries(request.circuit)
+        return evidence_limit(request, task.count, boundaries)
 
     async def store(self, evidence: Evidence) -> Digest:
         """Keep evidence as a blob, so that none waits in memory until it is checked."""
@@ -307,12 +309,19 @@ class Intake:
         return view
 
 
-def evidence_limit(request: JobRequest, count: int) -> int:
-    """Bytes that the evidence of a task of `count` records can have."""
+def evidence_limit(request: JobRequest, count: int, boundaries: Sequence[int] = ()) -> int:
+    """Bytes that the evidence of a task of `count` records can have.
+
+    Parameters
+    ----------
+    boundaries
+        Values on each boundary between the circuit's segments.
+    """
     tier, circuit = request.policy.tier, request.circuit
     proved = {Tier.COMMIT: 0, Tier.SAMPLED: min(request.policy.sample_size, count), Tier.ZK: count}[tier]
-    values = 16 * (circuit.input_length + circuit.output_length)  # hexadecimal int64
-    return min(MAX_EVIDENCE_BYTES, _HEADER + proved * (2 * MAX_PROOF_BYTES + _PATHS + values))
+    values = 16 * (circuit.input_length + sum(boundaries) + circuit.output_length)  # hexadecimal int64
+    proofs = 2 * MAX_PROOF_BYTES * (len(boundaries) + 1)
+    return min(MAX_EVIDENCE_BYTES, _HEADER + proved * (proofs + _PATHS + values))
 
 
 def widest_output(request: JobRequest, count: int) -> int:

@@ -262,6 +262,12 @@ class Jobs:
                     field="request.circuit",
                     hint=f"take it from /v1/models/{request.model_digest}/{request.key_epoch}",
                 )
+            if request.policy.certify_on_chain and self._catalogue.boundaries(circuit):
+                raise MalformedError(
+                    "the circuit has several segments, and the Certifier contract checks proofs of one",
+                    field="request.policy.certifyOnChain",
+                    hint="leave it out: the statement is anchored, and anybody can check the certificate",
+                )
         self._catalogue.require_active(request.model_digest, request.key_epoch, circuit, "request.")
         if request.policy.rung == Rung.EE_PRIVATE_WEIGHTS and model.rung_claim is None:
             raise MalformedError(

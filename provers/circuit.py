@@ -8,10 +8,10 @@ from pathlib import Path
 
 from circuits.artefacts import CircuitCache
 from circuits.build import prepare_keys
+from circuits.chain import MAX_CHAIN_BYTES, ChainSettings
 from circuits.memory import available_bytes, require_memory, total_bytes
 from circuits.process import DEFAULT_TIMEOUT, EzklProcess
 from circuits.proving import Prover
-from circuits.settings import MAX_SETTINGS_BYTES, CircuitSettings
 from circuits.srs import read_srs
 from provers.task import CircuitFiles
 from rexis.files import read_file
@@ -73,8 +73,9 @@ class Circuits:
         ResourceError
             By the estimate it would take more memory than the worker may use.
         """
-        settings = read_file(files.settings, "settings", max_bytes=MAX_SETTINGS_BYTES)
-        require_memory(CircuitSettings.parse(settings), self.memory_bytes)
+        settings = read_file(files.settings, "settings", max_bytes=MAX_CHAIN_BYTES)
+        for segment in ChainSettings.parse(settings).segments:
+            require_memory(segment, self.memory_bytes)
         model = read_file(files.model, "model", max_bytes=_MAX_MODEL_BYTES)
         srs = read_srs(files.srs, pinned.srs_digest)
         return Prover(prepare_keys(model, settings, pinned, srs, self._cache, self._ezkl, waiting), self._ezkl)

@@ -6,7 +6,6 @@ import dataclasses
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from eth_account.signers.local import LocalAccount
@@ -16,7 +15,7 @@ from provers.tiers import TierProver
 from provers.tiers.computed import Computed
 from rexis.protocol.digests import sha256
 from rexis.protocol.errors import MalformedError
-from rexis.protocol.evidence import Evidence, RecordProof
+from rexis.protocol.evidence import Evidence
 from rexis.protocol.records import Floats, Integers
 from rexis.protocol.signing import address_of, new_account, sign_digest
 from rexis.protocol.statement import statement_for
@@ -110,7 +109,7 @@ class SwapProofs(Dishonest):
     def evidence(self, computed: Computed) -> Evidence:
         """Honest evidence with its proofs rotated by one."""
         evidence = super().evidence(computed)
-        given = [proof.proof for proof in evidence.proofs]
+        given = [proof.proofs for proof in evidence.proofs]
         return _with_proofs(evidence, given[1:] + given[:1])
 
 
@@ -121,12 +120,7 @@ class GarbageProofs(Dishonest):
     def evidence(self, computed: Computed) -> Evidence:
         """Honest evidence whose proofs do not verify."""
         evidence = super().evidence(computed)
-        middle = [len(proof.proof) // 2 for proof in evidence.proofs]
-        flipped = [
-            proof.proof[:at] + bytes([proof.proof[at] ^ 1]) + proof.proof[at + 1 :]
-            for proof, at in zip(evidence.proofs, middle, strict=True)
-        ]
-        return _with_proofs(evidence, flipped)
+        return _with_proofs(evidence, [[_flipped(proof) for proof in record.proofs] for record in evidence.proofs])
 
 
 Fault = Callable[[Task, TierProver], TierProver]
@@ -173,8 +167,11 @@ def _resigned(task: Task, evidence: Evidence, account: LocalAccount) -> Evidence
     return evidence.model_copy(update={"signature": signature})
 
 
-def _with_proofs(evidence: Evidence, proofs: list[bytes]) -> Evidence:
-    changed: list[Any] = [
-        RecordProof(index=old.index, proof=proof) for old, proof in zip(evidence.proofs, proofs, strict=True)
-    ]
+def _flipped(proof: bytes) -> bytes:
+    at = len(proof) // 2
+    return proof[:at] + bytes([proof[at] ^ 1]) + proof[at + 1 :]
+
+
+def _with_proofs(evidence: Evidence, proofs: list[list[bytes]]) -> Evidence:
+    changed = [old.model_copy(update={"proofs": new}) for old, new in zip(evidence.proofs, proofs, strict=True)]
     return evidence.model_copy(update={"proofs": changed})

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from eth_account.signers.local import LocalAccount
 
-from circuits.proving import Proof
+from circuits.proving import SegmentProof
 from provers.cache import ProofCache
 from provers.executor import Executor
 from rexis.api import Lease, Stage
@@ -36,8 +36,12 @@ class RecordProver(Protocol):
         """Exactly what the circuit outputs, ``[n, output_length]`` in its output scale."""
         ...
 
-    def prove(self, record: Integers) -> Proof:
-        """A proof of one record, verified once on this side."""
+    def trace(self, records: Integers) -> list[Integers]:
+        """What each segment of the circuit gives: the values on the boundaries, then the outputs."""
+        ...
+
+    def prove_segment(self, segment: int, inputs: Integers) -> SegmentProof:
+        """A proof of one segment for one record, verified once on this side."""
         ...
 
 

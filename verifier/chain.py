@@ -83,7 +83,7 @@ def _attach(certificate: Certificate, chain: Chain) -> str:
 def _check_verifier_code(certificate: Certificate, chain: Chain) -> str:
     """20, on the node: the verifier that the Certifier asks has the code that was run here."""
     assert certificate.circuit is not None  # noqa: S101
-    here, there = LocalVerifier(certificate.circuit.vka).runtime, chain.code("Halo2VerifierReusable")
+    here, there = LocalVerifier(()).runtime, chain.code("Halo2VerifierReusable")
     if there != here:
         raise ChainError(f"the chain's verifier has code {sha256(there)}, the one run here {sha256(here)}")
     return f"{len(there)} bytes at {chain.deployment.halo2_verifier} are those that were run here"

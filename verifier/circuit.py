@@ -10,6 +10,7 @@ from pathlib import Path
 
 from circuits.artefacts import CircuitArtefacts, CircuitCache
 from circuits.build import prepare_keys
+from circuits.chain import ChainSettings
 from circuits.process import EzklProcess, ProcessGoneError
 from circuits.srs import SrsKind, read_srs, srs_kind
 from circuits.verifying import Claim, check_proofs, require_vka
@@ -18,6 +19,7 @@ from rexis.protocol.circuit import Circuit
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import EvidenceError, UnavailableError
 from rexis.protocol.evidence import RecordProof
+from rexis.protocol.records import boundary_values
 from verifier.opened import OpenedRecord
 
 # Set-up of a stranger's model, which takes what the largest honest circuits take.
@@ -45,6 +47,11 @@ def artefacts_of(material: CircuitMaterial | None, pinned: Circuit) -> CircuitAr
     return artefacts
 
 
+def boundaries_of(settings: bytes) -> tuple[int, ...]:
+    """Values on each boundary between a circuit's segments, by its settings; empty for a single segment."""
+    return ChainSettings.parse(settings).boundaries
+
+
 def check_vka(artefacts: CircuitArtefacts, srs: Path) -> None:
     """The VKA, which the contract uses, is the one of the vk, which is used off chain."""
     with _undecided_if_gone():
@@ -54,12 +61,12 @@ def check_vka(artefacts: CircuitArtefacts, srs: Path) -> None:
 def reasons_against(
     artefacts: CircuitArtefacts, srs: Path | None, proofs: Sequence[RecordProof], records: Sequence[OpenedRecord]
 ) -> list[str | None]:
-    """Check one proof a record, with public instances made of the record's committed values.
+    """Check the proofs of each record, with public instances made of its committed values and of its boundaries.
 
     Returns
     -------
     list
-        None for each proof that holds, else why not.
+        None for each record whose proofs all hold, else why not.
 
     Raises
     ------
@@ -69,7 +76,12 @@ def reasons_against(
     if srs is None:
         raise UnavailableError("proofs cannot be checked without the SRS", hint="give --srs FILE")
     claims = [
-        Claim(proof.proof, [int(value) for value in record.inputs], [int(value) for value in record.outputs])
+        Claim(
+            proof.proofs,
+            [boundary_values(payload).tolist() for payload in proof.boundaries],
+            record.inputs.tolist(),
+            record.outputs.tolist(),
+        )
         for proof, record in zip(proofs, records, strict=True)
     ]
     with _undecided_if_gone():

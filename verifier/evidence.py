@@ -104,13 +104,13 @@ def _check_proofs(evidence: Evidence, context: TaskContext, verdict: Verdict, op
             artefacts = artefacts_of(context.material, context.request.circuit)
             found = reasons_against(artefacts, context.srs, evidence.proofs, opened)
             require_all_hold(found, opened)
-            notes.say(f"{len(opened)} proofs verify with instances rebuilt from the committed records")
+            notes.say(_verified(len(opened), len(artefacts.segments)))
     finally:  # a proof that ezkl refuses and the contract would accept is as bad as the other way round
         if context.second_opinion and context.material is not None:
             with verdict.step(SECOND_OPINION, f"second opinion, {context.name}") as notes:
                 notes.say(
                     check_second_opinion(
-                        context.material.vka,
+                        context.material,
                         context.request.circuit,
                         context.srs,
                         evidence.proofs,
@@ -118,6 +118,15 @@ def _check_proofs(evidence: Evidence, context: TaskContext, verdict: Verdict, op
                         found,
                     )
                 )
+
+
+def _verified(records: int, segments: int) -> str:
+    if segments == 1:
+        return f"{records} proofs verify with instances rebuilt from the committed records"
+    return (
+        f"{records} × {segments} proofs verify; first inputs and last outputs are rebuilt from the committed records, "
+        "and each segment's outputs are the next one's inputs"
+    )
 
 
 def check_statement(evidence: Evidence, context: TaskContext) -> Digest:

@@ -8,14 +8,17 @@ and that its G2 points are those of the pinned SRS.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
 from circuits.artefacts import vka_digest_of
+from circuits.chain import ChainSettings, split_vkas
 from circuits.srs import g2_words, read_srs
 from circuits.verifying import MAX_PROOF_BYTES
 from contracts.evm import LocalVerifier
 from contracts.onchain import public_instances
+from rexis.protocol.certificate import CircuitMaterial
 from rexis.protocol.circuit import Circuit, Visibility
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import DigestMismatchError, EvidenceError
@@ -29,7 +32,7 @@ _WORD = 32
 
 
 def check_second_opinion(
-    vka: Sequence[Digest],
+    material: CircuitMaterial,
     pinned: Circuit,
     srs: Path | None,
     proofs: Sequence[RecordProof],
@@ -38,10 +41,13 @@ def check_second_opinion(
 ) -> str:
     """Ask the Solidity verifier about each proof, with public instances made of the record's committed bytes.
 
+    Of a circuit of several segments all proofs of a record must be accepted, each with the same bytes of a boundary as
+    the segment before or after it.
+
     Parameters
     ----------
-    vka
-        The certificate's words; their digest must be the one that `pinned` names.
+    material
+        The certificate's artefacts. Of the VKA the digest must be the one that `pinned` names.
     srs
         None if it is not at hand: then its points are not compared.
     openings
@@ -58,14 +64,18 @@ def check_second_opinion(
     UnavailableError
         There is no EVM here, or it came to no answer.
     """
-    found = vka_digest_of(vka)
+    found = vka_digest_of(material.vka)
     if found != pinned.vka_digest:
         raise DigestMismatchError(
             f"the VKA has digest {found}, not the pinned {pinned.vka_digest}", field="circuit.vka"
         )
-    if srs is not None and g2_words(read_srs(srs, pinned.srs_digest)) != tuple(vka[_G2_WORDS]):
-        raise DigestMismatchError("the VKA's points are not those of the pinned SRS", field="circuit.vka")
-    accepted, gas = evm_answers(vka, pinned.visibility, proofs, openings)
+    vkas = split_vkas(material.vka, len(ChainSettings.parse(material.settings.encode()).segments))
+    if srs is not None:
+        expected = g2_words(read_srs(srs, pinned.srs_digest))
+        if any(expected != vka[_G2_WORDS] for vka in vkas):
+            raise DigestMismatchError("the VKA's points are not those of the pinned SRS", field="circuit.vka")
+    hashed = pinned.visibility == Visibility.HASHED
+    accepted, gas = evm_answers(vkas, proofs, openings, hashed=hashed)
     for position, opening in enumerate(openings):
         if first is not None and accepted[position] != (first[position] is None):
             ezkl, evm = ("rejects", "accepts") if accepted[position] else ("accepts", "rejects")
@@ -82,25 +92,46 @@ def check_second_opinion(
         )
     points = "VKA's points are the SRS's" if srs is not None else "no SRS to compare the VKA's points with"
     other = "as did ezkl" if first is not None else "ezkl gave no answer to compare with"
-    return f"an EVM accepts {len(accepted)} proofs, {other}; at most {gas} gas; {points}"
+    count = f"{len(accepted)} proofs" if len(vkas) == 1 else f"{len(accepted)} records' {len(vkas)} proofs each"
+    return f"an EVM accepts {count}, {other}; at most {gas} gas a proof; {points}"
 
 
 def evm_answers(
-    vka: Sequence[Digest], visibility: Visibility, proofs: Sequence[RecordProof], openings: Sequence[Opening]
+    vkas: Sequence[Sequence[Digest]],
+    proofs: Sequence[RecordProof],
+    openings: Sequence[Opening],
+    *,
+    hashed: bool = False,
 ) -> tuple[list[bool], int]:
-    """Whether the Solidity verifier accepts each proof, and the most gas that one took.
+    """Whether the Solidity verifier accepts all proofs of each record, and the most gas that one took.
+
+    Parameters
+    ----------
+    vkas
+        One a segment of the circuit.
+    hashed
+        The openings hold hashes in the place of inputs; the circuit has one segment.
+    """
+    verifiers = [LocalVerifier(vka) for vka in vkas]
+    accepted, most = [], 0
+    for proof, opening in zip(proofs, openings, strict=True):
+        payloads = [opening.input, *proof.boundaries, opening.output]
+        good = len(proof.proofs) == len(verifiers) == len(payloads) - 1
+        if good:
+            for verifier, data, ends in zip(verifiers, proof.proofs, itertools.pairwise(payloads), strict=True):
+                accepts, gas = _accepts(verifier, data, public_instances(*ends, hashed=hashed))
+                good, most = good and accepts, max(most, gas)
+        accepted.append(good)
+    return accepted, most
+
+
+def _accepts(verifier: LocalVerifier, data: bytes, instances: list[int]) -> tuple[bool, int]:
+    """Whether a proof holds, and the gas.
 
     The contract ignores what stands after a proof's end, which would make one proof many; rexis refuses it, off chain
     by ezkl's reading of the proof, here by its last word: a proof that holds without it had bytes to spare.
     """
-    verifier = LocalVerifier(vka)
-    accepted, most = [], 0
-    for proof, opening in zip(proofs, openings, strict=True):
-        data, instances = proof.proof, public_instances(opening, visibility)
-        if not _WORD < len(data) <= MAX_PROOF_BYTES or len(data) % _WORD:
-            accepted.append(False)
-            continue
-        answer = verifier.verify(data, instances)
-        accepted.append(answer.accepted and not verifier.verify(data[:-_WORD], instances).accepted)
-        most = max(most, answer.gas)
-    return accepted, most
+    if not _WORD < len(data) <= MAX_PROOF_BYTES or len(data) % _WORD:
+        return False, 0
+    answer = verifier.verify(data, instances)
+    return answer.accepted and not verifier.verify(data[:-_WORD], instances).accepted, answer.gas

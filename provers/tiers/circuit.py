@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import numpy as np
@@ -13,7 +14,7 @@ from rexis.protocol.digests import sha256
 from rexis.protocol.errors import CircuitError, TensorError
 from rexis.protocol.evidence import Evidence, RecordProof
 from rexis.protocol.onsite import PrivateDataset
-from rexis.protocol.records import TaskTrees
+from rexis.protocol.records import Integers, TaskTrees, boundary_payload
 from rexis.protocol.statement import Statement
 from rexis.protocol.tensors import pack_outputs
 
@@ -69,26 +70,39 @@ class CircuitProver:
         proofs = []
         for done, index in enumerate(indices):
             task.at(Stage.PROVE, done, len(indices))
-            proofs.append(RecordProof(index=index, proof=self._proof(index - task.lease.start)))
+            proofs.append(self._proof(index))
         task.at(Stage.PROVE, len(indices), len(indices))
         measured = computed.measured(milliseconds_since(begun))
         return task.evidence(statement, sha256(pack_outputs(computed.outputs)), trees, proofs, measured)
 
-    def _proof(self, row: int) -> bytes:
-        """A proof for one of the task's records, from the cache if it was made before."""
-        task, vk_digest = self._task, self._task.request.circuit.vk_digest
-        instances = np.concatenate([self._inputs[row], self._outputs[row]])
-        found = task.proofs.get(vk_digest, instances)
+    def _proof(self, index: int) -> RecordProof:
+        """Proofs for one of the task's records, segment by segment."""
+        row = index - self._task.lease.start
+        values = [self._inputs[row], *(part[0] for part in self._ready().trace(self._inputs[row : row + 1]))]
+        if values[-1].tolist() != self._outputs[row].tolist():
+            raise CircuitError(f"record {index} is proved with other outputs than it had")
+        proofs = [
+            self._segment_proof(index, segment, inputs, outputs)
+            for segment, (inputs, outputs) in enumerate(itertools.pairwise(values))
+        ]
+        return RecordProof(index=index, proofs=proofs, boundaries=[boundary_payload(part) for part in values[1:-1]])
+
+    def _segment_proof(self, index: int, segment: int, inputs: Integers, outputs: Integers) -> bytes:
+        """A proof of one segment for a record, from the cache if it was made before."""
+        task = self._task
+        name = sha256(task.request.circuit.vk_digest, segment.to_bytes(4, "big"))
+        instances = np.concatenate([inputs, outputs])
+        found = task.proofs.get(name, instances)
         if found is not None:
             return found
-        made = self._ready().prove(self._inputs[row])
-        if made.outputs != tuple(self._outputs[row].tolist()):
-            raise CircuitError(f"record {task.lease.start + row} was proved with other outputs than it had")
+        made = self._ready().prove_segment(segment, inputs)
+        if made.outputs != tuple(outputs.tolist()):
+            raise CircuitError(f"segment {segment} was proved with other outputs than it had")
         if isinstance(task.dataset, PrivateDataset):
-            hashed = task.dataset.public.hashes[task.lease.start + row]
-            if made.instances[0] != int.from_bytes(hashed.tobytes(), "big"):
-                raise CircuitError(f"record {task.lease.start + row} was proved with another hash than its dataset has")
-        task.proofs.put(vk_digest, instances, made.data)
+            hashed = int.from_bytes(task.dataset.public.hashes[index].tobytes(), "big")
+            if made.instances[0] != hashed:
+                raise CircuitError(f"record {index} was proved with another hash than its dataset has")
+        task.proofs.put(name, instances, made.data)
         return made.data
 
     def _ready(self) -> RecordProver:

@@ -52,14 +52,14 @@ class CircuitMaterial(Strict):
     Attributes
     ----------
     settings
-        ezkl's settings, canonical JSON text.
+        ezkl's settings, canonical JSON text; for a circuit of several segments, those of all.
     vk
-        Verifying key bytes.
+        Verifying key bytes, or those of the segments.
     vka
-        The reusable verifier's artifact: 32-byte words.
+        The reusable verifier's artifact: 32-byte words; or the segments'.
     """
 
-    settings: Annotated[str, Field(max_length=1 << 20)]
+    settings: Annotated[str, Field(max_length=8 << 20)]
     vk: Annotated[Base64Bytes, PlainSerializer(lambda raw: _base64(raw))]
     vka: Annotated[list[DigestField], Field(max_length=MAX_VKA_WORDS), FailFast()]
 

@@ -4,29 +4,46 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import FailFast, Field
+from pydantic import AfterValidator, FailFast, Field
 
+from rexis.protocol.errors import MalformedError
 from rexis.protocol.parsing import DigestField, HexBytes, Strict, UInt64
 from rexis.protocol.policy import MAX_SHARD
-from rexis.protocol.records import Opening
+from rexis.protocol.records import Opening, boundary_values
 from rexis.protocol.statement import Statement
 
 MAX_EVIDENCE_BYTES = 256 << 20
+MAX_SEGMENTS = 64
+
+
+def _whole(payload: bytes) -> bytes:
+    try:
+        boundary_values(payload)
+    except MalformedError as error:
+        raise ValueError(error.message) from None
+    return payload
+
+
+_Boundary = Annotated[HexBytes, AfterValidator(_whole)]
 
 
 class RecordProof(Strict):
-    """A proof for one record. Only the bytes: the public instances are rebuilt from the record's opening.
+    """Proofs for one record. Only the bytes: the public instances are rebuilt from the record's opening.
 
     Attributes
     ----------
     index
         Absolute record index.
-    proof
-        ezkl's proof bytes (Halo2-KZG, EVM transcript).
+    proofs
+        ezkl's proof bytes (Halo2-KZG, EVM transcript), one for each segment of the circuit, in order.
+    boundaries
+        The values between the segments, each as the payload of a fixed-point leaf. They are the public outputs of one
+        proof and the public inputs of the next; that there are some with which both hold is all that is asked.
     """
 
     index: UInt64
-    proof: Annotated[HexBytes, Field(min_length=1)]
+    proofs: Annotated[list[Annotated[HexBytes, Field(min_length=1)]], Field(min_length=1, max_length=MAX_SEGMENTS)]
+    boundaries: Annotated[list[_Boundary], Field(max_length=MAX_SEGMENTS - 1)]
 
 
 class Measured(Strict):

@@ -116,6 +116,9 @@ class LeafFormat(Strict):
         return MerkleTree(self.leaf(salts[i].tobytes(), self.payload(rows[i])) for i in range(len(rows)))
 
 
+_BOUNDARY = LeafFormat(side=Side.OUTPUT, encoding=Encoding.FIXED, scale=0)
+
+
 def input_format(tier: Tier, circuit: Circuit) -> LeafFormat:
     """Format of the input tree's leaves."""
     if circuit.visibility == Visibility.HASHED:
@@ -259,6 +262,22 @@ class TaskTrees:
             output=self._out_format.payload(self._outputs[local].reshape(-1)),
             output_path=self._out_tree.path(local),
         )
+
+
+def boundary_payload(values: Sequence[int]) -> bytes:
+    """Values between two segments of a circuit, as :class:`~rexis.protocol.evidence.RecordProof` carries them."""
+    return _BOUNDARY.payload(np.array(values, dtype=np.int64))
+
+
+def boundary_values(payload: bytes) -> Integers:
+    """The values back from a payload; inverse of :func:`boundary_payload`.
+
+    Raises
+    ------
+    MalformedError
+        It does not hold whole values, or too many.
+    """
+    return np.asarray(_BOUNDARY.values(payload), dtype=np.int64)
 
 
 def encode_inputs(tier: Tier, circuit: Circuit, records: Floats | Hashes) -> Floats | Integers | Hashes:

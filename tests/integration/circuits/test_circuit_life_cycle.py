@@ -57,21 +57,26 @@ def test_proof_shows_the_outputs_of_the_witness(prover: Prover, proof: Proof) ->
 
 def test_good_proofs_hold_together(circuit: ProvingCircuit, prover: Prover, proof: Proof) -> None:
     second = prover.prove(quantise(RECORDS[1], TINY.input_scale))
-    claims = [Claim(made.data, made.inputs, made.outputs) for made in (proof, second)]
+    claims = [claim_of(made) for made in (proof, second)]
     verify_proofs(circuit.artefacts, claims, circuit.srs)
 
 
+def claim_of(proof: Proof) -> Claim:
+    """What a prover says it has shown."""
+    return Claim(proof.proofs, proof.boundaries, proof.inputs, proof.outputs)
+
+
 FORGERIES: dict[str, Callable[[Claim], Claim]] = {
-    "first byte": lambda c: dataclasses.replace(c, proof=bytes([c.proof[0] ^ 1]) + c.proof[1:]),
-    "last byte": lambda c: dataclasses.replace(c, proof=c.proof[:-1] + bytes([c.proof[-1] ^ 1])),
-    "truncated": lambda c: dataclasses.replace(c, proof=c.proof[:-32]),
-    "trailing byte": lambda c: dataclasses.replace(c, proof=c.proof + b"\0"),
-    "trailing word": lambda c: dataclasses.replace(c, proof=c.proof + bytes(32)),
-    "empty": lambda c: dataclasses.replace(c, proof=b""),
-    "zeros": lambda c: dataclasses.replace(c, proof=bytes(len(c.proof))),
-    "random": lambda c: dataclasses.replace(c, proof=os.urandom(len(c.proof))),
-    "a megabyte": lambda c: dataclasses.replace(c, proof=os.urandom(MAX_PROOF_BYTES)),
-    "too many bytes": lambda c: dataclasses.replace(c, proof=bytes(MAX_PROOF_BYTES + 1)),
+    "first byte": lambda c: dataclasses.replace(c, proofs=[bytes([c.proofs[0][0] ^ 1]) + c.proofs[0][1:]]),
+    "last byte": lambda c: dataclasses.replace(c, proofs=[c.proofs[0][:-1] + bytes([c.proofs[0][-1] ^ 1])]),
+    "truncated": lambda c: dataclasses.replace(c, proofs=[c.proofs[0][:-32]]),
+    "trailing byte": lambda c: dataclasses.replace(c, proofs=[c.proofs[0] + b"\0"]),
+    "trailing word": lambda c: dataclasses.replace(c, proofs=[c.proofs[0] + bytes(32)]),
+    "empty": lambda c: dataclasses.replace(c, proofs=[b""]),
+    "zeros": lambda c: dataclasses.replace(c, proofs=[bytes(len(c.proofs[0]))]),
+    "random": lambda c: dataclasses.replace(c, proofs=[os.urandom(len(c.proofs[0]))]),
+    "a megabyte": lambda c: dataclasses.replace(c, proofs=[os.urandom(MAX_PROOF_BYTES)]),
+    "too many bytes": lambda c: dataclasses.replace(c, proofs=[bytes(MAX_PROOF_BYTES + 1)]),
     "input changed": lambda c: dataclasses.replace(c, inputs=[c.inputs[0] + 1, *c.inputs[1:]]),
     "output changed": lambda c: dataclasses.replace(c, outputs=[*c.outputs[:-1], c.outputs[-1] - 1]),
     "output negated": lambda c: dataclasses.replace(c, outputs=[-value for value in c.outputs]),
@@ -82,7 +87,7 @@ FORGERIES: dict[str, Callable[[Claim], Claim]] = {
 
 
 def test_forged_claims_are_refused_and_good_ones_beside_them_stand(circuit: ProvingCircuit, proof: Proof) -> None:
-    good = Claim(proof.data, proof.inputs, proof.outputs)
+    good = claim_of(proof)
     reasons = check_proofs(circuit.artefacts, [good, *(forge(good) for forge in FORGERIES.values()), good], circuit.srs)
     assert reasons[0] is reasons[-1] is None
     accepted = [name for name, reason in zip(FORGERIES, reasons[1:-1], strict=True) if reason is None]
@@ -90,7 +95,7 @@ def test_forged_claims_are_refused_and_good_ones_beside_them_stand(circuit: Prov
 
 
 def test_verify_names_the_bad_claim(circuit: ProvingCircuit, proof: Proof) -> None:
-    good = Claim(proof.data, proof.inputs, proof.outputs)
+    good = claim_of(proof)
     with pytest.raises(CircuitError, match="proof 1 does not hold"):
         verify_proofs(circuit.artefacts, [good, FORGERIES["output changed"](good)], circuit.srs)
 
@@ -106,7 +111,7 @@ def _with_vk(artefacts: CircuitArtefacts, vk: bytes) -> CircuitArtefacts:
 
 
 def test_other_or_broken_vk_is_refused(circuit: ProvingCircuit, other: ProvingCircuit, proof: Proof) -> None:
-    good, vk = Claim(proof.data, proof.inputs, proof.outputs), circuit.artefacts.vk
+    good, vk = claim_of(proof), circuit.artefacts.vk
     for bad in (other.artefacts.vk, vk[:-1], vk[: len(vk) // 2], b"", os.urandom(len(vk)), b"\xff" * len(vk)):
         artefacts = _with_vk(circuit.artefacts, bad)
         assert check_proofs(artefacts, [good], circuit.srs) != [None]
@@ -116,7 +121,7 @@ def test_other_or_broken_vk_is_refused(circuit: ProvingCircuit, other: ProvingCi
 
 def test_other_srs_is_refused(circuit: ProvingCircuit, proof: Proof, tmp_path: Path) -> None:
     stranger = ensure_development_srs(TINY.logrows, tmp_path)
-    good = Claim(proof.data, proof.inputs, proof.outputs)
+    good = claim_of(proof)
     with pytest.raises(DigestMismatchError):
         verify_proofs(circuit.artefacts, [good], stranger)
     relabelled = dataclasses.replace(circuit.artefacts, srs_digest=stranger.digest)
@@ -139,7 +144,9 @@ def test_worker_rebuilds_the_same_keys_from_model_settings_and_srs(
             mlp(0), artefacts.settings, artefacts.description, srs, CircuitCache(work / "worker"), own
         )
     assert rebuilt.artefacts == artefacts
-    assert sha256((rebuilt.folder / "pk").read_bytes()) == sha256((circuit.folder / "pk").read_bytes())
+    assert sha256((rebuilt.segments[0].folder / "pk").read_bytes()) == sha256(
+        (circuit.segments[0].folder / "pk").read_bytes()
+    )
 
 
 def test_settings_and_keys_are_the_same_in_another_process(circuit: ProvingCircuit, srs: Srs, work: Path) -> None:
@@ -210,8 +217,10 @@ def test_verifier_contract_does_not_depend_on_the_circuit(
     reason="needs a network namespace without interfaces",
 )
 def test_verifying_needs_no_network(circuit: ProvingCircuit, proof: Proof) -> None:
-    claim = {"proof": proof.data.hex(), "instances": [*proof.inputs, *proof.outputs]}
-    files = {name: str(circuit.folder / file) for name, file in (("vk", "vk"), ("settings", "settings.json"))}
+    claim = {"proof": proof.proofs[0].hex(), "instances": [*proof.inputs, *proof.outputs]}
+    files = {
+        name: str(circuit.segments[0].folder / file) for name, file in (("vk", "vk"), ("settings", "settings.json"))
+    }
     script = (
         "import json, sys\n"
         "from circuits.process import EzklProcess\n"

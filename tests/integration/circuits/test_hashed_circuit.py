@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ def test_a_proof_shows_the_hash_of_record_and_salt(private: ProvingCircuit, srs:
 
     data = PrivateDataset.of((ONE[None] / 2**7).astype(np.float32), 7, lambda rows: poseidon(rows, ezkl))
     row = salted(quantise(data.records, 7), data.secrets)[0]
-    proof = Prover(private, ezkl).prove(row)
+    (proof,) = Prover(private, ezkl).prove(row).segments
     hashed = int.from_bytes(data.public.hashes[0].tobytes(), "big")
     assert proof.outputs == (600, 1077)
     assert proof.instances == (hashed, 600, 1077)
@@ -87,9 +88,9 @@ def test_a_proof_shows_the_hash_of_record_and_salt(private: ProvingCircuit, srs:
         changed[position] += 1 if changed[position] < SALT_LIMIT - 1 else -1
         others.append(int.from_bytes(poseidon(changed[None], ezkl)[0].tobytes(), "big"))
     assert len({hashed, *others}) == len(row) + 1
-    good = Claim(proof.data, [hashed], proof.outputs)
-    bad = [Claim(proof.data, [other], proof.outputs) for other in others]
-    bad += [Claim(proof.data, [hashed], [600, 1078]), Claim(proof.data, row[:4].tolist(), proof.outputs)]
+    good = Claim([proof.data], [], [hashed], proof.outputs)
+    bad = [replace(good, inputs=[other]) for other in others]
+    bad += [replace(good, outputs=[600, 1078]), replace(good, inputs=row[:4].tolist())]
     reasons = check_proofs(private.artefacts, [good, *bad], srs)
     assert reasons[0] is None
     assert all(reasons[1:])
@@ -179,7 +180,7 @@ def chance(first: Sample, second: Sample) -> float:
 
 
 def proofs_of(prover: Prover, rows: Integers) -> list[tuple[bytes, Sequence[int]]]:
-    made = [prover.prove(row) for row in rows]
+    made = [prover.prove(row).segments[0] for row in rows]
     assert {proof.outputs for proof in made} == {(600, 1077)}
     return [(proof.data, proof.instances) for proof in made]
 

@@ -36,3 +36,35 @@ def mlp(seed: int, widths: tuple[int, ...] = (4, 3, 2)) -> bytes:
     onnx.checker.check_model(model)
     data: bytes = model.SerializeToString()
     return data
+
+
+def residual(seed: int, widths: tuple[int, ...] = (4, 4, 2)) -> bytes:
+    """A ReLU network whose first layer is added to what the second makes of it: two tensors at some cuts.
+
+    Nodes: 0 Gemm, 1 Relu, 2 Gemm, 3 Add, 4 Gemm (if `widths` has three).
+    """
+    random = np.random.default_rng(seed)
+    shapes = [(widths[0], widths[0]), (widths[1], widths[0]), *([(widths[2], widths[1])] if len(widths) > 2 else [])]
+    constants = [
+        numpy_helper.from_array(random.normal(size=shape).astype(np.float32) / 2, f"w{layer}")
+        for layer, shape in enumerate(shapes)
+    ]
+    nodes = [
+        helper.make_node("Gemm", ["records", "w0"], ["y0"], transB=1),
+        helper.make_node("Relu", ["y0"], ["r0"]),
+        helper.make_node("Gemm", ["r0", "w1"], ["y1"], transB=1),
+        helper.make_node("Add", ["y1", "r0"], ["s1"]),
+    ]
+    if len(shapes) > 2:
+        nodes.append(helper.make_node("Gemm", ["s1", "w2"], ["y2"], transB=1))
+    graph = helper.make_graph(
+        nodes,
+        "residual",
+        [helper.make_tensor_value_info("records", TensorProto.FLOAT, ["batch", widths[0]])],
+        [helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, ["batch", widths[-1]])],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    data: bytes = model.SerializeToString()
+    return data

@@ -116,7 +116,10 @@ class ProvedRig:
             signature=sign_digest(self.account, lease.domain.digest(statement)),
             outputs_digest=sha256(blob),
             openings=[trees.open(index) for index in indices],
-            proofs=[RecordProof(index=index, proof=self.prover.prove(inputs[index]).data) for index in indices],
+            proofs=[
+                RecordProof(index=index, proofs=self.prover.prove(inputs[index]).proofs, boundaries=[])
+                for index in indices
+            ],
             measured=Measured(
                 max_abs_error_e9=0, rms_error_e9=0, compute_ms=1, prove_ms=1, provider="CPUExecutionProvider"
             ),

@@ -72,7 +72,9 @@ def test_a_stop_ends_the_wait_for_another_workers_keys(folder: Path, circuit: Pr
     lease, stop = Lease.from_json((folder / "lease.json").read_bytes()), Stop()
     blobs, keys = folder / "blobs", folder / "keys"
     keys.mkdir()
-    lock = keys / f".{circuit.folder.name}.lock"  # the same model, settings and SRS have the same name everywhere
+    lock = (
+        keys / f".{circuit.segments[0].folder.name}.lock"
+    )  # the same model, settings and SRS have the same name everywhere
     circuits = Circuits(keys, None)
     with pytest.raises(StopRequested), keeper_of(lease, stop) as keeper, locked(lock), closing(circuits):
         threading.Timer(0.5, lambda: setattr(stop, "requested", True)).start()

@@ -41,7 +41,7 @@ def claims(evidence: Evidence) -> list[Claim]:
             start=statement.record_start,
             count=statement.record_count,
         )
-        found.append(Claim(proof.proof, inputs.tolist(), outputs.tolist()))
+        found.append(Claim(proof.proofs, [], inputs.tolist(), outputs.tolist()))
     return found
 
 
@@ -79,8 +79,8 @@ def test_kill_loses_nothing_but_time(folder: Path, monkeypatch: pytest.MonkeyPat
     wait_until(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children))
 
     made = []
-    prove = Prover.prove
-    monkeypatch.setattr(Prover, "prove", lambda self, record: made.append(1) or prove(self, record))
+    prove = Prover.prove_segment
+    monkeypatch.setattr(Prover, "prove_segment", lambda self, *given: made.append(1) or prove(self, *given))
     monkeypatch.setattr("circuits.process.EzklProcess.call", refusing("keys"))
     (evidence,) = work(folder).handed_in
     assert len(evidence.proofs) == RECORDS

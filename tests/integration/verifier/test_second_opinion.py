@@ -24,7 +24,7 @@ from rexis.cli.main import main
 from rexis.protocol.certificate import Certificate
 from rexis.protocol.errors import DigestMismatchError, RexisError
 from rexis.protocol.evidence import RecordProof
-from rexis.protocol.records import Encoding, LeafFormat, Opening, Side
+from rexis.protocol.records import Encoding, LeafFormat, Opening, Side, boundary_values
 from tests.evm import needs_evm
 from verifier.artifacts import artifact_name
 from verifier.certificate import VerifiedCertificate, VerifyOptions, verify_certificate
@@ -75,8 +75,9 @@ class Proofs:
             [int(value) for value in LeafFormat(side=side, encoding=Encoding.FIXED, scale=0).values(payload)]
             for side, payload in ((Side.INPUT, opening.input), (Side.OUTPUT, opening.output))
         )
+        boundaries = [boundary_values(payload).tolist() for payload in proof.boundaries]
         self.names.append(name)
-        self.claims.append(Claim(proof.proof, inputs, outputs))
+        self.claims.append(Claim(proof.proofs, boundaries, inputs, outputs))
         self.proofs.append(proof)
         self.openings.append(opening)
 
@@ -108,7 +109,7 @@ def test_ezkl_and_the_evm_agree_about_every_proof_of_the_vectors() -> None:
     verdicts: dict[bool, int] = {True: 0, False: 0}
     for group in _by_circuit():
         ezkl = [reason is None for reason in check_proofs(group.artefacts, group.claims, read_srs(group.srs))]
-        evm, _ = evm_answers(group.artefacts.vka, group.proofs, group.openings)
+        evm, _ = evm_answers([segment.vka for segment in group.artefacts.segments], group.proofs, group.openings)
         for name, first, second in zip(group.names, ezkl, evm, strict=True):
             assert first == second, f"{name}: ezkl {first}, EVM {second}"
             verdicts[second] += 1
@@ -144,13 +145,13 @@ def test_ezkl_and_the_evm_agree_about_mutants() -> None:
     task, pinned = certificate.tasks[0], certificate.request.circuit
     group = Proofs(artefacts_of(certificate.circuit, pinned), ARTIFACTS / artifact_name(pinned.srs_digest))
     honest, opening = task.evidence.proofs[0], task.evidence.openings[0]
-    mutants = [honest.proof, *_mutants(honest.proof, random.Random(19))]
+    mutants = [honest.proofs[0], *_mutants(honest.proofs[0], random.Random(19))]
     for number, data in enumerate(mutants):
-        group.add(str(number), honest.model_copy(update={"proof": data}), opening)
+        group.add(str(number), honest.model_copy(update={"proofs": [data]}), opening)
     ezkl = [reason is None for reason in check_proofs(group.artefacts, group.claims, read_srs(group.srs))]
-    evm, _ = evm_answers(group.artefacts.vka, group.proofs, group.openings)
+    evm, _ = evm_answers([segment.vka for segment in group.artefacts.segments], group.proofs, group.openings)
     assert ezkl == evm
-    same = [data == honest.proof for data in mutants]
+    same = [data == honest.proofs[0] for data in mutants]
     assert evm == same  # a word may have been replaced by an equal one
 
 
@@ -241,7 +242,7 @@ def test_a_vka_of_another_srs_is_seen_without_ezkl() -> None:
     srs = ARTIFACTS / artifact_name(pinned.srs_digest)
     with pytest.raises(DigestMismatchError, match="not those of the pinned SRS"):
         check_second_opinion(
-            certificate.circuit.vka, pinned, srs, task.evidence.proofs, task.evidence.openings, [None, None]
+            certificate.circuit, pinned, srs, task.evidence.proofs, task.evidence.openings, [None, None]
         )
 
 
@@ -249,7 +250,7 @@ def test_another_vka_than_the_pinned_one_is_not_asked() -> None:
     certificate = Certificate.parse(_read("vka-swapped_fail"))
     assert certificate.circuit is not None
     with pytest.raises(DigestMismatchError, match="not the pinned"):
-        check_second_opinion(certificate.circuit.vka, certificate.request.circuit, None, [], [], None)
+        check_second_opinion(certificate.circuit, certificate.request.circuit, None, [], [], None)
 
 
 def test_the_chain_has_the_code_that_was_run(chain_of_vectors: DevChain, monkeypatch: pytest.MonkeyPatch) -> None:

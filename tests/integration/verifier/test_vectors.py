@@ -158,7 +158,7 @@ def _certify(vector: Vector, dev: DevChain) -> str | None:
                     task.evidence.signature,
                     place,
                     opening,
-                    proof.proof,
+                    proof.proofs[0],
                     certificate.circuit.vka,
                 )
             except RevertError as error:

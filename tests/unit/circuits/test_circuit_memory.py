@@ -95,7 +95,8 @@ class TestMachine:
         monkeypatch.setattr(verifying, "total_bytes", lambda: total)
         monkeypatch.setattr(verifying, "EzklProcess", start)
         with pytest.raises(Started):
-            verifying.vka_digest(b"vk", canonical(document()), Srs(Path("srs"), 13, ZERO_DIGEST))
+            settings = CircuitSettings.parse(canonical(document()))
+            verifying.rebuilt_vka(settings, b"vk", Srs(Path("srs"), 13, ZERO_DIGEST))
         assert asked == [limit]
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from circuits.chain import ChainSettings
 from circuits.profile import CircuitProfile
 from circuits.settings import CircuitSettings, canonical
 from rexis.protocol.circuit import Visibility
-from rexis.protocol.errors import CircuitError
+from rexis.protocol.errors import CircuitError, MalformedError
 from rexis.protocol.onsite import SALT_VALUES
 from tests.unit.circuits.settings_document import document
 
@@ -98,3 +99,12 @@ def test_salt_values_must_fit_the_range_check() -> None:
     CircuitProfile(**small)
     with pytest.raises(ValueError, match="salt values go up to"):
         CircuitProfile(**small, input_visibility="hashed")
+
+
+def test_a_chain_of_segments_has_public_inputs() -> None:
+    """The values between segments are public, and with them a hashed record would be."""
+    first = CircuitSettings.parse(canonical(hashed()))
+    with pytest.raises(CircuitError, match="boundaries are public"):
+        ChainSettings.of((1,), [first, first])
+    with pytest.raises(MalformedError, match="one segment"):
+        CircuitProfile.from_object({**first.profile.to_object(), "cuts": [1]})

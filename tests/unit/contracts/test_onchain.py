@@ -89,11 +89,12 @@ def test_contracts_of_others_are_refused_without_a_node(field: str) -> None:
 
 def test_public_instances_are_those_of_the_real_proof() -> None:
     opening = _opening([int(x) for x in TINY["inputs"]], [int(x) for x in TINY["outputs"]])
-    assert public_instances(opening) == [int(word, 16) for word in TINY["instances"]]
+    assert public_instances(opening.input, opening.output) == [int(word, 16) for word in TINY["instances"]]
 
 
 def test_public_instances_at_the_edges_of_int64() -> None:
-    assert public_instances(_opening([-(2**63), 2**63 - 1], [-1])) == [FIELD - 2**63, 2**63 - 1, FIELD - 1]
+    opening = _opening([-(2**63), 2**63 - 1], [-1])
+    assert public_instances(opening.input, opening.output) == [FIELD - 2**63, 2**63 - 1, FIELD - 1]
 
 
 def test_vka_digest_is_keccak_of_all_words() -> None:

@@ -52,7 +52,7 @@ class Anchored:
             signature=b"\0" * 65,
             outputs_digest=sha256(b"outputs"),
             openings=opened,
-            proofs=[RecordProof(index=i, proof=b"proof") for i in range(5)],
+            proofs=[RecordProof(index=i, proofs=[b"proof"], boundaries=[]) for i in range(5)],
             measured=Measured(max_abs_error_e9=0, rms_error_e9=0, compute_ms=0, prove_ms=0, provider="none"),
         )
         self.digest = domain.digest(statement)

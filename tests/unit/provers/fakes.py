@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from circuits.field import instances_from
-from circuits.proving import Proof
+from circuits.proving import SegmentProof
 from contracts.onchain import Deployment
 from rexis.api import Challenge, Info, Lease, LeaseExtended, Progress, Stage, StepView, VerdictView, WorkerRegistration
 from rexis.protocol.certificate import Commitment, Contracts
@@ -124,7 +124,7 @@ def make_lease(
 
 
 class FakeCircuit:
-    """The linear model in fixed point; proofs are readable text."""
+    """The linear model in fixed point, as one segment; proofs are readable text."""
 
     def __init__(self) -> None:
         self.proved: list[NDArray[np.int64]] = []
@@ -133,12 +133,17 @@ class FakeCircuit:
         """Rounded in the output scale."""
         return quantise(dequantise(records, INPUT_SCALE) @ WEIGHTS, OUTPUT_SCALE)
 
-    def prove(self, record: NDArray[np.int64]) -> Proof:
+    def trace(self, records: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """There are no boundaries."""
+        return [self.outputs(records)]
+
+    def prove_segment(self, segment: int, inputs: NDArray[np.int64]) -> SegmentProof:
         """Names what it is about."""
-        self.proved.append(record)
-        outputs = self.outputs(record[np.newaxis])[0]
-        inputs, found = tuple(record.tolist()), tuple(outputs.tolist())
-        return Proof(proof_text(record, outputs), inputs, found, tuple(instances_from(inputs, found)))
+        assert segment == 0
+        self.proved.append(inputs)
+        outputs = self.outputs(inputs[np.newaxis])[0]
+        given, found = tuple(inputs.tolist()), tuple(outputs.tolist())
+        return SegmentProof(proof_text(inputs, outputs), given, found, tuple(instances_from(given, found)))
 
 
 def proof_text(inputs: NDArray[Any], outputs: NDArray[Any]) -> bytes:

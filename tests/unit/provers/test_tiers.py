@@ -50,7 +50,7 @@ def proved_as_opened(task: Task, evidence: Evidence) -> list[bool]:
             start=statement.record_start,
             count=statement.record_count,
         )
-        found.append(proof.proof == proof_text(inputs, outputs))
+        found.append(proof.proofs == [proof_text(inputs, outputs)])
     return found
 
 

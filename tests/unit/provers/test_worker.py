@@ -190,15 +190,15 @@ def test_refused_evidence_does_not_end_the_worker(bench: Bench, caplog: pytest.L
 
 def slow(circuit: FakeCircuit, until: Callable[[], bool]) -> None:
     """Make the first proof last until a condition holds."""
-    prove = circuit.prove
+    prove = circuit.prove_segment
 
-    def wait_first(record: Any) -> Any:
+    def wait_first(segment: int, inputs: Any) -> Any:
         deadline = time.monotonic() + 5
         while not until() and time.monotonic() < deadline:
             time.sleep(0.01)
-        return prove(record)
+        return prove(segment, inputs)
 
-    circuit.prove = wait_first  # type: ignore[method-assign]
+    circuit.prove_segment = wait_first  # type: ignore[method-assign]
 
 
 def test_a_lost_lease_is_dropped(bench: Bench, circuit: FakeCircuit, caplog: pytest.LogCaptureFixture) -> None:

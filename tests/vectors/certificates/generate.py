@@ -66,6 +66,7 @@ def _write_artifacts(issuer: Issuer, folder: Path) -> None:
         issuer.model.onnx,
         issuer.other_model.onnx,
         issuer.onsite_model.onnx,
+        issuer.segmented_model.onnx,
         *issuer.artifacts,
     ):
         (folder / artifact_name(sha256(data))).write_bytes(data)

@@ -27,12 +27,12 @@ from web3 import Web3
 from web3.types import TxParams, Wei
 from web3.utils.address import get_create_address
 
-from circuits.artefacts import CircuitCache, read_vka
+from circuits.artefacts import CircuitArtefacts, CircuitCache, read_vka
 from circuits.build import ProvingCircuit, build_circuit
 from circuits.hashing import poseidon
 from circuits.process import EzklProcess
 from circuits.profile import CircuitProfile
-from circuits.proving import Prover
+from circuits.proving import Proof, Prover
 from circuits.srs import Srs
 from contracts.artefacts import ContractName, load
 from contracts.chain import AnchorProof, Chain, Deployment
@@ -49,6 +49,7 @@ from rexis.protocol.parsing import Address, to_hex
 from rexis.protocol.policy import Policy, Rung, Tier
 from rexis.protocol.records import (
     Opening,
+    boundary_payload,
     encode_inputs,
     input_format,
     input_root,
@@ -69,6 +70,7 @@ PROFILE = CircuitProfile(
 )
 # With hashed inputs: the hash alone has 576 rows.
 ONSITE_PROFILE = PROFILE.model_copy(update={"logrows": 10, "input_visibility": "hashed"})
+_CUTS = (2,)  # after the ReLU
 ISSUED_AT = "2026-01-02T00:00:00Z"
 _FLOAT_TOLERANCE_E9 = 10_000  # 1e-5
 _FIXED_TOLERANCE_E9 = 250_000_000  # 0.25: six bits behind the point
@@ -154,6 +156,17 @@ def records(seed: int, count: int) -> Dataset:
     return Dataset(values, rng.integers(0, 256, (count, 32), dtype=np.uint8))
 
 
+def material_of(artefacts: CircuitArtefacts) -> CircuitMaterial:
+    """Artefacts as a certificate embeds them."""
+    return CircuitMaterial.from_object(
+        {
+            "settings": artefacts.settings.decode(),
+            "vk": b64encode(artefacts.vk).decode(),
+            "vka": [str(word) for word in artefacts.vka],
+        }
+    )
+
+
 @dataclass(frozen=True)
 class Model:
     """A model with its circuit and keys."""
@@ -171,14 +184,7 @@ class Model:
 
     @property
     def material(self) -> CircuitMaterial:
-        made = self.proving.artefacts
-        return CircuitMaterial.from_object(
-            {
-                "settings": made.settings.decode(),
-                "vk": b64encode(made.vk).decode(),
-                "vka": [str(word) for word in made.vka],
-            }
-        )
+        return material_of(self.proving.artefacts)
 
     def run(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         session = onnxruntime.InferenceSession(self.onnx, providers=["CPUExecutionProvider"])
@@ -322,19 +328,21 @@ class Issuer:
         self._epochs = 1
         self._second: Deployment | None = None
         self.artifacts: list[bytes] = []  # models of the attackers
-        self._proofs: dict[tuple[Digest, bytes], bytes] = {}
+        self._proofs: dict[tuple[Digest, bytes], Proof] = {}
         self._hashed: dict[bytes, NDArray[np.int64]] = {}  # what goes into the circuit, by its hash
         self.model, self.other_model = self._build(1), self._build(2)
+        self.segmented_model, self.other_segmented_model = self._build(3, _CUTS), self._build(4, _CUTS)
         self.deployment = self._node("owner").deploy_all()
-        self.onsite_model = self.hashing(network(3))
+        self.onsite_model = self.hashing(network(5))
         owner = self.chain("owner")
         for model in (self.model, self.other_model, self.onsite_model):
             owner.register(model.digest, 1, model.circuit)
             owner.register_vka(model.material.vka)
+        owner.register(self.segmented_model.digest, 1, self.segmented_model.circuit)
 
-    def _build(self, seed: int) -> Model:
-        model = network(seed)
-        return Model(model, build_circuit(model, PROFILE, self.srs, self._cache, self._ezkl))
+    def _build(self, seed: int, cuts: tuple[int, ...] = ()) -> Model:
+        model, profile = network(seed), PROFILE.model_copy(update={"cuts": cuts})
+        return Model(model, build_circuit(model, profile, self.srs, self._cache, self._ezkl))
 
     def hashing(self, model: bytes) -> Model:
         """A model with a circuit that hashes its inputs."""
@@ -581,7 +589,7 @@ class Issuer:
         task.opened = plan.choose(self._asked(job, task))
         proofs = []
         if job.tier != Tier.COMMIT:
-            proofs = [RecordProof(index=i, proof=self.prove(job, task.openings[i].input)) for i in task.opened]
+            proofs = [self.prove(job, i, task.openings[i].input) for i in task.opened]
         private = job.request.circuit.visibility == Visibility.HASHED
         return Evidence(
             statement=task.statement,
@@ -598,13 +606,15 @@ class Issuer:
             ),
         )
 
-    def prove(self, job: Job, payload: bytes) -> bytes:
-        """An honest proof of what the job's model makes of one input."""
-        key = (job.model.digest, payload)
+    def prove(self, job: Job, index: int, payload: bytes) -> RecordProof:
+        """Honest proofs of what the job's model makes of one input."""
+        key = (job.model.circuit.vk_digest, payload)
         if key not in self._proofs:
             row = self._hashed.get(payload, np.frombuffer(payload, dtype=">i8").astype(np.int64))
-            self._proofs[key] = Prover(job.model.proving, self._ezkl).prove(row).data
-        return self._proofs[key]
+            self._proofs[key] = Prover(job.model.proving, self._ezkl).prove(row)
+        made = self._proofs[key]
+        boundaries = [boundary_payload(values) for values in made.boundaries]
+        return RecordProof(index=index, proofs=made.proofs, boundaries=boundaries)
 
     def _asked(self, job: Job, task: _Task) -> list[int]:
         start, count = task.statement.record_start, task.statement.record_count
@@ -673,7 +683,7 @@ class Issuer:
             for opening, proof in zip(made.openings, made.proofs, strict=True):
                 if left > 0:
                     vka = (job.material or job.model.material).vka
-                    sent = chain.certify_record(task.statement, task.signature, place, opening, proof.proof, vka)
+                    sent = chain.certify_record(task.statement, task.signature, place, opening, proof.proofs[0], vka)
                     task.certified.append(str(sent.hash))
                 else:  # some other transaction, to make up the number
                     task.certified.append(anchor["transaction"])
@@ -700,6 +710,11 @@ class Issuer:
     def onsite(self) -> Document:
         """Tier zk and rung zk-onsite, one task of two records."""
         return deepcopy(self._onsite)
+
+    @cached_property
+    def segmented(self) -> Document:
+        """Tier zk, one task of two records, with a circuit of two segments."""
+        return self.issue(self.job(Tier.ZK, model=self.segmented_model))
 
     def commit(self) -> Document:
         """Tier commit, two tasks of two records, one opened of each."""

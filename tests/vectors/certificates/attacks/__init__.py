@@ -9,7 +9,8 @@ from tests.vectors.certificates.attacks import (
     proofs,
     requests,
     rungs,
+    segments,
     tasks,
 )
 
-__all__ = ["chain", "circuits", "documents", "honest", "onsite", "proofs", "requests", "rungs", "tasks"]
+__all__ = ["chain", "circuits", "documents", "honest", "onsite", "proofs", "requests", "rungs", "segments", "tasks"]

@@ -47,5 +47,5 @@ def opening(document: Document, position: int = 0, **changes: Any) -> Document:
 def proof(document: Document, text: str, position: int = 0) -> Document:
     """The document with the bytes of one proof of its first task replaced."""
     made = deepcopy(document)
-    made["tasks"][0]["evidence"]["proofs"][position]["proof"] = text
+    made["tasks"][0]["evidence"]["proofs"][position]["proofs"] = [text]
     return made

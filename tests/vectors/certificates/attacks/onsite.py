@@ -87,7 +87,7 @@ def onsite_certified_on_chain(issuer: Issuer) -> Document:
 
 def _unsalted(issuer: Issuer) -> Document:
     """The owner registered, for its model of four inputs, a circuit that hashes fourteen values and reads them all."""
-    model = network(4, width=14)
+    model = network(6, width=14)
     with patch("circuits.build.behind_salts", lambda given: given):
         made = issuer.hashing(model)
     epoch = issuer.register(issuer.onsite_model.digest, made.circuit)
@@ -266,7 +266,7 @@ def leaves_of_fixed_point_values(issuer: Issuer) -> Document:
 def onsite_proof_of_another_record(issuer: Issuer) -> Document:
     """One record's proof in the place of another's."""
     document = issuer.onsite()
-    return seal(proof(document, document["tasks"][0]["evidence"]["proofs"][1]["proof"]))
+    return seal(proof(document, document["tasks"][0]["evidence"]["proofs"][1]["proofs"][0]))
 
 
 @forged(10, "the proof of record 1 does not hold", "coordinator", "requester", "worker")

@@ -18,7 +18,7 @@ def _openings(document: Document) -> list[Document]:
 
 
 def _proof(document: Document, position: int = 0) -> str:
-    return str(document["tasks"][0]["evidence"]["proofs"][position]["proof"])
+    return str(document["tasks"][0]["evidence"]["proofs"][position]["proofs"][0])
 
 
 # --- 9. Openings ------------------------------------------------------------------------------------------------------

@@ -363,7 +363,7 @@ def record_proved_twice(issuer: Issuer) -> Document:
     """Each drawn record is opened once; one has two proofs, of which a reader by index would check the last only."""
     document = issuer.sampled()
     proofs = document["tasks"][0]["evidence"]["proofs"]
-    proofs.insert(0, {**proofs[0], "proof": proofs[1]["proof"]})
+    proofs.insert(0, {**proofs[0], "proofs": proofs[1]["proofs"]})
     return seal(document)
 
 
