@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rexis.protocol.circuit import SCALAR_FIELD
 from rexis.protocol.errors import MalformedError
+from rexis.protocol.field import SCALAR_FIELD
 
 MODULUS = SCALAR_FIELD
 # Integers of records are int64; beyond that nothing that rexis commits can stand.

@@ -12,9 +12,10 @@ from pydantic import model_validator
 
 from contracts.addresses import address_of_contract
 from rexis.protocol.certificate import Contracts
-from rexis.protocol.circuit import SCALAR_FIELD, Circuit
+from rexis.protocol.circuit import Circuit
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import ChainError
+from rexis.protocol.field import SCALAR_FIELD
 from rexis.protocol.parsing import Address, AddressField, Strict, UInt64
 from rexis.protocol.records import Encoding, LeafFormat, Side
 from rexis.protocol.typed_data import Domain

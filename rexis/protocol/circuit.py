@@ -11,9 +11,6 @@ from rexis.protocol.digests import ZERO_DIGEST
 from rexis.protocol.parsing import UINT8, WRITE_ENUM, DigestField, UInt8, UInt32, read_enum
 from rexis.protocol.typed_data import Struct
 
-# Order r of BN254's scalar field (EIP-196, "alt_bn128"): public instances of a proof are below it.
-SCALAR_FIELD = 0x30644E72E131A029B85045B68181585D2833E84879B9709143E1F593F0000001
-
 
 class Visibility(IntEnum):
     """Where the circuit's inputs stand in a proof; its outputs are public.

@@ -14,9 +14,10 @@ from functools import cached_property
 
 import numpy as np
 
-from rexis.protocol.circuit import SCALAR_FIELD, Circuit, Visibility
+from rexis.protocol.circuit import Circuit, Visibility
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.errors import TensorError
+from rexis.protocol.field import SCALAR_FIELD
 from rexis.protocol.records import HASH_BYTES, Floats, Hashes, Integers, Salts, hash_salts, quantise
 from rexis.protocol.tensors import Dataset, check_records, load_tensors, save_tensors
 

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import FailFast, Field
 
-from rexis.protocol.circuit import SCALAR_FIELD, Circuit, Visibility
+from rexis.protocol.circuit import Circuit, Visibility
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.errors import MalformedError, TensorError
+from rexis.protocol.field import SCALAR_FIELD
 from rexis.protocol.merkle import MAX_PATH, MerkleTree, check_inclusion
 from rexis.protocol.parsing import DigestField, HexBytes, Strict, UInt64
 from rexis.protocol.policy import Tier

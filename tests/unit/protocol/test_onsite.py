@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rexis.protocol.circuit import NO_CIRCUIT, SCALAR_FIELD, Circuit, Visibility
+from rexis.protocol.circuit import NO_CIRCUIT, Circuit, Visibility
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.errors import MalformedError, MerkleError, TensorError
+from rexis.protocol.field import SCALAR_FIELD
 from rexis.protocol.onsite import (
     SALT_LIMIT,
     SALT_VALUES,

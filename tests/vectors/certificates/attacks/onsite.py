@@ -13,8 +13,8 @@ import numpy as np
 from circuits.artefacts import vka_digest_of
 from circuits.settings import canonical
 from rexis.protocol.certificate import CircuitMaterial
-from rexis.protocol.circuit import SCALAR_FIELD
 from rexis.protocol.digests import sha256
+from rexis.protocol.field import SCALAR_FIELD
 from rexis.protocol.onsite import SALT_VALUES, HashedDataset, PrivateDataset
 from rexis.protocol.parsing import parse_hex, to_hex
 from rexis.protocol.policy import Policy, Rung, Tier
