@@ -81,7 +81,7 @@ class CircuitProfile(Strict):
         return self
 
     def run_args(self) -> dict[str, object]:
-        """As attributes of ``ezkl.PyRunArgs``, for each segment. The ONNX batch axis ``batch`` is fixed to 1."""
+        """As attributes of ``ezkl.PyRunArgs`` for each segment; ``variables`` follow from the model."""
         return {
             "input_visibility": self.input_visibility,
             "output_visibility": "public",
@@ -96,7 +96,6 @@ class CircuitProfile(Strict):
             "scale_rebase_multiplier": self.rebase_multiplier,
             "disable_freivalds": self.disable_freivalds,
             "ignore_range_check_inputs_outputs": False,
-            "variables": [["batch", 1]],
         }
 
 

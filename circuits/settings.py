@@ -46,6 +46,7 @@ _EZKL_NAMES = {
     "inner_columns": "num_inner_cols",
     "rebase_multiplier": "scale_rebase_multiplier",
 }
+_FILLED = {"index": "num_dynamic_lookups", "sorting": "num_shuffles"}
 _VISIBILITIES: dict[str, Any] = {"public": "Public", "hashed": {"Hashed": {"hash_is_public": True, "outlets": []}}}
 # ezkl's Poseidon takes so many rows for each value that it hashes, and so many more at the end.
 _HASH_ROWS, _HASH_LAST_ROWS = 41, 2
@@ -74,6 +75,9 @@ class CircuitSettings:
         Lowest and highest value of each range check's table.
     lookups
         Nonlinear functions, each with a table over the profile's lookup range.
+    filled, filled_rows
+        Kinds of tables that are filled while proving, ``index`` for lookups by index and ``sorting``, and rows of all
+        of them.
     """
 
     data: bytes
@@ -86,6 +90,8 @@ class CircuitSettings:
     witness_length: int
     ranges: tuple[tuple[int, int], ...]
     lookups: int
+    filled: frozenset[str]
+    filled_rows: int
 
     @property
     def logrows(self) -> int:
@@ -169,6 +175,8 @@ class CircuitSettings:
             witness_length=witness_length,
             ranges=tuple((low, high) for low, high in document["required_range_checks"]),
             lookups=len(document["required_lookups"]),
+            filled=frozenset(kind for kind, name in _FILLED.items() if document[name] > 0),
+            filled_rows=document["total_dynamic_col_size"] + document["total_shuffle_col_size"],
         )
 
 

@@ -322,6 +322,7 @@ class Jobs:
             session.flush()
             circuit = request.circuit
             private = circuit.visibility == Visibility.HASHED
+            memory = model.needed_bytes if circuit != NO_CIRCUIT else 0
             needed = {request.model_digest, request.dataset_digest}
             if circuit != NO_CIRCUIT:
                 needed |= {circuit.settings_digest, circuit.vk_digest, circuit.srs_digest}
@@ -335,6 +336,7 @@ class Jobs:
                         start=start,
                         count=count,
                         tier=enum_name(request.policy.tier),
+                        needed_bytes=memory,
                         max_attempts=request.policy.max_attempts,
                         private_dataset=str(request.dataset_digest) if private else None,
                         submitted_at=now,
@@ -403,8 +405,8 @@ def _task_view(
 ) -> TaskView:
     waiting = None
     if task.state == TaskState.PENDING:
-        failed = {fault.worker for fault in faults}
-        waiting = waiting_reason(task.tier, workers, failed, last=last, private=task.private_dataset)
+        failed, private = {fault.worker for fault in faults}, task.private_dataset
+        waiting = waiting_reason(task.tier, task.needed_bytes, workers, failed, last=last, private=private)
     return TaskView(
         task_id=Digest.parse(task.task_id),
         job_id=Digest.parse(task.job_id),

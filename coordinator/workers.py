@@ -61,6 +61,7 @@ class Workers:
                 frozenset(tiers := row.tiers.split()),
                 frozenset(tier for tier in tiers if self._closed or found[row.address][tier] > 0),
                 row.last_seen > since,
+                row.memory_bytes,
                 frozenset(row.datasets.split()),
             )
             for row in session.exec(select(WorkerRow))

@@ -21,6 +21,7 @@ from rexis.cli import (
     onsite,
     operator,
     owner,
+    plan,
     policy,
     requester,
     wallets,
@@ -72,6 +73,7 @@ app.add_typer(zoo.app, name="zoo", rich_help_panel=_OWNER)
 
 app.command(rich_help_panel=_REQUESTER)(requester.encrypt)
 app.add_typer(onsite.app, name="onsite", rich_help_panel=_REQUESTER)
+app.command(rich_help_panel=_REQUESTER)(plan.plan)
 app.add_typer(policy.app, name="policy", rich_help_panel=_REQUESTER)
 app.command(rich_help_panel=_REQUESTER)(requester.submit)
 app.command(rich_help_panel=_REQUESTER)(requester.status)
