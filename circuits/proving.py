@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuits.build import ProvingCircuit, ProvingSegment
-from circuits.field import instances_from
 from circuits.pool import EzklPool
 from circuits.process import EzklProcess
 from circuits.srs import Srs
+from rexis.protocol.circuit import Visibility
 from rexis.protocol.errors import TensorError
 
 Integers = NDArray[np.int64]
@@ -28,17 +28,15 @@ class SegmentProof:
     data
         Raw proof bytes, as both ezkl and the Solidity verifier read them.
     inputs, outputs
-        Fixed-point integers, flattened: the segment's public instances.
+        Fixed-point integers, flattened; of hashed inputs with their salt values, which are nobody else's business.
+    instances
+        Public instances as field elements: the inputs or their hash, then the outputs.
     """
 
     data: bytes
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-
-    @property
-    def instances(self) -> list[int]:
-        """Public instances as field elements."""
-        return instances_from(self.inputs, self.outputs)
+    instances: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,8 @@ class Prover:
     def outputs(self, records: Integers) -> Integers:
         """Exact outputs of the circuit, ``[n, output_length]``, for fixed-point records ``[n, input_length]``.
 
-        About 30 ms a record for the breast cancer model.
+        Where the circuit hashes its inputs, rows are :func:`rexis.protocol.onsite.salted` ones. About 30 ms a record
+        for the breast cancer model.
 
         Raises
         ------
@@ -135,7 +134,7 @@ class Prover:
         CircuitError, TensorError
             As :meth:`prove`.
         """
-        expected = self._settings.segments[segment].input_length
+        expected = self._settings.segments[segment].witness_length
         if inputs.dtype != np.int64 or inputs.shape != (expected,):
             raise TensorError(
                 f"segment {segment} takes int64 [{expected}], not {inputs.dtype} {list(inputs.shape)}", field="inputs"
@@ -144,15 +143,16 @@ class Prover:
 
     def _proved(self, segment: int, row: list[int]) -> SegmentProof:
         made = self._ezkl.call("prove", **self._arguments[segment], record=row)
-        return SegmentProof(bytes.fromhex(made["proof"]), tuple(row), tuple(made["outputs"]))
+        inputs, outputs, instances = (tuple(values) for values in (row, made["outputs"], made["instances"]))
+        return SegmentProof(bytes.fromhex(made["proof"]), inputs, outputs, instances)
 
     def _rows(self, records: Integers) -> list[list[int]]:
         if records.dtype != np.int64:
             raise TensorError(f"a circuit takes int64 records, not {records.dtype}", hint="quantise them first")
-        if records.ndim < 2 or records[0:1].size != self._settings.input_length * min(len(records), 1):
+        if records.ndim < 2 or records[0:1].size != self._settings.witness_length * min(len(records), 1):
             raise TensorError(
                 f"shape {list(records.shape)} does not fit the circuit",
-                hint=f"expected [n, {self._settings.input_length}]",
+                hint=f"expected [n, {self._settings.witness_length}]",
             )
         rows: list[list[int]] = records.reshape(len(records), -1).tolist()
         return rows
@@ -171,6 +171,7 @@ def _arguments(segment: ProvingSegment, srs: Srs) -> dict[str, Any]:
         "vk": str(folder / "vk"),
         "settings": str(folder / "settings.json"),
         "srs": str(srs.path),
+        "hashed": segment.settings.visibility == Visibility.HASHED,
     }
 
 

@@ -22,12 +22,14 @@ from provers.display import Display, log, show
 from provers.executor import OnnxExecutor, best_provider
 from provers.keeper import LeaseKeeper, Stop, StopRequested
 from provers.onchain import ChainChecks, OnChain, Unchecked
+from provers.onsite import WITHHELD, OwnDatasets
 from provers.options import WorkerOptions
 from provers.task import CircuitFiles, RecordProver, Task, check_lease, read_dataset
 from provers.tiers import TIERS, TierProver
 from rexis.api import Info, Lease, Stage, VerdictView, WorkerRegistration
 from rexis.client import RexisClient
 from rexis.protocol.certificate import Commitment
+from rexis.protocol.circuit import Visibility
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import ChainError, LeaseError, RexisError, UnavailableError
 from rexis.protocol.statement import Statement
@@ -89,6 +91,7 @@ class Worker:
         self._blobs = BlobCache(folder / "blobs", max_bytes=options.cache_bytes, fetch=client.download_blob)
         self._proofs = ProofCache(folder / "proofs", max_bytes=options.proof_cache_bytes)
         self._circuits = Circuits(make_private_folder(folder / "keys"), options.memory_bytes, options.proof_seconds)
+        self._own = OwnDatasets(options.onsite, options.onsite_requester or client.address)
         self._info: Info | None = None
         self._pause = _FIRST_PAUSE_S
         if self._fault is not None:
@@ -167,8 +170,9 @@ class Worker:
         info, chain = self._pinned()
         check_lease(lease, info.domain)
         keeper.patiently(lambda: chain.require_model(lease.request))
+        private = self._own.requested(lease.request)
         model = self._get(lease.request.model_digest, keeper)
-        dataset = read_dataset(self._get(lease.request.dataset_digest, keeper), lease.request)
+        dataset = private or read_dataset(self._get(lease.request.dataset_digest, keeper), lease.request)
         task = Task(
             lease=lease,
             account=self._options.account,
@@ -227,6 +231,7 @@ class Worker:
                 provider=best_provider(),
                 tiers=list(self._options.tiers or provable_tiers()),
                 memory_bytes=self._circuits.memory_bytes,
+                datasets=self._own.digests,
             )
         )
         self._info = info
@@ -254,6 +259,8 @@ class Worker:
         self._pause = min(self._pause * 2, _LONGEST_PAUSE_S)
 
     def _fail(self, lease: Lease, code: str, detail: str) -> None:
+        if lease.request.circuit.visibility == Visibility.HASHED:
+            code, detail = WITHHELD
         self._tell(lambda: self._client.fail(lease.lease_id, code, detail), "report the failure")
 
     def _tell(self, call: Callable[[], None], what: str) -> None:

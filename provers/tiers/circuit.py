@@ -13,7 +13,8 @@ from rexis.api import Stage
 from rexis.protocol.digests import sha256
 from rexis.protocol.errors import CircuitError, TensorError
 from rexis.protocol.evidence import Evidence, RecordProof
-from rexis.protocol.records import Integers, TaskTrees, boundary_payload, quantise
+from rexis.protocol.onsite import PrivateDataset
+from rexis.protocol.records import Integers, TaskTrees, boundary_payload
 from rexis.protocol.statement import Statement
 from rexis.protocol.tensors import pack_outputs
 
@@ -31,7 +32,7 @@ class CircuitProver:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._prover: RecordProver | None = None
-        self._inputs = quantise(task.records, task.request.circuit.input_scale).reshape(task.lease.count, -1)
+        self._inputs = task.circuit_inputs
         self._outputs = np.empty((0, task.request.circuit.output_length), dtype=np.int64)
 
     def prepare(self) -> None:
@@ -81,13 +82,13 @@ class CircuitProver:
         if values[-1].tolist() != self._outputs[row].tolist():
             raise CircuitError(f"record {index} is proved with other outputs than it had")
         proofs = [
-            self._segment_proof(segment, inputs, outputs)
+            self._segment_proof(index, segment, inputs, outputs)
             for segment, (inputs, outputs) in enumerate(itertools.pairwise(values))
         ]
         return RecordProof(index=index, proofs=proofs, boundaries=[boundary_payload(part) for part in values[1:-1]])
 
-    def _segment_proof(self, segment: int, inputs: Integers, outputs: Integers) -> bytes:
-        """A proof of one segment, from the cache if it was made before."""
+    def _segment_proof(self, index: int, segment: int, inputs: Integers, outputs: Integers) -> bytes:
+        """A proof of one segment for a record, from the cache if it was made before."""
         task = self._task
         name = sha256(task.request.circuit.vk_digest, segment.to_bytes(4, "big"))
         instances = np.concatenate([inputs, outputs])
@@ -97,6 +98,10 @@ class CircuitProver:
         made = self._ready().prove_segment(segment, inputs)
         if made.outputs != tuple(outputs.tolist()):
             raise CircuitError(f"segment {segment} was proved with other outputs than it had")
+        if isinstance(task.dataset, PrivateDataset):
+            hashed = int.from_bytes(task.dataset.public.hashes[index].tobytes(), "big")
+            if made.instances[0] != hashed:
+                raise CircuitError(f"record {index} was proved with another hash than its dataset has")
         task.proofs.put(name, instances, made.data)
         return made.data
 
