@@ -27,7 +27,8 @@ from circuits import cost
 from circuits.build import make_settings
 from circuits.cost import Columns, columns_of, estimate
 from circuits.process import EzklProcess
-from circuits.profile import CircuitProfile, profile_for, tuned_models
+from circuits.profile import CircuitProfile, profile_for, rewrites_for, tuned_models
+from circuits.rewrites import rewrite
 from circuits.settings import CircuitSettings
 from circuits.srs import ensure_development_srs
 from models.zoo import held_out, load_model_bytes
@@ -70,7 +71,7 @@ def measure(model: bytes, settings: CircuitSettings, record: Sequence[int], srs_
         call |= {"srs": str(srs.path), "scale": settings.input_scale, "record": list(record)}  # type: ignore[dict-item]
         with EzklProcess() as ezkl:
             ezkl.call("prove", **call)
-            before = _cpu(ezkl)
+            before = cpu_of(ezkl)
             proof = ezkl.call("prove", **call)["proof"]
             return Measured(
                 columns_of(settings),
@@ -78,7 +79,7 @@ def measure(model: bytes, settings: CircuitSettings, record: Sequence[int], srs_
                 (folder / "pk").stat().st_size,
                 setup,
                 _peak(ezkl),
-                _cpu(ezkl) - before,
+                cpu_of(ezkl) - before,
                 len(proof) // 2,
             )
 
@@ -166,7 +167,8 @@ def zoo(folder: Path) -> dict[str, Any]:
     """Predicted and measured, for each zoo model that has a tuned profile."""
     report = {}
     for name in tuned_models():
-        encrypted, profile = encrypt_model(load_model_bytes(name), epoch=1, seed=bytes(32)), profile_for(name)
+        plain = rewrite(load_model_bytes(name), rewrites_for(name))
+        encrypted, profile = encrypt_model(plain, epoch=1, seed=bytes(32)), profile_for(name)
         with EzklProcess() as ezkl:
             settings = make_settings(encrypted.model, profile, ezkl)
         record = encrypt_records(encrypted.key, held_out(name)[0][:1])
@@ -187,7 +189,7 @@ def _peak(ezkl: EzklProcess) -> int:
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
 
 
-def _cpu(ezkl: EzklProcess) -> float:
+def cpu_of(ezkl: EzklProcess) -> float:
     """Processor time of the child in seconds (Linux: proc(5), stat; in hundredths)."""
     fields = Path(f"/proc/{ezkl.pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / 100

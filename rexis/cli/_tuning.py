@@ -5,54 +5,98 @@ from __future__ import annotations
 import math
 import os
 import platform
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import onnxruntime
 
 from circuits.process import EzklProcess
+from circuits.rewrites import rewrite
 from circuits.settings import EZKL_VERSION
-from circuits.tuning import HEADROOM, Bound, Candidate, Found, Limits, Side, assess
+from circuits.tuning import HEADROOM, Bound, Candidate, Found, Limits, Side, assess, worthwhile
 from rexis.ee import decrypt_outputs, encrypt_records
 from rexis.ee.compiler import encrypt_model
 from rexis.protocol.digests import sha256, tensor_digest
 from rexis.protocol.errors import TensorError
-from rexis.protocol.records import Floats
+from rexis.protocol.records import Floats, dequantise, quantise
 
 
-def sides_of(plain: bytes, records: Floats, keys: int, tolerance: float) -> list[Side]:
-    """The records under so many fresh keys.
+@dataclass(frozen=True)
+class Calibrated:
+    """A plain model, and the rewritten one whose circuit is tuned (the same one if nothing was worth rewriting)."""
 
-    Parameters
-    ----------
-    tolerance
-        Regressions have no classes: there an output agrees if it is off by no more than this.
-    """
-    reference = _outputs(plain, records)
-    return [_side(plain, records, reference, tolerance) for _ in range(keys)]
+    plain: bytes
+    rewrites: tuple[str, ...]
+    rewritten: bytes
+
+    @classmethod
+    def of(cls, plain: bytes, *, rewriting: bool) -> Self:
+        """Rewrite a model where that takes rows off its circuit."""
+        if not rewriting:
+            return cls(plain, (), plain)
+        with EzklProcess() as ezkl:
+            names = worthwhile(plain, ezkl)
+        return cls(plain, names, rewrite(plain, names) if names else plain)
+
+    def sides(self, records: Floats, keys: int, tolerance: float) -> list[Side]:
+        """The records under so many fresh keys.
+
+        Parameters
+        ----------
+        tolerance
+            Regressions have no classes: there an output agrees if it is off by no more than this.
+        """
+        reference = _outputs(self.plain, records)
+        return [_side(self.rewritten, records, reference, tolerance) for _ in range(keys)]
 
 
 def written(
-    plain: bytes, records: Floats, check: Floats, keys: int, bound: Bound, limits: Limits, found: Found
+    model: Calibrated, records: Floats, check: Floats, keys: int, bound: Bound, limits: Limits, found: Found
 ) -> dict[str, Any]:
     """What was searched, seen and chosen, and how the choice fares on records and a key that it was not chosen by."""
+    side = model.sides(check, 1, bound.error)[0]
+    seen: list[Floats] = []
+
+    def judge(outputs: Floats) -> tuple[float, float]:
+        seen.append(outputs)
+        return side.judge(outputs)
+
     with EzklProcess() as ezkl:
-        error, agreement = assess(ezkl, sides_of(plain, check, 1, bound.error), found.best.profile)
+        error, agreement = assess(ezkl, [replace(side, judge=judge)], found.best.profile)
+    committed = dequantise(quantise(side.records, found.best.profile.input_scale), found.best.profile.input_scale)
+    again = _outputs(side.model, committed)
+    off = max((float(np.abs(outputs.reshape(again.shape) - again).max()) for outputs in seen), default=math.inf)
     return {
-        "model": str(sha256(plain)),
+        "model": str(sha256(model.plain)),
+        "rewritten": str(sha256(model.rewritten)),
+        "rewrites": list(model.rewrites),
         "calibration": {"records": len(records), "digest": str(tensor_digest(records)), "keys": keys},
         "bound": {"agreement": bound.agreement, "error": _finite(bound.error)},
         "limits": {"memoryBytes": _finite(limits.memory_bytes), "proofBytes": _finite(limits.proof_bytes)},
         "layoutsCompared": found.tried,
         "chosen": _shown(found.best),
         "frontier": [_shown(each) for each in found.frontier],
-        "checked": {"records": len(check), "error": _finite(error), "agreement": agreement},
+        "checked": {
+            "records": len(check),
+            "error": _finite(error),
+            "agreement": agreement,
+            "reexecutionError": _finite(off),
+        },
         "machine": {"cores": os.cpu_count(), "processor": platform.machine(), "ezkl": EZKL_VERSION},
     }
 
 
-def _side(plain: bytes, records: Floats, reference: Floats, tolerance: float) -> Side:
-    encrypted = encrypt_model(plain, epoch=1)
+def outside(report: dict[str, Any], bound: Bound) -> str | None:
+    """The warning that is due where the check of a report left the bound."""
+    checked = report["checked"]
+    if checked["error"] is not None and bound.allows(checked["error"], checked["agreement"]):
+        return None
+    return "warning: that is outside the bound. Tune with more records and keys, or with a tighter one."
+
+
+def _side(model: bytes, records: Floats, reference: Floats, tolerance: float) -> Side:
+    encrypted = encrypt_model(model, epoch=1)
 
     def judge(outputs: Floats) -> tuple[float, float]:
         found = decrypt_outputs(encrypted.key, outputs.reshape(reference.shape))

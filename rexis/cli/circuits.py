@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     from circuits.cost import Estimate
     from circuits.profile import CircuitProfile
     from circuits.tuning import Candidate, Found
+    from rexis.cli._tuning import Calibrated
     from rexis.protocol.records import Floats
 
 app = typer.Typer(help="Estimate, tune and rebuild circuits.", no_args_is_help=True)
+
+WRITTEN = ("profile.json", "rewrites.json", "evidence.json", "frontier.svg")
+"""What ``tune --out`` writes."""
 
 _MAX_MODEL_BYTES = 256 << 20
 _MAX_SETTINGS_BYTES = 8 << 20
@@ -103,6 +107,9 @@ def tune(
     records: Annotated[int, typer.Option(min=2, help="Calibration records to use.")] = 24,
     keys: Annotated[int, typer.Option(min=1, help="EE keys to try them under.")] = 2,
     finalists: Annotated[int, typer.Option(min=1, help="Layouts to build and time.")] = 3,
+    rewrites: Annotated[
+        bool, typer.Option(help="Rewrite the plain model first, where that keeps its function and saves rows.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Search the cheapest circuit within a bound on decisions and errors, by a cost model first and proofs last.
@@ -113,26 +120,28 @@ def tune(
         from circuits.memory import available_bytes
         from circuits.tuning import Bound, Limits
         from circuits.tuning import tune as search
-        from rexis.cli._tuning import sides_of, written
+        from rexis.cli._tuning import Calibrated, outside, written
 
     from rexis.files import require_absent
 
     if out is not None:
         if out.exists() and not out.is_dir():
             raise ConflictError(f"{out} exists and is no folder", field="out", hint="choose another name")
-        require_absent(out / "profile.json", out / "evidence.json")
+        require_absent(*(out / name for name in WRITTEN))
     plain, calibration, check = _model(model), *_records(model, data, records)
     bound = Bound(agreement, float("inf") if max_error is None else max_error)
     limits = Limits(
         available_bytes() if memory is None else memory << 20,
         float("inf") if max_proof_bytes is None else max_proof_bytes,
     )
-    sides = sides_of(plain, calibration, keys, bound.error)
+    with working("counting rows"):
+        calibrated = Calibrated.of(plain, rewriting=rewrites)
+    sides = calibrated.sides(calibration, keys, bound.error)
     with tempfile.TemporaryDirectory(prefix="rexis-tune-") as folder, steps() as at:
         found = search(sides, bound, work_dir=Path(folder), limits=limits, finalists=finalists, at=at)
-    report = written(plain, calibration, check, keys, bound, limits, found)
+    report = written(calibrated, calibration, check, keys, bound, limits, found)
     if out is not None:
-        _write(out, found.best.profile, report)
+        _write(out, found.best.profile, calibrated, report)
     if as_json:
         emit(report)
         return
@@ -142,10 +151,41 @@ def tune(
         f"checked on {best['records']} other records under another key: decisions agree {best['agreement']:.1%}, "
         f"largest error {best['error']:.3g}"
     )
-    if best["agreement"] < agreement or best["error"] is None or best["error"] > bound.error:
-        note("warning: that is outside the bound. Tune with more records and keys, or with a tighter one.")
+    if warning := outside(report, bound):
+        note(warning)
+    if calibrated.rewrites:
+        say(f"tuned for the model rewritten by {', '.join(calibrated.rewrites)}: encrypt that one")
     if out is not None:
         say(f"written to {out}")
+
+
+@app.command("rewrite")
+def rewrite_model(
+    model: Model,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The rewritten plain model (ONNX).")],
+    names: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            metavar="NAME",
+            help="A rewrite; may be repeated. Default: what the model's profile was tuned for.",
+        ),
+    ] = None,
+) -> None:
+    """Rewrite a plain model so that its circuit gets smaller and its function stays. Encrypt and register the result.
+
+    The same model and names give the same file.
+    """
+    from rexis.files import write_file
+
+    with needs("circuits"):
+        from circuits.profile import rewrites_for
+        from circuits.rewrites import rewrite
+
+    plain = _model(model)
+    chosen = tuple(names) if names is not None else rewrites_for(model)
+    write_file(out, rewrite(plain, chosen) if chosen else plain)
+    say(f"{model} rewritten by {', '.join(chosen) or 'nothing'}: {out}")
 
 
 @app.command("rebuild")
@@ -232,12 +272,22 @@ def _records(model: str, data: Path | None, count: int) -> tuple[Floats, Floats]
     return rows[chosen], held_out(model)[0]
 
 
-def _write(out: Path, profile: CircuitProfile, report: dict[str, Any]) -> None:
+def _write(out: Path, profile: CircuitProfile, model: Calibrated, report: dict[str, Any]) -> None:
+    from rexis.cli._frontier import drawn
     from rexis.files import write_file
 
     out.mkdir(parents=True, exist_ok=True)
-    write_file(out / "profile.json", profile.to_json() + b"\n")
-    write_file(out / "evidence.json", (json.dumps(report, indent=2, sort_keys=True) + "\n").encode())
+    for name, data in zip(
+        WRITTEN,
+        (
+            profile.to_json() + b"\n",
+            (json.dumps(model.rewrites) + "\n").encode(),
+            (json.dumps(report, indent=2, sort_keys=True) + "\n").encode(),
+            drawn(report).encode(),
+        ),
+        strict=True,
+    ):
+        write_file(out / name, data)
 
 
 def _shown(cost: Estimate) -> dict[str, Any]:
