@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from circuits.artefacts import CircuitArtefacts, SegmentArtefacts, read_vka
+from circuits.artefacts import CircuitArtefacts, SegmentArtefacts, read_vka, vka_digest_of
 from circuits.chain import ChainSettings
 from circuits.field import to_field
 from circuits.memory import total_bytes
@@ -132,8 +132,9 @@ def rebuilt_vka(settings: CircuitSettings, vk: bytes, srs: Srs) -> tuple[Digest,
 def require_vka(artefacts: CircuitArtefacts, srs: Srs) -> None:
     """Raise :class:`DigestMismatchError` unless each segment's VKA is the one of its vk."""
     for segment in artefacts.segments:
-        if rebuilt_vka(segment.settings, segment.vk, srs) != segment.vka:
-            raise DigestMismatchError("the VKA is not the one of the vk, the settings and the SRS", field="circuit.vka")
+        found, given = (vka_digest_of(vka) for vka in (rebuilt_vka(segment.settings, segment.vk, srs), segment.vka))
+        if found != given:
+            raise DigestMismatchError(f"the vk has VKA digest {found}, not {given}", field="circuit.vka")
 
 
 def _shape_fault(claim: Claim, settings: ChainSettings) -> str | None:

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import FailFast, Field
+from pydantic import AfterValidator, FailFast, Field
 
+from rexis.protocol.errors import MalformedError
 from rexis.protocol.parsing import DigestField, HexBytes, Strict, UInt64
 from rexis.protocol.policy import MAX_SHARD
-from rexis.protocol.records import Opening
+from rexis.protocol.records import Opening, boundary_values
 from rexis.protocol.statement import Statement
 
 MAX_EVIDENCE_BYTES = 256 << 20
 MAX_SEGMENTS = 64
+
+
+def _whole(payload: bytes) -> bytes:
+    try:
+        boundary_values(payload)
+    except MalformedError as error:
+        raise ValueError(error.message) from None
+    return payload
+
+
+_Boundary = Annotated[HexBytes, AfterValidator(_whole)]
 
 
 class RecordProof(Strict):
@@ -31,7 +43,7 @@ class RecordProof(Strict):
 
     index: UInt64
     proofs: Annotated[list[Annotated[HexBytes, Field(min_length=1)]], Field(min_length=1, max_length=MAX_SEGMENTS)]
-    boundaries: Annotated[list[HexBytes], Field(max_length=MAX_SEGMENTS - 1)]
+    boundaries: Annotated[list[_Boundary], Field(max_length=MAX_SEGMENTS - 1)]
 
 
 class Measured(Strict):

@@ -61,6 +61,7 @@ def _write_artifacts(issuer: Issuer, folder: Path) -> None:
         issuer.other_srs.path.read_bytes(),
         issuer.model.onnx,
         issuer.other_model.onnx,
+        issuer.segmented_model.onnx,
         *issuer.artifacts,
     ):
         (folder / artifact_name(sha256(data))).write_bytes(data)

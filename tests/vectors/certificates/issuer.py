@@ -27,7 +27,7 @@ from web3 import Web3
 from web3.types import TxParams, Wei
 from web3.utils.address import get_create_address
 
-from circuits.artefacts import CircuitCache, read_vka
+from circuits.artefacts import CircuitArtefacts, CircuitCache, read_vka
 from circuits.build import ProvingCircuit, build_circuit
 from circuits.process import EzklProcess
 from circuits.profile import CircuitProfile
@@ -65,6 +65,7 @@ Document = dict[str, Any]
 PROFILE = CircuitProfile(
     input_scale=6, param_scale=6, decomposition_base=256, decomposition_legs=2, inner_columns=1, logrows=9
 )
+_CUTS = (2,)  # after the ReLU
 ISSUED_AT = "2026-01-02T00:00:00Z"
 _FLOAT_TOLERANCE_E9 = 10_000  # 1e-5
 _FIXED_TOLERANCE_E9 = 250_000_000  # 0.25: six bits behind the point
@@ -149,6 +150,17 @@ def records(seed: int, count: int) -> Dataset:
     return Dataset(values, rng.integers(0, 256, (count, 32), dtype=np.uint8))
 
 
+def material_of(artefacts: CircuitArtefacts) -> CircuitMaterial:
+    """Artefacts as a certificate embeds them."""
+    return CircuitMaterial.from_object(
+        {
+            "settings": artefacts.settings.decode(),
+            "vk": b64encode(artefacts.vk).decode(),
+            "vka": [str(word) for word in artefacts.vka],
+        }
+    )
+
+
 @dataclass(frozen=True)
 class Model:
     """A model with its circuit and keys."""
@@ -166,14 +178,7 @@ class Model:
 
     @property
     def material(self) -> CircuitMaterial:
-        made = self.proving.artefacts
-        return CircuitMaterial.from_object(
-            {
-                "settings": made.settings.decode(),
-                "vk": b64encode(made.vk).decode(),
-                "vka": [str(word) for word in made.vka],
-            }
-        )
+        return material_of(self.proving.artefacts)
 
     def run(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         session = onnxruntime.InferenceSession(self.onnx, providers=["CPUExecutionProvider"])
@@ -317,15 +322,17 @@ class Issuer:
         self.artifacts: list[bytes] = []  # models of the attackers
         self._proofs: dict[tuple[Digest, bytes], Proof] = {}
         self.model, self.other_model = self._build(1), self._build(2)
+        self.segmented_model, self.other_segmented_model = self._build(3, _CUTS), self._build(4, _CUTS)
         self.deployment = self._node("owner").deploy_all()
         owner = self.chain("owner")
         for model in (self.model, self.other_model):
             owner.register(model.digest, 1, model.circuit)
             owner.register_vka(model.material.vka)
+        owner.register(self.segmented_model.digest, 1, self.segmented_model.circuit)
 
-    def _build(self, seed: int) -> Model:
-        model = network(seed)
-        return Model(model, build_circuit(model, PROFILE, self.srs, self._cache, self._ezkl))
+    def _build(self, seed: int, cuts: tuple[int, ...] = ()) -> Model:
+        model, profile = network(seed), PROFILE.model_copy(update={"cuts": cuts})
+        return Model(model, build_circuit(model, profile, self.srs, self._cache, self._ezkl))
 
     def _node(self, name: str) -> Chain:
         self.dev.fund(address_of(account(name)))
@@ -564,7 +571,7 @@ class Issuer:
 
     def prove(self, job: Job, index: int, payload: bytes) -> RecordProof:
         """Honest proofs of what the job's model makes of one input."""
-        key = (job.model.digest, payload)
+        key = (job.model.circuit.vk_digest, payload)
         if key not in self._proofs:
             row = np.frombuffer(payload, dtype=">i8").astype(np.int64)
             self._proofs[key] = Prover(job.model.proving, self._ezkl).prove(row)
@@ -658,6 +665,11 @@ class Issuer:
     @cached_property
     def _zk(self) -> Document:
         return self.issue(self.job(Tier.ZK))
+
+    @cached_property
+    def segmented(self) -> Document:
+        """Tier zk, one task of two records, with a circuit of two segments."""
+        return self.issue(self.job(Tier.ZK, model=self.segmented_model))
 
     def commit(self) -> Document:
         """Tier commit, two tasks of two records, one opened of each."""

@@ -1,5 +1,15 @@
 """All cases, by what they attack. Importing a module declares its cases."""
 
-from tests.vectors.certificates.attacks import chain, circuits, documents, honest, proofs, requests, rungs, tasks
+from tests.vectors.certificates.attacks import (
+    chain,
+    circuits,
+    documents,
+    honest,
+    proofs,
+    requests,
+    rungs,
+    segments,
+    tasks,
+)
 
-__all__ = ["chain", "circuits", "documents", "honest", "proofs", "requests", "rungs", "tasks"]
+__all__ = ["chain", "circuits", "documents", "honest", "proofs", "requests", "rungs", "segments", "tasks"]

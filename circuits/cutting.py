@@ -1,0 +1,240 @@
+"""Where to cut a model that is too large for one circuit, and into how many rows, by the cost model.
+
+ezkl counts the rows of every piece between two neighbouring positions at which the model can be cut, without keys. A
+segment is a run of such pieces, and needs about the sum of their rows, less those for the boundaries that lie inside
+it. Dynamic programming then finds, for each number of rows and of inner columns, the cuts with the least processor time
+whose segments all fit the memory; the cheapest of these is the choice.
+
+Few large segments have fewer boundaries, whose values are range-checked on both sides; many small ones need less memory
+each and can be proven by more workers at a time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from circuits.build import make_chain, make_settings
+from circuits.chain import ChainSettings
+from circuits.cost import MAX_BLOCKS, RESERVED_ROWS, Estimate, columns_of, estimate, laid_out
+from circuits.onnx_model import require_plain_model
+from circuits.process import EzklProcess
+from circuits.profile import CircuitProfile
+from circuits.segments import Sliceable, cut_model
+from circuits.settings import CircuitSettings
+from rexis.protocol.errors import CircuitError, ResourceError
+from rexis.protocol.evidence import MAX_SEGMENTS
+
+_LOGROWS = range(11, 20)
+_INNER = (1, 2, 3)
+_PROBE_VALUES = 64
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """A model cut into segments that fit.
+
+    Attributes
+    ----------
+    profile
+        The given one with cuts, rows and inner columns.
+    settings
+        As ezkl makes them for the segments.
+    estimates
+        One a segment.
+    """
+
+    profile: CircuitProfile
+    settings: ChainSettings
+    estimates: tuple[Estimate, ...]
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Of a record's proofs together."""
+        return sum(each.cpu_seconds for each in self.estimates)
+
+    @property
+    def needed_bytes(self) -> int:
+        """Memory of a prover that proves one segment at a time."""
+        return max(each.needed_bytes for each in self.estimates)
+
+    @property
+    def proof_bytes(self) -> int:
+        """Of a record's proofs together, without the boundaries."""
+        return sum(each.proof_bytes for each in self.estimates)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Nodes between two neighbouring positions.
+
+    Attributes
+    ----------
+    rows
+        Without those of its boundaries.
+    tables
+        Sizes of the range checks' tables by their ends, and the names of nonlinear functions.
+    """
+
+    start: int
+    end: int
+    rows: int
+    ranges: frozenset[tuple[int, int]]
+    lookups: frozenset[str]
+
+
+def choose_cuts(
+    onnx_bytes: bytes,
+    profile: CircuitProfile,
+    ezkl: EzklProcess,
+    *,
+    memory_bytes: float = math.inf,
+    at: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> Cutting:
+    """Cut a model so that each segment fits.
+
+    Parameters
+    ----------
+    profile
+        Scales, digits and lookup range stay as they are; rows, inner columns and cuts are chosen.
+    memory_bytes
+        What set-up and proofs of one segment may take.
+
+    Raises
+    ------
+    CircuitError
+        The model cannot be cut, or ezkl refuses a piece.
+    ResourceError
+        Some piece alone does not fit.
+    """
+    require_plain_model(onnx_bytes)
+    model = Sliceable(onnx_bytes)
+    pieces = _pieces(model, profile, ezkl, at)
+    boundary = {
+        piece.start: sum(tensor.size for tensor in model.boundary(piece.start) or ()) if piece.start else 0
+        for piece in pieces
+    }
+    each_value = _rows_of_a_value(profile, ezkl)
+    best: tuple[float, int, int, tuple[int, ...]] | None = None
+    for place, (logrows, inner) in enumerate(itertools.product(_LOGROWS, _INNER)):
+        at("comparing layouts", place, len(_LOGROWS) * len(_INNER))
+        found = _cheapest(pieces, boundary, each_value, profile, logrows, inner, memory_bytes)
+        if found is not None and (best is None or found[0] < best[0]):
+            best = (found[0], logrows, inner, found[1])
+    if best is None:
+        raise ResourceError(
+            f"some nodes alone need more than {memory_bytes / 2**20:.0f} MiB, or more than {MAX_SEGMENTS} segments are "
+            "needed",
+            field="model",
+            hint="use a machine with more memory, or a smaller model",
+        )
+    chosen = profile.model_copy(update={"logrows": best[1], "inner_columns": best[2], "cuts": best[3]})
+    settings = make_chain(cut_model(onnx_bytes, chosen.cuts), chosen, ezkl)
+    return Cutting(chosen, settings, estimates_of(settings))
+
+
+def estimates_of(settings: ChainSettings) -> tuple[Estimate, ...]:
+    """What each segment will take."""
+    return tuple(estimate(columns_of(segment), segment.rows) for segment in settings.segments)
+
+
+def _pieces(
+    model: Sliceable, profile: CircuitProfile, ezkl: EzklProcess, at: Callable[[str, int, int], None]
+) -> list[_Piece]:
+    """The model between each two positions at which it can be cut; constants cut nothing off."""
+    nodes = model.nodes
+    inside = [
+        place
+        for place in range(1, len(nodes))
+        if nodes[place - 1].op_type != "Constant" and model.boundary(place) is not None
+    ]
+    ends = [0, *inside, len(nodes)]
+    if all(node.op_type == "Constant" for node in nodes[ends[-2] :]):
+        ends.pop(-2)
+    each_value = _rows_of_a_value(profile, ezkl)
+    pieces = []
+    for place, (start, end) in enumerate(itertools.pairwise(ends)):
+        at("counting rows", place, len(ends) - 1)
+        try:
+            settings = make_settings(model.segment(start, end), profile, ezkl)
+        except CircuitError as error:
+            names = ", ".join(sorted({node.op_type for node in nodes[start:end] if node.op_type != "Constant"}))
+            raise CircuitError(f"nodes {start} to {end - 1} ({names}): {error.message}", hint=error.hint) from None
+        shared = each_value * (settings.input_length * (start > 0) + settings.output_length * (end < len(nodes)))
+        pieces.append(_piece(start, end, settings, max(0, settings.rows * profile.inner_columns - round(shared))))
+    return pieces
+
+
+def _piece(start: int, end: int, settings: CircuitSettings, rows: int) -> _Piece:
+    lookups = json.loads(settings.data)["required_lookups"]
+    return _Piece(
+        start, end, rows, frozenset(settings.ranges), frozenset(json.dumps(name, sort_keys=True) for name in lookups)
+    )
+
+
+def _rows_of_a_value(profile: CircuitProfile, ezkl: EzklProcess) -> float:
+    """Rows that a value costs on one side of a boundary."""
+    from onnx import TensorProto, helper
+
+    shape = [1, _PROBE_VALUES]
+    sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("in", "out")]
+    graph = helper.make_graph([helper.make_node("Identity", ["in"], ["out"])], "probe", sides[:1], sides[1:])
+    data = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    return make_settings(data, profile, ezkl).rows * profile.inner_columns / (2 * _PROBE_VALUES)
+
+
+def _cheapest(
+    pieces: Sequence[_Piece],
+    boundary: dict[int, int],
+    each_value: float,
+    profile: CircuitProfile,
+    logrows: int,
+    inner: int,
+    memory_bytes: float,
+) -> tuple[float, tuple[int, ...]] | None:
+    """The cuts with the least processor time among those whose segments fit: (seconds, cuts)."""
+    lookup_range = profile.lookup_high - profile.lookup_low + 1
+    most = MAX_BLOCKS * ((1 << logrows) - RESERVED_ROWS) * inner
+    best: list[tuple[float, int, int] | None] = [(0.0, 0, 0)]  # seconds, segments, where the last one starts
+    for end in range(1, len(pieces) + 1):
+        found: tuple[float, int, int] | None = None
+        rows, ranges, lookups = 0.0, frozenset[tuple[int, int]](), frozenset[str]()
+        values_after = boundary[pieces[end].start] if end < len(pieces) else 0
+        for start in range(end - 1, -1, -1):
+            piece = pieces[start]
+            rows, ranges, lookups = rows + piece.rows, ranges | piece.ranges, lookups | piece.lookups
+            total = rows + each_value * (boundary[piece.start] + values_after)
+            before = best[start]
+            if total > most:
+                break
+            if before is None or before[1] >= MAX_SEGMENTS:
+                continue
+            columns = laid_out(
+                rows=math.ceil(total / inner),
+                logrows=logrows,
+                inner=inner,
+                ranges=[high - low + 1 for low, high in ranges],
+                lookups=len(lookups),
+                lookup_range=lookup_range,
+            )
+            cost = estimate(columns, math.ceil(total / inner))
+            if cost.needed_bytes > memory_bytes:
+                continue
+            seconds = before[0] + cost.cpu_seconds
+            if found is None or seconds < found[0]:
+                found = (seconds, before[1] + 1, start)
+        best.append(found)
+    last = best[-1]
+    if last is None:
+        return None
+    cuts: list[int] = []
+    place = last
+    while place[2] > 0:
+        cuts.append(pieces[place[2]].start)
+        before = best[place[2]]
+        assert before is not None  # noqa: S101
+        place = before
+    return last[0], tuple(reversed(cuts))
