@@ -44,6 +44,9 @@ HEADROOM = 2.0
 SCALES = tuple(sorted(((i, p) for i in range(4, 11) for p in (i, i + 1, i + 2)), key=sum))
 """Pairs of input and parameter scale, the cheapest first."""
 
+TOKEN_SCALES = tuple((0, p) for p in range(4, 13))
+"""For token ids: ezkl looks rows up by the fixed-point integer as it stands."""
+
 _REBASE = (1, 2, 3, 4, 6, 8)
 _ENOUGH = 3  # good pairs of scales; larger ones only cost more
 _PROBES = 4  # records that ranges are searched with: the largest
@@ -79,14 +82,14 @@ class Side:
     judge
         How good encrypted outputs ``[n, m]`` of the circuit are: the largest absolute error of decrypted outputs, and
         the share of decisions that are those of the plain model.
-    headroom
-        How many times as large records may be. 1 for token ids: others than the vocabulary's have no meaning.
+    tokens
+        Whether the records are token ids: integers, and others than the vocabulary's have no meaning.
     """
 
     model: bytes
     records: Floats
     judge: Callable[[Floats], tuple[float, float]]
-    headroom: float = HEADROOM
+    tokens: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,7 @@ def tune(
     finalists: int = 3,
     repeats: int = 3,
     limits: Limits = Limits(),
-    scales: Sequence[tuple[int, int]] = SCALES,
+    scales: Sequence[tuple[int, int]] | None = None,
     at: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Found:
     """Find the fastest profile within a bound.
@@ -187,7 +190,7 @@ def tune(
     limits
         Layouts beyond them are left out.
     scales
-        Pairs of input and parameter scale to try.
+        Pairs of input and parameter scale to try; by default :data:`SCALES`, or :data:`TOKEN_SCALES`.
     at
         Told what is going on, and how far it is.
 
@@ -197,7 +200,8 @@ def tune(
         No scales are good enough, or nothing fits the memory; with the best that was seen.
     """
     with EzklProcess() as ezkl:
-        pairs = _good_scales(ezkl, sides, bound, scales, at)
+        wanted = scales or (TOKEN_SCALES if sides[0].tokens else SCALES)
+        pairs = _good_scales(ezkl, sides, bound, wanted, at)
         layouts: list[Candidate] = []
         for place, pair in enumerate(pairs):
             at("laying out", place, len(pairs))
@@ -322,8 +326,8 @@ def _outputs(ezkl: EzklProcess, side: Side, profile: CircuitProfile, records: Fl
     """Outputs for records, which all have a witness, and so have records that are larger by the headroom."""
     settings = make_settings(side.model, profile, ezkl)
     stretched = records
-    if side.headroom > 1:
-        stretched = np.concatenate([records, side.headroom * records]).astype(np.float32)
+    if not side.tokens:
+        stretched = np.concatenate([records, HEADROOM * records]).astype(np.float32)
     outputs, low, high = _trial(ezkl, side.model, settings, quantise(stretched, settings.input_scale))
     return dequantise(outputs[: len(records)], settings.output_scale).astype(np.float32), low, high
 

@@ -14,7 +14,7 @@ import onnxruntime
 from circuits.process import EzklProcess
 from circuits.rewrites import rewrite
 from circuits.settings import EZKL_VERSION
-from circuits.tuning import HEADROOM, Bound, Candidate, Found, Limits, Side, assess, worthwhile
+from circuits.tuning import Bound, Candidate, Found, Limits, Side, assess, worthwhile
 from rexis.ee import decrypt_outputs, encrypt_records
 from rexis.ee.compiler import encrypt_model
 from rexis.protocol.digests import sha256, tensor_digest
@@ -87,6 +87,15 @@ def written(
     }
 
 
+def checked_line(report: dict[str, Any]) -> str:
+    """What the check of a report saw."""
+    checked = report["checked"]
+    start = f"checked on {checked['records']} other records under another key: "
+    if checked["error"] is None:
+        return start + "some have no witness"
+    return start + f"decisions agree {checked['agreement']:.1%}, largest error {checked['error']:.3g}"
+
+
 def outside(report: dict[str, Any], bound: Bound) -> str | None:
     """The warning that is due where the check of a report left the bound."""
     checked = report["checked"]
@@ -109,7 +118,7 @@ def _side(model: bytes, records: Floats, reference: Floats, tolerance: float) ->
         return float(error.max()), float(agrees.mean())
 
     tokens = encrypted.key.input is not None and encrypted.key.input.tokens is not None
-    return Side(encrypted.model, encrypt_records(encrypted.key, records), judge, 1.0 if tokens else HEADROOM)
+    return Side(encrypted.model, encrypt_records(encrypted.key, records), judge, tokens)
 
 
 def _outputs(model: bytes, records: Floats) -> Floats:

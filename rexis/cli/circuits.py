@@ -25,6 +25,7 @@ app = typer.Typer(help="Estimate, tune and rebuild circuits.", no_args_is_help=T
 WRITTEN = ("profile.json", "rewrites.json", "evidence.json", "frontier.svg")
 """What ``tune --out`` writes."""
 
+_CHECKED = 300  # of a zoo model's held-out records
 _MAX_MODEL_BYTES = 256 << 20
 _MAX_SETTINGS_BYTES = 8 << 20
 
@@ -120,7 +121,7 @@ def tune(
         from circuits.memory import available_bytes
         from circuits.tuning import Bound, Limits
         from circuits.tuning import tune as search
-        from rexis.cli._tuning import Calibrated, outside, written
+        from rexis.cli._tuning import Calibrated, checked_line, outside, written
 
     from rexis.files import require_absent
 
@@ -146,11 +147,7 @@ def tune(
         emit(report)
         return
     _table(found)
-    best = report["checked"]
-    say(
-        f"checked on {best['records']} other records under another key: decisions agree {best['agreement']:.1%}, "
-        f"largest error {best['error']:.3g}"
-    )
+    say(checked_line(report))
     if warning := outside(report, bound):
         note(warning)
     if calibrated.rewrites:
@@ -182,6 +179,8 @@ def rewrite_model(
         from circuits.profile import rewrites_for
         from circuits.rewrites import rewrite
 
+    if names is None and Path(model).suffix == ".onnx":
+        raise typer.BadParameter("a file has no profile of its own: name the rewrites", param_hint="--with")
     plain = _model(model)
     chosen = tuple(names) if names is not None else rewrites_for(model)
     write_file(out, rewrite(plain, chosen) if chosen else plain)
@@ -290,9 +289,9 @@ def _records(model: str, data: Path | None, count: int) -> tuple[Floats, Floats]
         raise typer.BadParameter("a model from a file needs records", param_hint="--data")
     with needs("models"):
         from models.zoo import held_out, training_split
-    rows = training_split(model)[0]
-    chosen = np.random.default_rng(0).permutation(len(rows))[:count]
-    return rows[chosen], held_out(model)[0]
+    rows, others = training_split(model)[0], held_out(model)[0]
+    chosen, checked = (np.random.default_rng(0).permutation(len(each)) for each in (rows, others))
+    return rows[chosen[:count]], others[np.sort(checked[:_CHECKED])]
 
 
 def _write(out: Path, profile: CircuitProfile, model: Calibrated, report: dict[str, Any]) -> None:

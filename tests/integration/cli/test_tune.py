@@ -36,7 +36,7 @@ def test_the_choice_is_written_with_its_evidence(tmp_path: Path, capsys: pytest.
     profile = CircuitProfile.from_json((tmp_path / "out" / "profile.json").read_bytes())
     evidence = json.loads((tmp_path / "out" / "evidence.json").read_bytes())
     rewrites = json.loads((tmp_path / "out" / "rewrites.json").read_bytes())
-    assert evidence["chosen"]["profile"] == profile.to_object()
+    assert CircuitProfile.from_json(json.dumps(evidence["chosen"]["profile"]).encode()) == profile
     assert evidence["chosen"]["seconds"] > 0
     assert evidence["checked"]["error"] <= 0.2
     assert 0 < evidence["checked"]["reexecutionError"] <= 0.2
@@ -53,4 +53,4 @@ def test_a_choice_that_fails_its_check_is_warned_of(tmp_path: Path, capsys: pyte
     small = np.random.default_rng(0).normal(size=(6, 4))
     assert tune(tmp_path, np.concatenate([small, 1e4 * small])) == 0  # the second half is to check with
     said = capsys.readouterr()
-    assert OUTSIDE in said.out + said.err
+    assert ("some have no witness" in said.out, OUTSIDE in said.out + said.err) == (True, True)

@@ -17,6 +17,7 @@ from circuits.profile import rewrites_for, tuned_models
 from circuits.rewrites import REWRITES, rewrite
 from models.zoo import held_out, load_model_bytes
 from rexis.ee import decrypt_outputs, encrypt_records
+from rexis.ee.card import card_of
 from rexis.ee.compiler import encrypt_model
 from rexis.protocol.errors import MalformedError, TensorError
 
@@ -235,6 +236,16 @@ def test_zoo_models_keep_their_outputs_also_under_a_key(name: str) -> None:
     encrypted = encrypt_model(made, epoch=1, seed=bytes(32))
     found = decrypt_outputs(encrypted.key, run(encrypted.model, encrypt_records(encrypted.key, records)))
     np.testing.assert_allclose(found, expected, atol=1e-4 * size)
+
+
+@pytest.mark.parametrize("name", ["breast_cancer", "diabetes", "omics"])
+def test_a_rewritten_model_gets_the_same_kinds_of_keys(name: str) -> None:
+    plain = load_model_bytes(name)
+    before, after = (
+        Counter((axis.group, axis.size) for axis in card_of(encrypt_model(model, epoch=1, seed=bytes(32))).axes)
+        for model in (plain, rewrite(plain, list(REWRITES)))
+    )
+    assert before == after
 
 
 def test_the_same_names_give_the_same_file() -> None:
