@@ -16,6 +16,7 @@ Array = NDArray[Any]
 Shape = tuple[int | str, ...]
 
 _NO_OPS = ("Identity", "Dropout")
+_TRAINING = 3  # inputs: a Dropout with its third may drop something
 
 
 class Rewritten:
@@ -36,6 +37,8 @@ class Rewritten:
         except Exception as error:  # protobuf's DecodeError is not exported by onnx
             raise TensorError(f"the model cannot be rewritten: {error}", field="model") from None
         graph = proto.graph
+        if any(each.HasField("g") or each.graphs for node in graph.node for each in node.attribute):
+            raise TensorError("models with control flow are not rewritten", field="model")
         self.constants: dict[str, Array] = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
         inputs = [value.name for value in graph.input if value.name not in self.constants]
         if len(inputs) != 1 or len(graph.output) != 1:
@@ -112,7 +115,7 @@ class Rewritten:
     def _tidy(self) -> None:
         """Constants in one place, and no node that copies its input or computes with constants only."""
         for node in list(self.nodes):
-            if node.op_type in _NO_OPS and node.input[0] not in self.constants:
+            if node.op_type in _NO_OPS and len(node.input) < _TRAINING and node.input[0] not in self.constants:
                 self._bypass(node)
             elif node.output and all(not name or name in self.constants for name in node.input):
                 given = {name: self.constants[name] for name in node.input if name}
@@ -121,7 +124,7 @@ class Rewritten:
         for node in list(self.nodes):
             if node.op_type == "Div" and node.input[1] in self.constants:
                 divisor = self.constants[node.input[1]]
-                if divisor.dtype.kind == "f":
+                if divisor.dtype.kind == "f" and np.all(divisor):
                     node.op_type = "Mul"
                     node.input[1] = self.constant((1 / divisor).astype(divisor.dtype))
 

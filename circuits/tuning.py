@@ -33,7 +33,7 @@ from circuits.proving import Prover
 from circuits.rewrites import REWRITES, rewrite
 from circuits.settings import CircuitSettings
 from circuits.srs import ensure_development_srs
-from rexis.protocol.errors import CircuitError
+from rexis.protocol.errors import CircuitError, TensorError
 from rexis.protocol.records import dequantise, quantise
 
 Floats = NDArray[np.float32]
@@ -219,16 +219,25 @@ def tune(
 
 
 def worthwhile(plain: bytes, ezkl: EzklProcess) -> tuple[str, ...]:
-    """The rewrites of :mod:`circuits.rewrites` that take rows off a plain model's circuit, in their order."""
+    """The rewrites of :mod:`circuits.rewrites` that take rows off a plain model's circuit, in their order.
 
-    def rows(names: tuple[str, ...]) -> int:
-        return sum(make_settings(rewrite(plain, names), profile, ezkl).rows for profile in (_WIDE, late))
-
+    None of a model that cannot be rewritten.
+    """
     late = _WIDE.model_copy(update={"rebase_multiplier": 4})
+
+    def rows(model: bytes) -> float:
+        try:
+            return sum(make_settings(model, profile, ezkl).rows for profile in (_WIDE, late))
+        except CircuitError:
+            return math.inf
+
     kept: tuple[str, ...] = ()
-    fewest = rows(kept)
+    fewest = rows(plain)
     for name in REWRITES:
-        found = rows((*kept, name))
+        try:
+            found = rows(rewrite(plain, (*kept, name)))
+        except TensorError:
+            return ()
         if found < fewest:
             kept, fewest = (*kept, name), found
     return kept

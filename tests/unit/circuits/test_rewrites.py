@@ -263,3 +263,21 @@ def test_an_unknown_rewrite_and_a_file_that_is_no_model_are_refused() -> None:
         rewrite(relu_network(), ["faster"])
     with pytest.raises(TensorError, match="cannot be rewritten"):
         rewrite(b"no model", [])
+
+
+def test_control_flow_is_refused() -> None:
+    branch = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["z"])], "branch", [], [helper.make_tensor_value_info("z", 1, None)]
+    )
+    nodes = [helper.make_node("If", ["yes"], ["y"], then_branch=branch, else_branch=branch)]
+    with pytest.raises(TensorError, match="control flow"):
+        rewrite(model(nodes, [3], [3], yes=np.array(True)), [])
+
+
+def test_a_dropout_that_may_drop_stays() -> None:
+    def dropping(*inputs: str) -> bytes:
+        nodes = [helper.make_node("Dropout", ["x", *inputs], ["d"]), helper.make_node("Neg", ["d"], ["y"])]
+        return model(nodes, [3], [3], share=np.float32(0.5), training=np.array(True))
+
+    assert ops(rewrite(dropping("share"), [])) == {"Neg": 1}
+    assert ops(rewrite(dropping("share", "training"), [])) == {"Dropout": 1, "Neg": 1}
