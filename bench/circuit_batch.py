@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.circuit_cost import cpu_of
+from bench._processes import cpu_seconds
 from circuits.cost import Estimate, estimate, laid_out
 from circuits.process import EzklProcess
 from circuits.profile import CircuitProfile, profile_for, rewrites_for, tuned_models
@@ -74,11 +74,11 @@ def measure(name: str, batch: int, folder: Path, repeats: int) -> dict[str, Any]
         row = quantise(records, settings.input_scale).reshape(-1).tolist()
         seconds, cpu = [], []
         for turn in range(repeats + 1):
-            before, started = cpu_of(ezkl), time.perf_counter()
+            before, started = cpu_seconds(ezkl.pid), time.perf_counter()
             proof = ezkl.call("prove", scale=settings.input_scale, record=row, **call)["proof"]
             if turn:
                 seconds.append((time.perf_counter() - started) / batch)
-                cpu.append((cpu_of(ezkl) - before) / batch)
+                cpu.append((cpu_seconds(ezkl.pid) - before) / batch)
     return {
         "batch": batch,
         "rows": settings.rows * profile.inner_columns,

@@ -23,6 +23,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from bench._processes import cpu_seconds, peak_bytes
 from circuits import cost
 from circuits.build import make_settings
 from circuits.cost import Columns, columns_of, estimate
@@ -66,20 +67,20 @@ def measure(model: bytes, settings: CircuitSettings, record: Sequence[int], srs_
         paths = {part: str(folder / part) for part in ("model", "settings", "compiled", "vk", "pk", "vka")}
         with EzklProcess() as ezkl:
             ezkl.call("keys", srs=str(srs.path), **paths)
-            setup = _peak(ezkl)
+            setup = peak_bytes(ezkl.pid)
         call = {part: paths[part] for part in ("compiled", "pk", "vk", "settings")}
         call |= {"srs": str(srs.path), "scale": settings.input_scale, "record": list(record)}  # type: ignore[dict-item]
         with EzklProcess() as ezkl:
             ezkl.call("prove", **call)
-            before = cpu_of(ezkl)
+            before = cpu_seconds(ezkl.pid)
             proof = ezkl.call("prove", **call)["proof"]
             return Measured(
                 columns_of(settings),
                 settings.rows,
                 (folder / "pk").stat().st_size,
                 setup,
-                _peak(ezkl),
-                cpu_of(ezkl) - before,
+                peak_bytes(ezkl.pid),
+                cpu_seconds(ezkl.pid) - before,
                 len(proof) // 2,
             )
 
@@ -181,18 +182,6 @@ def zoo(folder: Path) -> dict[str, Any]:
 
 
 _COMPARED = ("key_bytes", "setup_bytes", "peak_bytes", "cpu_seconds", "proof_bytes")
-
-
-def _peak(ezkl: EzklProcess) -> int:
-    """The child's largest resident set (Linux: proc(5), status)."""
-    lines = Path(f"/proc/{ezkl.pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
-
-
-def cpu_of(ezkl: EzklProcess) -> float:
-    """Processor time of the child in seconds (Linux: proc(5), stat; in hundredths)."""
-    fields = Path(f"/proc/{ezkl.pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / 100
 
 
 def main() -> None:

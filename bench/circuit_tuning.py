@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnxruntime
 
-from bench.circuit_cost import cpu_of
+from bench._processes import cpu_seconds
 from circuits.build import make_settings
 from circuits.process import EzklProcess
 from circuits.profile import TUNED, profile_for, rewrites_for, tuned_models
@@ -67,9 +67,9 @@ class Side:
         """Prove one record."""
         call = {part: self._paths[part] for part in ("compiled", "pk", "vk", "settings", "srs")}
         row = quantise(record, self.scale).reshape(-1).tolist()
-        before, started = cpu_of(self.ezkl), time.perf_counter()
+        before, started = cpu_seconds(self.ezkl.pid), time.perf_counter()
         proof = self.ezkl.call("prove", scale=self.scale, record=row, **call)["proof"]
-        return Proved(time.perf_counter() - started, cpu_of(self.ezkl) - before, len(proof) // 2)
+        return Proved(time.perf_counter() - started, cpu_seconds(self.ezkl.pid) - before, len(proof) // 2)
 
     def outputs(self, records: Any) -> Any:
         """Exact outputs, as numbers."""

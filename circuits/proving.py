@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from circuits.build import ProvingCircuit, ProvingSegment
 from circuits.field import instances_from
+from circuits.pool import EzklPool
 from circuits.process import EzklProcess
 from circuits.srs import Srs
 from rexis.protocol.errors import TensorError
@@ -68,20 +69,25 @@ class Proof:
 
 
 class Prover:
-    """Proves records of one circuit. Calls are served one at a time.
+    """Proves records of one circuit, for as many threads at a time as there are children.
 
     Parameters
     ----------
     circuit
         From :func:`circuits.build.prepare_keys`.
     ezkl
-        The child to use; it stays the caller's to close.
+        The child, or children, to use; they stay the caller's to close.
     """
 
-    def __init__(self, circuit: ProvingCircuit, ezkl: EzklProcess) -> None:
+    def __init__(self, circuit: ProvingCircuit, ezkl: EzklProcess | EzklPool) -> None:
         self._ezkl = ezkl
         self._settings = circuit.artefacts.parsed
         self._arguments = [_arguments(segment, circuit.srs) for segment in circuit.segments]
+
+    @property
+    def at_once(self) -> int:
+        """How many calls run at a time; more wait."""
+        return self._ezkl.size
 
     def outputs(self, records: Integers) -> Integers:
         """Exact outputs of the circuit, ``[n, output_length]``, for fixed-point records ``[n, input_length]``.
