@@ -44,8 +44,8 @@ HEADROOM = 2.0
 SCALES = tuple(sorted(((i, p) for i in range(4, 11) for p in (i, i + 1, i + 2)), key=sum))
 """Pairs of input and parameter scale, the cheapest first."""
 
-TOKEN_SCALES = tuple((0, p) for p in range(4, 13))
-"""For token ids: ezkl looks rows up by the fixed-point integer as it stands."""
+ID_SCALES = tuple((0, p) for p in range(4, 13))
+"""The same for records of token ids: ezkl looks rows up by the fixed-point integer as it stands."""
 
 _REBASE = (1, 2, 3, 4, 6, 8)
 _ENOUGH = 3  # good pairs of scales; larger ones only cost more
@@ -82,14 +82,14 @@ class Side:
     judge
         How good encrypted outputs ``[n, m]`` of the circuit are: the largest absolute error of decrypted outputs, and
         the share of decisions that are those of the plain model.
-    tokens
-        Whether the records are token ids: integers, and others than the vocabulary's have no meaning.
+    headroom
+        How many times as large records may be. 1 for token ids: others than the vocabulary's have no meaning.
     """
 
     model: bytes
     records: Floats
     judge: Callable[[Floats], tuple[float, float]]
-    tokens: bool = False
+    headroom: float = HEADROOM
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def tune(
     finalists: int = 3,
     repeats: int = 3,
     limits: Limits = Limits(),
-    scales: Sequence[tuple[int, int]] | None = None,
+    scales: Sequence[tuple[int, int]] = SCALES,
     at: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Found:
     """Find the fastest profile within a bound.
@@ -190,7 +190,7 @@ def tune(
     limits
         Layouts beyond them are left out.
     scales
-        Pairs of input and parameter scale to try; by default :data:`SCALES`, or :data:`TOKEN_SCALES`.
+        Pairs of input and parameter scale to try.
     at
         Told what is going on, and how far it is.
 
@@ -200,8 +200,7 @@ def tune(
         No scales are good enough, or nothing fits the memory; with the best that was seen.
     """
     with EzklProcess() as ezkl:
-        wanted = scales or (TOKEN_SCALES if sides[0].tokens else SCALES)
-        pairs = _good_scales(ezkl, sides, bound, wanted, at)
+        pairs = _good_scales(ezkl, sides, bound, scales, at)
         layouts: list[Candidate] = []
         for place, pair in enumerate(pairs):
             at("laying out", place, len(pairs))
@@ -243,6 +242,22 @@ def worthwhile(plain: bytes, ezkl: EzklProcess) -> tuple[str, ...]:
     return kept
 
 
+def first_guess(ezkl: EzklProcess, side: Side, scales: tuple[int, int]) -> Candidate:
+    """The layout with the least predicted processor time for one pair of scales: no bound on errors, and no proof.
+
+    Raises
+    ------
+    CircuitError
+        A record has no witness, or no circuit is large enough.
+    """
+    base = _WIDE.model_copy(update={"input_scale": scales[0], "param_scale": scales[1]})
+    outputs, lowest, highest = _outputs(ezkl, side, base, side.records)
+    layouts = list(_layouts(ezkl, [side], _Scales(base, *side.judge(outputs), lowest, highest)))
+    if not layouts:
+        raise _nothing(Limits(), layouts)
+    return min(layouts, key=lambda each: each.estimate.cpu_seconds)
+
+
 def assess(ezkl: EzklProcess, sides: Sequence[Side], profile: CircuitProfile) -> tuple[float, float]:
     """Largest error and least agreement of a profile over all sides; infinite and 0 if a record has no witness."""
     return _assessed(ezkl, sides, profile)[:2]
@@ -259,6 +274,14 @@ def outputs_without_keys(
         A record has no witness, or the model does not compile.
     """
     return _trial(ezkl, onnx_bytes, settings, records)[0]
+
+
+def reach_without_keys(
+    ezkl: EzklProcess, onnx_bytes: bytes, settings: CircuitSettings, records: NDArray[np.int64]
+) -> int:
+    """The largest absolute argument of a nonlinear function, 1 at least; as :func:`outputs_without_keys`."""
+    _, lowest, highest = _trial(ezkl, onnx_bytes, settings, records)
+    return max(abs(lowest), abs(highest), 1)
 
 
 def _good_scales(
@@ -335,8 +358,8 @@ def _outputs(ezkl: EzklProcess, side: Side, profile: CircuitProfile, records: Fl
     """Outputs for records, which all have a witness, and so have records that are larger by the headroom."""
     settings = make_settings(side.model, profile, ezkl)
     stretched = records
-    if not side.tokens:
-        stretched = np.concatenate([records, HEADROOM * records]).astype(np.float32)
+    if side.headroom > 1:
+        stretched = np.concatenate([records, side.headroom * records]).astype(np.float32)
     outputs, low, high = _trial(ezkl, side.model, settings, quantise(stretched, settings.input_scale))
     return dequantise(outputs[: len(records)], settings.output_scale).astype(np.float32), low, high
 

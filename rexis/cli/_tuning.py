@@ -9,17 +9,19 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
-import onnxruntime
 
 from circuits.process import EzklProcess
 from circuits.rewrites import rewrite
 from circuits.settings import EZKL_VERSION
-from circuits.tuning import Bound, Candidate, Found, Limits, Side, assess, worthwhile
+from circuits.tuning import HEADROOM, Bound, Candidate, Found, Limits, Side, assess, worthwhile
+from rexis.cli._calibration import Calibration, headroom_of, outputs_of
 from rexis.ee import decrypt_outputs, encrypt_records
 from rexis.ee.compiler import encrypt_model
 from rexis.protocol.digests import sha256, tensor_digest
-from rexis.protocol.errors import TensorError
+from rexis.protocol.errors import EncryptionError
 from rexis.protocol.records import Floats, dequantise, quantise
+
+_PLAIN = "--plain tunes the model as it is"
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,9 @@ class Calibrated:
     rewritten: bytes
 
     @classmethod
-    def of(cls, plain: bytes, *, rewriting: bool) -> Self:
+    def of(cls, plain: bytes, ezkl: EzklProcess, *, rewriting: bool) -> Self:
         """Rewrite a model where that takes rows off its circuit."""
-        if not rewriting:
-            return cls(plain, (), plain)
-        with EzklProcess() as ezkl:
-            names = worthwhile(plain, ezkl)
+        names = worthwhile(plain, ezkl) if rewriting else ()
         return cls(plain, names, rewrite(plain, names) if names else plain)
 
     def sides(self, records: Floats, keys: int, tolerance: float) -> list[Side]:
@@ -44,18 +43,34 @@ class Calibrated:
 
         Parameters
         ----------
+        keys
+            0 for the model and the records as they are.
         tolerance
             Regressions have no classes: there an output agrees if it is off by no more than this.
+
+        Raises
+        ------
+        EncryptionError
+            EE cannot encrypt the model, with the node and the reason.
         """
-        reference = _outputs(self.plain, records)
+        reference = outputs_of(self.plain, records)
+        if not keys:
+            headroom = headroom_of(self.plain)
+            return [Side(self.rewritten, records, lambda found: _judged(found, reference, tolerance), headroom)]
         return [_side(self.rewritten, records, reference, tolerance) for _ in range(keys)]
 
 
+def plain_side(plain: bytes, records: Floats, tolerance: float = math.inf) -> Side:
+    """The model and the records as they are."""
+    return Calibrated(plain, (), plain).sides(records, 0, tolerance)[0]
+
+
 def written(
-    model: Calibrated, records: Floats, check: Floats, keys: int, bound: Bound, limits: Limits, found: Found
+    model: Calibrated, calibration: Calibration, keys: int, bound: Bound, limits: Limits, found: Found
 ) -> dict[str, Any]:
     """What was searched, seen and chosen, and how the choice fares on records and a key that it was not chosen by."""
-    side = model.sides(check, 1, bound.error)[0]
+    records, check = calibration.records, calibration.check
+    side = model.sides(check, min(keys, 1), bound.error)[0]
     seen: list[Floats] = []
 
     def judge(outputs: Floats) -> tuple[float, float]:
@@ -64,14 +79,19 @@ def written(
 
     with EzklProcess() as ezkl:
         error, agreement = assess(ezkl, [replace(side, judge=judge)], found.best.profile)
-    committed = dequantise(quantise(side.records, found.best.profile.input_scale), found.best.profile.input_scale)
-    again = _outputs(side.model, committed)
+    scale = found.best.profile.input_scale
+    again = outputs_of(side.model, dequantise(quantise(side.records, scale), scale))
     off = max((float(np.abs(outputs.reshape(again.shape) - again).max()) for outputs in seen), default=math.inf)
     return {
         "model": str(sha256(model.plain)),
         "rewritten": str(sha256(model.rewritten)),
         "rewrites": list(model.rewrites),
-        "calibration": {"records": len(records), "digest": str(tensor_digest(records)), "keys": keys},
+        "calibration": {
+            "source": calibration.source,
+            "records": len(records),
+            "digest": str(tensor_digest(records)),
+            "keys": keys,
+        },
         "bound": {"agreement": bound.agreement, "error": _finite(bound.error)},
         "limits": {"memoryBytes": _finite(limits.memory_bytes), "proofBytes": _finite(limits.proof_bytes)},
         "layoutsCompared": found.tried,
@@ -90,7 +110,8 @@ def written(
 def checked_line(report: dict[str, Any]) -> str:
     """What the check of a report saw."""
     checked = report["checked"]
-    start = f"checked on {checked['records']} other records under another key: "
+    under = " under another key" if report["calibration"]["keys"] else ""
+    start = f"checked on {checked['records']} other records{under}: "
     if checked["error"] is None:
         return start + "some have no witness"
     return start + f"decisions agree {checked['agreement']:.1%}, largest error {checked['error']:.3g}"
@@ -104,34 +125,31 @@ def outside(report: dict[str, Any], bound: Bound) -> str | None:
     return "warning: that is outside the bound. Tune with more records and keys, or with a tighter one."
 
 
-def _side(model: bytes, records: Floats, reference: Floats, tolerance: float) -> Side:
-    encrypted = encrypt_model(model, epoch=1)
+def _side(plain: bytes, records: Floats, reference: Floats, tolerance: float) -> Side:
+    try:
+        encrypted = encrypt_model(plain, epoch=1)
+    except EncryptionError as error:
+        raise EncryptionError(
+            error.message, field=error.field, hint=f"{_PLAIN}{f'; {error.hint}' if error.hint else ''}"
+        ) from error
 
     def judge(outputs: Floats) -> tuple[float, float]:
-        found = decrypt_outputs(encrypted.key, outputs.reshape(reference.shape))
-        error = np.abs(found - reference).reshape(len(reference), -1)
-        classes = reference.shape[-1]
-        if classes > 1:
-            agrees = found.reshape(-1, classes).argmax(axis=1) == reference.reshape(-1, classes).argmax(axis=1)
-        else:
-            agrees = error.max(axis=1) <= tolerance
-        return float(error.max()), float(agrees.mean())
+        return _judged(decrypt_outputs(encrypted.key, outputs.reshape(reference.shape)), reference, tolerance)
 
     tokens = encrypted.key.input is not None and encrypted.key.input.tokens is not None
-    return Side(encrypted.model, encrypt_records(encrypted.key, records), judge, tokens)
+    return Side(encrypted.model, encrypt_records(encrypted.key, records), judge, 1.0 if tokens else HEADROOM)
 
 
-def _outputs(model: bytes, records: Floats) -> Floats:
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    given = session.get_inputs()[0]
-    if given.shape[1:] != list(records.shape[1:]):
-        raise TensorError(
-            f"records are {list(records.shape[1:])} each, the model takes {given.shape[1:]}",
-            field="data",
-            hint="give records of the model's shape",
-        )
-    outputs: Floats = session.run(None, {given.name: records})[0]
-    return outputs
+def _judged(outputs: Floats, reference: Floats, tolerance: float) -> tuple[float, float]:
+    """Largest error, and the share of decisions that agree."""
+    found = outputs.reshape(reference.shape)
+    error = np.abs(found - reference).reshape(len(reference), -1)
+    classes = reference.shape[-1]
+    if classes > 1:
+        agrees = found.reshape(-1, classes).argmax(axis=1) == reference.reshape(-1, classes).argmax(axis=1)
+    else:
+        agrees = error.max(axis=1) <= tolerance
+    return float(error.max()), float(agrees.mean())
 
 
 def _shown(each: Candidate) -> dict[str, Any]:

@@ -9,29 +9,49 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rexis.cli._models import (
+    MAX_MODEL_BYTES,
+    calibration_for,
+    given_records,
+    guess_line,
+    guessed_profile,
+    is_file,
+    known_profile,
+    note_records,
+    read_model,
+    with_axes,
+)
 from rexis.cli.console import emit, note, say, steps, working
 from rexis.cli.options import Json, needs
-from rexis.protocol.errors import ConflictError, RexisError
+from rexis.protocol.errors import CircuitError, ConflictError
 
 if TYPE_CHECKING:
     from circuits.cost import Estimate
     from circuits.profile import CircuitProfile
     from circuits.tuning import Candidate, Found
-    from rexis.cli._tuning import Calibrated
-    from rexis.protocol.records import Floats
+
 
 app = typer.Typer(help="Estimate, tune and rebuild circuits.", no_args_is_help=True)
 
-WRITTEN = ("profile.json", "rewrites.json", "evidence.json", "frontier.svg")
-"""What ``tune --out`` writes."""
+WRITTEN = ("profile.json", "rewrites.json", "evidence.json", "frontier.svg", "model.onnx")
+"""What ``tune --out`` writes, the last only where the model is a file and another one than was given."""
 
-_CHECKED = 300  # of a zoo model's held-out records
-_MAX_MODEL_BYTES = 256 << 20
 _MAX_SETTINGS_BYTES = 8 << 20
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A zoo model's name, or an ONNX file.")]
 Profile = Annotated[
-    str | None, typer.Option(metavar="NAME|FILE", help="A tuned profile. Default: the zoo model's own.")
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE", help="A tuned profile. Default: the zoo model's own, else one guessed from random records."
+    ),
+]
+Axis = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--axis",
+        metavar="NAME=SIZE",
+        help="The size of an open axis other than the first, for a circuit has fixed sizes. Again for each.",
+    ),
 ]
 
 
@@ -58,29 +78,43 @@ def list_profiles(as_json: Json = False) -> None:
 def estimate(
     model: Model,
     profile: Profile = None,
+    axis: Axis = None,
     memory: Annotated[
         int | None, typer.Option(metavar="MIB", min=1, help="Memory that there is. Default: what is free here.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what set-up and a proof will take, before either; refuse a circuit that does not fit, with one that does."""
+    """Say what set-up and a proof will take, before either; refuse a circuit that does not fit, with one that does.
+
+    Takes any ONNX file with one float32 input and one float32 output. What ezkl puts into no circuit is refused with
+    the name of the node and its operator.
+    """
     with needs("circuits"):
         from circuits.build import make_settings
         from circuits.cost import columns_of
         from circuits.cost import estimate as cost_of
+        from circuits.diagnosis import require_circuit
         from circuits.memory import available_bytes, require_memory
         from circuits.process import EzklProcess
 
-    onnx, chosen = _model(model), _profile(profile or model)
+    onnx, chosen = with_axes(read_model(model), axis), known_profile(profile, model)
+    note_records(onnx)
+    how = None
     with working("counting rows"), EzklProcess() as ezkl:
+        wide = require_circuit(onnx, ezkl)
+        if chosen is None:
+            chosen, how = guessed_profile(onnx, wide, ezkl)
         settings = make_settings(onnx, chosen, ezkl)
     cost = cost_of(columns_of(settings), settings.rows)
     free = available_bytes() if memory is None else memory << 20
     if as_json:
-        emit(_shown(cost) | {"fits": cost.needed_bytes <= free, "availableBytes": free})
+        shown = _shown(cost) | {"fits": cost.needed_bytes <= free, "availableBytes": free}
+        emit(shown | {"profile": chosen.to_object(), "guessed": how is not None})
     else:
         for line in _lines(cost):
             say(line)
+        if how is not None:
+            say(guess_line(chosen, how))
     require_memory(settings, free)
 
 
@@ -89,9 +123,16 @@ def tune(
     model: Model,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Plain records (.npy): half to choose by, half to check. Zoo: its own."),
+        typer.Option(
+            metavar="FILE",
+            help="Plain records (.npy): half to choose by, half to check. Default: a zoo model's own, else random.",
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the profile and its evidence here.")] = None,
+    axis: Axis = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Tune the model as it is, without EE: for models that EE refuses.")
+    ] = False,
     agreement: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of decisions that must be those of the plain model.")
     ] = 0.99,
@@ -115,12 +156,17 @@ def tune(
 ) -> None:
     """Search the cheapest circuit within a bound on decisions and errors, by a cost model first and proofs last.
 
-    Takes minutes: every pair of scales is tried on every record under every key.
+    Takes minutes: every pair of scales is tried on every record under every key. Without --data, a model from a file
+    is tuned on random records, which say little about its accuracy on real ones.
     """
     with needs("circuits"), needs("ee"), needs("verifier"):
+        from circuits.boundary import boundary_of, require_one_record, vocabulary_of
+        from circuits.diagnosis import require_circuit
         from circuits.memory import available_bytes
-        from circuits.tuning import Bound, Limits
+        from circuits.process import EzklProcess
+        from circuits.tuning import ID_SCALES, SCALES, Bound, Limits
         from circuits.tuning import tune as search
+        from rexis.cli._calibration import warned_of
         from rexis.cli._tuning import Calibrated, checked_line, outside, written
 
     from rexis.files import require_absent
@@ -129,20 +175,44 @@ def tune(
         if out.exists() and not out.is_dir():
             raise ConflictError(f"{out} exists and is no folder", field="out", hint="choose another name")
         require_absent(*(out / name for name in WRITTEN))
-    plain, calibration, check = _model(model), *_records(model, data, records)
+    onnx = with_axes(read_model(model), axis)
+    if plain:
+        keys = 0
+        note_records(onnx)
+    else:
+        require_one_record(boundary_of(onnx))
     bound = Bound(agreement, float("inf") if max_error is None else max_error)
     limits = Limits(
         available_bytes() if memory is None else memory << 20,
         float("inf") if max_proof_bytes is None else max_proof_bytes,
     )
-    with working("counting rows"):
-        calibrated = Calibrated.of(plain, rewriting=rewrites)
-    sides = calibrated.sides(calibration, keys, bound.error)
+    given = None if data is None else given_records(onnx, data, records)
+    with working("reading the model"), EzklProcess() as ezkl:
+        wide = require_circuit(onnx, ezkl)
+        calibration = given or calibration_for(model, onnx, records)
+        astray = warned_of(onnx, calibration.records, ezkl)
+    if astray is not None and max_error is None:
+        raise CircuitError(
+            "no bound on errors is given, and this circuit is not the model's",
+            hint="export the model without the operator; or bound the error with --max-error",
+        )
+    if wide.output_length == 1 and max_error is None:
+        note("warning: one output has no decisions, and without --max-error nothing bounds its error.")
+    with working("counting rows"), EzklProcess() as ezkl:
+        calibrated = Calibrated.of(onnx, ezkl, rewriting=rewrites)
+    sides = calibrated.sides(calibration.records, keys, bound.error)
+    scales = SCALES if vocabulary_of(onnx) is None else ID_SCALES
+    if calibration.is_random:
+        note(
+            f"warning: calibrated on {calibration.source} records. Real ones may be larger, so that they have no "
+            "witness, and errors on them may differ: tune again with --data before you register this."
+        )
     with tempfile.TemporaryDirectory(prefix="rexis-tune-") as folder, steps() as at:
-        found = search(sides, bound, work_dir=Path(folder), limits=limits, finalists=finalists, at=at)
-    report = written(calibrated, calibration, check, keys, bound, limits, found)
+        found = search(sides, bound, work_dir=Path(folder), limits=limits, finalists=finalists, scales=scales, at=at)
+    report = written(calibrated, calibration, keys, bound, limits, found) | {"otherFunction": astray}
     if out is not None:
-        _write(out, found.best.profile, calibrated, report)
+        changed = calibrated.rewritten if is_file(model) and (axis or calibrated.rewrites) else None
+        _write(out, found.best.profile, report, changed)
     if as_json:
         emit(report)
         return
@@ -152,6 +222,8 @@ def tune(
         note(warning)
     if calibrated.rewrites:
         say(f"tuned for the model rewritten by {', '.join(calibrated.rewrites)}: encrypt that one")
+    if calibration.is_random:
+        say(f"calibration: {calibration.source}")
     if out is not None:
         say(f"written to {out}")
 
@@ -179,9 +251,9 @@ def rewrite_model(
         from circuits.profile import rewrites_for
         from circuits.rewrites import rewrite
 
-    if names is None and Path(model).suffix == ".onnx":
+    if names is None and is_file(model):
         raise typer.BadParameter("a file has no profile of its own: name the rewrites", param_hint="--with")
-    plain = _model(model)
+    plain = read_model(model)
     chosen = tuple(names) if names is not None else rewrites_for(model)
     write_file(out, rewrite(plain, chosen) if chosen else plain)
     say(f"{model} rewritten by {', '.join(chosen) or 'nothing'}: {out}")
@@ -212,7 +284,7 @@ def rebuild(
         from circuits.srs import read_srs
 
     wanted = digest(vk, "--vk") if vk is not None else None
-    onnx = read_file(model, "encrypted model", max_bytes=_MAX_MODEL_BYTES)
+    onnx = read_file(model, "encrypted model", max_bytes=MAX_MODEL_BYTES)
     data = read_file(settings, "settings", max_bytes=_MAX_SETTINGS_BYTES)
     with (
         working("rebuilding the circuit"),
@@ -247,69 +319,36 @@ def cut(
     profile's; rows and columns are chosen.
     """
     with needs("circuits"):
+        from circuits.diagnosis import require_circuit
         from circuits.memory import available_bytes
+        from circuits.process import EzklProcess
         from rexis.cli import _cutting
 
     memory_bytes = available_bytes() if memory is None else memory << 20
-    _cutting.run(_model(model), _profile(profile or model), memory_bytes, out, as_json=as_json)
+    onnx, chosen = read_model(model), known_profile(profile, model)
+    if chosen is None:
+        with working("guessing a profile"), EzklProcess() as ezkl:
+            chosen, how = guessed_profile(onnx, require_circuit(onnx, ezkl), ezkl)
+        note(guess_line(chosen, how))
+    _cutting.run(onnx, chosen, memory_bytes, out, as_json=as_json)
 
 
-def _model(name_or_file: str) -> bytes:
-    from rexis.files import read_file
-
-    file = Path(name_or_file)
-    if file.suffix == ".onnx" or file.is_file():
-        return read_file(file, "model", max_bytes=_MAX_MODEL_BYTES)
-    from models.zoo import load_model_bytes
-
-    return load_model_bytes(name_or_file)
-
-
-def _profile(name_or_file: str) -> CircuitProfile:
-    from rexis.cli.owner import read_profile
-
-    if name_or_file.endswith(".onnx"):
-        raise typer.BadParameter("a file has no profile of its own: name one", param_hint="--profile")
-    return read_profile(name_or_file)
-
-
-def _records(model: str, data: Path | None, count: int) -> tuple[Floats, Floats]:
-    """Records to choose by, and others to check with."""
-    import numpy as np
-
-    from rexis.cli.records import read_records
-
-    if data is not None:
-        rows = read_records(data, None)
-        if len(rows) < 2:
-            raise RexisError("tuning needs two records at least", field="data")
-        half = len(rows) // 2
-        return rows[:half][:count], rows[half:]
-    if Path(model).is_file():
-        raise typer.BadParameter("a model from a file needs records", param_hint="--data")
-    with needs("models"):
-        from models.zoo import held_out, training_split
-    rows, others = training_split(model)[0], held_out(model)[0]
-    chosen, checked = (np.random.default_rng(0).permutation(len(each)) for each in (rows, others))
-    return rows[chosen[:count]], others[np.sort(checked[:_CHECKED])]
-
-
-def _write(out: Path, profile: CircuitProfile, model: Calibrated, report: dict[str, Any]) -> None:
+def _write(out: Path, profile: CircuitProfile, report: dict[str, Any], model: bytes | None) -> None:
     from rexis.cli._frontier import drawn
     from rexis.files import write_file
 
     out.mkdir(parents=True, exist_ok=True)
-    for name, data in zip(
-        WRITTEN,
-        (
-            profile.to_json() + b"\n",
-            (json.dumps(model.rewrites) + "\n").encode(),
-            (json.dumps(report, indent=2, sort_keys=True) + "\n").encode(),
-            drawn(report).encode(),
-        ),
-        strict=True,
-    ):
+    made = (
+        profile.to_json() + b"\n",
+        (json.dumps(report["rewrites"]) + "\n").encode(),
+        (json.dumps(report, indent=2, sort_keys=True) + "\n").encode(),
+        drawn(report).encode(),
+    )
+    for name, data in zip(WRITTEN, made, strict=False):
         write_file(out / name, data)
+    if model is not None:
+        write_file(out / "model.onnx", model)
+        note(f"the model that this circuit is for is {out / 'model.onnx'}: encrypt and register that one")
 
 
 def _shown(cost: Estimate) -> dict[str, Any]:

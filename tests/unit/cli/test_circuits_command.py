@@ -41,7 +41,10 @@ def test_wrong_records_and_places_are_refused_at_once(cli: Cli, tmp_path: Path, 
 def test_tune_warns_where_its_check_left_the_bound(
     error: float | None, agreement: float, warned: bool, words: str
 ) -> None:
-    report = {"checked": {"records": 12, "error": error, "agreement": agreement}}
+    report = {
+        "calibration": {"keys": 1},
+        "checked": {"records": 12, "error": error, "agreement": agreement},
+    }
     assert (outside(report, Bound(0.99, 0.1)) is not None, words in checked_line(report)) == (warned, True)
 
 
