@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench._processes import cpu_seconds
-from circuits.cost import Estimate, estimate, laid_out
+from circuits.cost import MAX_BLOCKS, Estimate, estimate, relaid
 from circuits.process import EzklProcess
 from circuits.profile import CircuitProfile, profile_for, rewrites_for, tuned_models
 from circuits.rewrites import rewrite
@@ -40,22 +40,12 @@ def settings_of(ezkl: EzklProcess, paths: dict[str, str], profile: CircuitProfil
 
 def cheapest(settings: CircuitSettings) -> tuple[CircuitProfile, Estimate]:
     """The layout of a model's rows that takes least processor time."""
-    profile, found = settings.profile, []
-    rows = settings.rows * profile.inner_columns
-    sizes = [high - low + 1 for low, high in settings.ranges]
-    reach = profile.lookup_high - profile.lookup_low + 1
+    found = []
     for logrows, inner in itertools.product(range(11, 18), (1, 2, 3)):
-        columns = laid_out(
-            rows=-(-rows // inner),
-            logrows=logrows,
-            inner=inner,
-            ranges=sizes,
-            lookups=settings.lookups,
-            lookup_range=reach,
-        )
-        if columns.blocks <= 40:
-            layout = profile.model_copy(update={"logrows": logrows, "inner_columns": inner})
-            found.append((layout, estimate(columns, rows)))
+        columns = relaid(settings, logrows, inner)
+        if columns.blocks <= MAX_BLOCKS:
+            layout = settings.profile.model_copy(update={"logrows": logrows, "inner_columns": inner})
+            found.append((layout, estimate(columns)))
     return min(found, key=lambda each: each[1].cpu_seconds)
 
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from circuits.artefacts import CircuitCache
 from circuits.build import build_circuit, make_settings
-from circuits.cost import MAX_BLOCKS, RESERVED_ROWS, Estimate, columns_of, estimate, laid_out
+from circuits.cost import MAX_BLOCKS, Estimate, estimate, estimate_of, laid_out, usable_rows
 from circuits.process import EzklProcess
 from circuits.profile import CircuitProfile
 from circuits.proving import Prover
@@ -397,8 +397,8 @@ def _layouts(ezkl: EzklProcess, sides: Sequence[Side], pair: _Scales) -> Iterato
         others = [high - low + 1 for low, high in settings.ranges if high - low + 1 != least]
         for logrows, inner in itertools.product(_LOGROWS, _INNER):
             rows = -(-settings.rows // inner)
-            usable = (1 << logrows) - RESERVED_ROWS
-            if rows > MAX_BLOCKS * usable:
+            usable = usable_rows(logrows)
+            if rows > MAX_BLOCKS * usable or settings.filled_rows > usable:
                 continue
             # A digit and a function as large as a column allows cost nothing more.
             wide = max(reach, min((usable - 1) // 2, 4 * reach))
@@ -410,6 +410,8 @@ def _layouts(ezkl: EzklProcess, sides: Sequence[Side], pair: _Scales) -> Iterato
                 ranges=[*others, base],
                 lookups=settings.lookups,
                 lookup_range=2 * wide + 1,
+                filled=len(settings.filled),
+                instances=settings.input_length + settings.output_length,
             )
             profile = narrow.model_copy(
                 update={
@@ -420,7 +422,7 @@ def _layouts(ezkl: EzklProcess, sides: Sequence[Side], pair: _Scales) -> Iterato
                     "lookup_high": wide,
                 }
             )
-            yield Candidate(profile, pair.error, pair.agreement, estimate(columns, rows))
+            yield Candidate(profile, pair.error, pair.agreement, estimate(columns))
 
 
 def _span(ezkl: EzklProcess, side: Side, base: CircuitProfile) -> int:
@@ -470,7 +472,7 @@ def _proven(
             continue  # narrower ranges cost a witness
         srs = ensure_development_srs(layout.profile.logrows, work_dir)
         circuit = build_circuit(model, layout.profile, srs, CircuitCache(work_dir / "keys"), ezkl)
-        exact = replace(layout, estimate=estimate(columns_of(settings), settings.rows))
+        exact = replace(layout, estimate=estimate_of(settings))
         chosen.append((exact, Prover(circuit, ezkl)))
     times: list[list[float]] = [[] for _ in chosen]
     sizes = [0] * len(chosen)

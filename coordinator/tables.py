@@ -9,7 +9,7 @@ from sqlmodel import Field, SQLModel
 
 from rexis.api import JobState, TaskState
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 class Outcome(StrEnum):
@@ -71,7 +71,8 @@ class WorkerRow(SQLModel, table=True):
 class ModelRow(SQLModel, table=True):
     """A model that is registered on chain. `circuit` is a document, `vka` a space-separated list of words.
 
-    `rung_claim` is its owner's signed claim of rung ``ee-private-weights``, a document.
+    `needed_bytes` is what set-up and proofs of the circuit take by the estimate, 0 without one. `rung_claim` is its
+    owner's signed claim of rung ``ee-private-weights``, a document.
     """
 
     __tablename__ = "model"
@@ -80,6 +81,7 @@ class ModelRow(SQLModel, table=True):
     owner: str
     circuit: str = Field(sa_type=Text)
     vka: str = Field(sa_type=Text)
+    needed_bytes: int = Field(default=0, sa_type=BigInteger)
     rung_claim: str | None = Field(default=None, sa_type=Text)
 
 
@@ -133,7 +135,8 @@ class JobBlobRow(SQLModel, table=True):
 class TaskRow(SQLModel, table=True):
     """One shard of a job. `lease_id` is the open lease, or the one whose evidence was accepted.
 
-    `max_attempts` is the policy's: commitments that the chain may count for it.
+    `needed_bytes` is the memory that its proofs take by the estimate: no worker with less gets it. `max_attempts` is
+    the policy's: commitments that the chain may count for it.
     """
 
     __tablename__ = "task"
@@ -142,6 +145,7 @@ class TaskRow(SQLModel, table=True):
     start: int = Field(sa_type=BigInteger)
     count: int = Field(sa_type=BigInteger)
     tier: str
+    needed_bytes: int = Field(default=0, sa_type=BigInteger)
     max_attempts: int
     submitted_at: int = Field(sa_type=BigInteger)
     state: TaskState = Field(sa_type=Text, index=True)

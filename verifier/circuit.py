@@ -11,6 +11,7 @@ from pathlib import Path
 from circuits.artefacts import CircuitArtefacts, CircuitCache
 from circuits.build import prepare_keys
 from circuits.chain import ChainSettings
+from circuits.cost import estimate_of, total
 from circuits.process import EzklProcess, ProcessGoneError
 from circuits.srs import SrsKind, read_srs, srs_kind
 from circuits.verifying import Claim, check_proofs, require_vka
@@ -45,6 +46,11 @@ def artefacts_of(material: CircuitMaterial | None, pinned: Circuit) -> CircuitAr
     )
     artefacts.require(pinned)
     return artefacts
+
+
+def needed_bytes(settings: bytes) -> int:
+    """Memory that a worker needs to set a circuit up and prove with it, one segment at a time, by the estimate."""
+    return total([estimate_of(each) for each in ChainSettings.parse(settings).segments]).needed_bytes
 
 
 def boundaries_of(settings: bytes) -> tuple[int, ...]:

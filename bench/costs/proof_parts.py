@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from circuits.build import ProvingCircuit, make_chain
-from circuits.cost import columns_of, estimate
+from circuits.cost import estimate_of, total
 from circuits.process import EzklProcess
 from circuits.profile import CircuitProfile
 from circuits.proving import Proof
@@ -77,7 +77,7 @@ def logrows_of(circuit: ProvingCircuit) -> int:
 def proof_cpu_seconds(model: bytes, profile: CircuitProfile, ezkl: EzklProcess) -> float:
     """Processor time of a proof of one record, all segments together, by the cost model."""
     settings = make_chain(cut_model(model, profile.cuts), profile, ezkl).segments
-    return sum(estimate(columns_of(segment), segment.rows).cpu_seconds for segment in settings)
+    return total([estimate_of(segment) for segment in settings]).cpu_seconds
 
 
 def sizes_of(circuit: ProvingCircuit) -> tuple[int, int]:

@@ -161,6 +161,7 @@ def _shown(each: Candidate) -> dict[str, Any]:
         "predictedCpuSeconds": round(cost.cpu_seconds, 3),
         "predictedPeakBytes": cost.peak_bytes,
         "predictedProofBytes": cost.proof_bytes,
+        "predictedGas": cost.gas,
         "seconds": each.seconds,
         "proofBytes": each.proof_bytes,
     }

@@ -90,12 +90,12 @@ def estimate(
     the name of the node and its operator.
     """
     with needs("circuits"):
-        from circuits.build import make_settings
-        from circuits.cost import columns_of
-        from circuits.cost import estimate as cost_of
+        from circuits.build import make_chain
+        from circuits.cost import estimate_of
         from circuits.diagnosis import require_circuit
         from circuits.memory import available_bytes, require_memory
         from circuits.process import EzklProcess
+        from circuits.segments import cut_model
 
     onnx, chosen = with_axes(read_model(model), axis), known_profile(profile, model)
     note_records(onnx)
@@ -104,18 +104,24 @@ def estimate(
         wide = require_circuit(onnx, ezkl)
         if chosen is None:
             chosen, how = guessed_profile(onnx, wide, ezkl)
-        settings = make_settings(onnx, chosen, ezkl)
-    cost = cost_of(columns_of(settings), settings.rows)
+        chain = make_chain(cut_model(onnx, chosen.cuts), chosen, ezkl)
+    costs = [estimate_of(segment) for segment in chain.segments]
     free = available_bytes() if memory is None else memory << 20
     if as_json:
-        shown = _shown(cost) | {"fits": cost.needed_bytes <= free, "availableBytes": free}
-        emit(shown | {"profile": chosen.to_object(), "guessed": how is not None})
+        shown = [_shown(cost) for cost in costs]
+        fits = all(cost.needed_bytes <= free and cost.has_vka for cost in costs)
+        known = {"fits": fits, "availableBytes": free, "profile": chosen.to_object(), "guessed": how is not None}
+        emit((shown[0] if len(shown) == 1 else {"segments": shown}) | known)
     else:
-        for line in _lines(cost):
-            say(line)
+        for place, cost in enumerate(costs):
+            if len(costs) > 1:
+                say(f"segment {place}")
+            for line in _lines(cost):
+                say(line)
         if how is not None:
             say(guess_line(chosen, how))
-    require_memory(settings, free)
+    for segment in chain.segments:
+        require_memory(segment, free)
 
 
 @app.command("tune")
@@ -353,7 +359,7 @@ def _write(out: Path, profile: CircuitProfile, report: dict[str, Any], model: by
 
 def _shown(cost: Estimate) -> dict[str, Any]:
     return {
-        "rows": cost.rows,
+        "rows": cost.columns.rows,
         "logrows": cost.columns.logrows,
         "adviceColumns": cost.columns.advice,
         "extension": cost.columns.extension,
@@ -362,22 +368,27 @@ def _shown(cost: Estimate) -> dict[str, Any]:
         "peakBytes": cost.peak_bytes,
         "cpuSeconds": round(cost.cpu_seconds, 3),
         "proofBytes": cost.proof_bytes,
+        "setupCpuSeconds": round(cost.setup_seconds, 3),
+        "witnessCpuSeconds": round(cost.witness_seconds, 4),
+        "gas": cost.gas,
     }
 
 
 def _lines(cost: Estimate) -> list[str]:
     columns = cost.columns
     return [
-        f"rows        {cost.rows} in blocks of 2^{columns.logrows}: {columns.blocks}",
+        f"rows        {columns.rows} in blocks of 2^{columns.logrows}: {columns.blocks}",
         f"columns     {columns.advice} advice, {columns.tables} of tables; extended domain {columns.extension} times",
-        f"set-up      about {cost.setup_bytes >> 20} MiB, proving key {cost.key_bytes >> 20} MiB",
+        f"set-up      about {cost.setup_seconds:.1f} s of processor time, {cost.setup_bytes >> 20} MiB, "
+        f"proving key {cost.key_bytes >> 20} MiB",
         f"a proof     about {cost.cpu_seconds:.2f} s of processor time, {cost.peak_bytes >> 20} MiB, "
         f"{cost.proof_bytes} bytes",
+        f"on chain    about {cost.gas:,} gas for the verifier's call",
     ]
 
 
 def _table(found: Found) -> None:
-    head = ("scales", "digits", "rows", "inner", "error", "agreement", "cpu s", "proof", "memory", "measured")
+    head = ("scales", "digits", "rows", "inner", "error", "agreement", "cpu s", "proof", "gas", "memory", "measured")
     rows = [head, *(_row(each, found.best) for each in found.frontier)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -398,6 +409,7 @@ def _row(each: Candidate, best: Candidate) -> tuple[str, ...]:
         f"{each.agreement:.1%}",
         f"{cost.cpu_seconds:.2f}",
         f"{cost.proof_bytes} B",
+        f"{cost.gas / 1e6:.2f} M",
         f"{cost.needed_bytes >> 20} MiB",
         measured,
     )
