@@ -44,7 +44,7 @@ def search(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         calls.append({"sides": len(sides), **how})
         with EzklProcess() as ezkl:
             settings = require_circuit(sides[0].model, ezkl)
-        best = Candidate(settings.profile, 0.01, 1.0, cost_of(columns_of(settings), settings.rows), 1.0, 1000)
+        best = Candidate(settings.profile, 0.01, 1.0, cost_of(columns_of(settings)), 1.0, 1000)
         return Found(best, [best], 1)
 
     monkeypatch.setattr("circuits.tuning.tune", tune)
