@@ -55,11 +55,12 @@ def make_settings(model: str, run_args: dict[str, Any], out: str) -> None:
     _true(_ezkl().gen_settings(model, out, py_run_args=arguments))
 
 
-def make_keys(model: str, settings: str, srs: str, compiled: str, vk: str, pk: str, vka: str) -> None:
-    """Compile the circuit, then write vk, pk and VKA."""
+def make_keys(model: str, settings: str, srs: str, compiled: str, vk: str, pk: str, vka: str | None = None) -> None:
+    """Compile the circuit, then write vk, pk and VKA. Circuits with Freivalds' columns have none (for comparison)."""
     _true(_ezkl().compile_circuit(model, compiled, settings))
     _true(_ezkl().setup(compiled, vk, pk, srs))
-    make_vka(vk, settings, srs, vka)
+    if vka is not None:
+        make_vka(vk, settings, srs, vka)
 
 
 def compile_only(model: str, settings: str, compiled: str) -> None:

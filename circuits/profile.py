@@ -2,12 +2,13 @@
 
 Only what was measured to matter is here. Cost is the number of columns × 2^logrows (:mod:`circuits.cost`); accuracy
 comes from the parameter scale (the weights' rounding dominates the error), and the range from
-``decomposition_base ** decomposition_legs``. Tuned profiles lie in ``circuits/<model>/profile.json``, and what they
-were chosen from beside them, in ``evidence.json``.
+``decomposition_base ** decomposition_legs``. Tuned profiles lie in ``circuits/<model>/profile.json``; beside them
+``rewrites.json``, what to do to the plain model first, and ``evidence.json``, what they were chosen from.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -113,3 +114,10 @@ def profile_for(model: str) -> CircuitProfile:
             hint=f"`rexis circuits tune` makes one; there are: {', '.join(tuned_models())}",
         )
     return CircuitProfile.from_json(path.read_bytes())
+
+
+def rewrites_for(model: str) -> tuple[str, ...]:
+    """The rewrites of a zoo model that its profile was tuned for (:mod:`circuits.rewrites`)."""
+    profile_for(model)
+    path = TUNED / model / "rewrites.json"
+    return tuple(json.loads(path.read_bytes())) if path.is_file() else ()

@@ -169,5 +169,5 @@ def test_the_model_with_its_axes_fixed_is_written(
     out = tmp_path / "tuned"
     axis = ("--axis", "seq_len=3")
     ran = cli.ok("circuits", "tune", model("open_sequence"), *axis, "--records", 3, "--out", out)
-    assert f"the model with its axes fixed is {out / 'model.onnx'}" in ran.err
+    assert f"the model that this circuit is for is {out / 'model.onnx'}" in ran.err
     cli.ok("circuits", "estimate", out / "model.onnx", "--profile", out / "profile.json")
