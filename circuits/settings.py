@@ -109,6 +109,12 @@ class CircuitSettings:
         return 1 if self.visibility == Visibility.HASHED else self.input_length
 
     @property
+    def unfolded_rows(self) -> int:
+        """Rows that must fit into one column: of tables that are filled while proving, and of a hash."""
+        hash_rows = _HASH_ROWS * self.witness_length + _HASH_LAST_ROWS if self.visibility == Visibility.HASHED else 0
+        return max(self.filled_rows, hash_rows)
+
+    @property
     def inner_columns(self) -> int:
         """Parallel columns in each advice tensor."""
         return self.profile.inner_columns

@@ -398,7 +398,7 @@ def _layouts(ezkl: EzklProcess, sides: Sequence[Side], pair: _Scales) -> Iterato
         for logrows, inner in itertools.product(_LOGROWS, _INNER):
             rows = -(-settings.rows // inner)
             usable = usable_rows(logrows)
-            if rows > MAX_BLOCKS * usable or settings.filled_rows > usable:
+            if rows > MAX_BLOCKS * usable or settings.unfolded_rows > usable:
                 continue
             # A digit and a function as large as a column allows cost nothing more.
             wide = max(reach, min((usable - 1) // 2, 4 * reach))
