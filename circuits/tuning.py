@@ -66,6 +66,7 @@ _MARGIN = 1.5  # of the range that digits span: for other keys and other records
 _DIGITS, _CLOSE = 4, 1.06  # of a digit while the range is searched: of the range, 1.26
 _MAX_REACH = 1 << 20  # of a nonlinear function: no column holds a larger table
 _ROUNDING = 1.001
+_CUT = "cut the model into segments: `rexis circuits cut`"
 _TELLS_APART = 1.02  # the cost model ranks no finer
 
 
@@ -112,8 +113,8 @@ class Limits:
     proof_bytes: float = math.inf
 
     def allow(self, cost: Estimate) -> bool:
-        """Whether a circuit is within them."""
-        return cost.needed_bytes <= self.memory_bytes and cost.proof_bytes <= self.proof_bytes
+        """Whether a circuit is within them, and ezkl can make a VKA of it."""
+        return cost.needed_bytes <= self.memory_bytes and cost.proof_bytes <= self.proof_bytes and cost.has_vka
 
 
 @dataclass(frozen=True)
@@ -511,10 +512,10 @@ def _beats(one: Candidate, other: Candidate) -> bool:
 def _nothing(limits: Limits, layouts: Sequence[Candidate]) -> CircuitError:
     near = min(layouts, key=lambda each: each.estimate.needed_bytes, default=None)
     if near is None:
-        return CircuitError("the model needs more rows than any circuit here has", hint="choose a smaller model")
+        return CircuitError("the model needs more rows than any circuit here has", hint=_CUT)
     cost = near.estimate
     return CircuitError(
         f"no layout is within the limits; the one with the least memory takes {cost.needed_bytes >> 20} MiB and has "
         f"proofs of {cost.proof_bytes} bytes (2^{cost.columns.logrows} rows, {cost.columns.advice} advice columns)",
-        hint="tune on a machine with more memory, allow longer proofs, or choose a smaller model",
+        hint=f"{_CUT}; or allow longer proofs, or find a machine with more memory",
     )
