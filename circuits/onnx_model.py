@@ -65,6 +65,26 @@ def require_one_input(model: bytes) -> None:
         )
 
 
+def require_free_names(model: Any, prefix: str) -> None:
+    """Refuse a model, as ``onnx.ModelProto``, with names that begin as those of nodes that we put before or after it.
+
+    A stored tensor of such a name would take the place of one of ours, or ours of it, and whoever reads the file
+    decides which: the circuit would not be the model's.
+
+    Raises
+    ------
+    TensorError
+        It has such a name.
+    """
+    graph = model.graph
+    values = [*graph.initializer, *(sparse.values for sparse in graph.sparse_initializer)]
+    values += [*graph.input, *graph.output, *graph.value_info]
+    names = [value.name for value in values]
+    names += [name for node in graph.node for name in (*node.input, *node.output)]
+    if any(name.startswith(prefix) for name in names):
+        raise TensorError(f"the model has names that begin with {prefix!r}", field="model")
+
+
 def element(kind: int) -> str:
     """The name of an element type, as ONNX spells it in lower case."""
     import onnx

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from circuits.onnx_model import parsed, require_one_input
+from circuits.onnx_model import parsed, require_free_names, require_one_input
 from rexis.protocol.errors import TensorError
 from rexis.protocol.onsite import SALT_VALUES
 
@@ -23,7 +23,8 @@ def behind_salts(model: bytes) -> bytes:
     Raises
     ------
     TensorError
-        It has several inputs, an input of unknown shape or of another type, an opset before 10, or names of ours.
+        It has several inputs, an input of unknown shape, of another type or without a batch axis, an opset before 10,
+        or names of ours.
     """
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
@@ -33,13 +34,19 @@ def behind_salts(model: bytes) -> bytes:
     graph = proto.graph
     if any(opset.version < _OLDEST_OPSET for opset in proto.opset_import if opset.domain in ("", "ai.onnx")):
         raise TensorError(f"a model of an opset before {_OLDEST_OPSET} cannot be salted", field="model")
-    if any(name.startswith(_PREFIX) for node in graph.node for name in (*node.input, *node.output)):
-        raise TensorError(f"the model has names that begin with {_PREFIX!r}", field="model")
+    require_free_names(proto, _PREFIX)
     stored = {tensor.name for tensor in graph.initializer}
     (given,) = (value for value in graph.input if value.name not in stored)
-    batch, *shape = given.type.tensor_type.shape.dim
+    batch, *shape = given.type.tensor_type.shape.dim or [None]
     if not shape or not all(dim.dim_value > 0 for dim in shape):
         raise TensorError("the model's input has no fixed shape after the batch axis", field="model")
+    if batch.HasField("dim_value") and batch.dim_value != 1:
+        # Each row would be cut off at its own end: values that the model does not read would stand inside the record.
+        raise TensorError(
+            f"the input's first axis has size {batch.dim_value}; in a salted model it counts records",
+            field="model",
+            hint="export the model with a batch axis before it",
+        )
     sizes = [int(dim.dim_value) for dim in shape]
     length = math.prod(sizes)
     constants = {"start": [0], "end": [length], "axis": [1], "shape": [0, *sizes]}
@@ -54,7 +61,7 @@ def behind_salts(model: bytes) -> bytes:
     ]
     del graph.node[:]
     graph.node.extend(nodes)
-    size = batch.dim_value if batch.dim_value > 0 else (batch.dim_param or "batch")
+    size = 1 if batch.HasField("dim_value") else (batch.dim_param or "batch")
     wide = helper.make_tensor_value_info(_PREFIX + "input", TensorProto.FLOAT, [size, length + SALT_VALUES])
     kept = [value for value in graph.input if value.name in stored]
     del graph.input[:]

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from circuits.onnx_model import parsed, require_free_names
 from rexis.protocol.errors import CircuitError, TensorError
 from rexis.protocol.evidence import MAX_SEGMENTS
 
@@ -52,13 +53,14 @@ class Sliceable:
     Raises
     ------
     TensorError
-        Shapes that ONNX cannot infer, or symbolic axes besides the batch.
+        Shapes that ONNX cannot infer, symbolic axes besides the batch, or names of ours.
     """
 
     def __init__(self, onnx_bytes: bytes) -> None:
         import onnx
 
-        model = onnx.load_from_string(onnx_bytes)
+        model = parsed(onnx_bytes)
+        require_free_names(model, _PREFIX)
         _fix_batch(model.graph)
         try:
             self._model: ModelProto = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
@@ -133,7 +135,10 @@ class Sliceable:
             ir_version=self._model.ir_version,
             functions=self._model.functions,
         )
-        onnx.checker.check_model(made)
+        try:
+            onnx.checker.check_model(made)
+        except onnx.checker.ValidationError as error:
+            raise CircuitError(f"nodes {start} to {end - 1} are no model: {error}", field="cuts") from None
         data: bytes = made.SerializeToString(deterministic=True)
         return data
 

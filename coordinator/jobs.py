@@ -15,7 +15,7 @@ from coordinator.access import Access, add_readers
 from coordinator.blobs import Blobs
 from coordinator.catalogue import Catalogue
 from coordinator.leases import fail_job
-from coordinator.placement import Candidate, waiting_reason
+from coordinator.placement import Candidate, private_records, waiting_reason
 from coordinator.standing import Rules, last_attempt
 from coordinator.store import Store
 from coordinator.tables import FaultRow, JobBlobRow, JobRow, LeaseRow, ModelRow, TaskRow
@@ -321,7 +321,9 @@ class Jobs:
             )
             session.flush()
             circuit = request.circuit
-            private = circuit.visibility == Visibility.HASHED
+            private = None
+            if circuit.visibility == Visibility.HASHED:
+                private = private_records(request.dataset_digest, request.requester)
             memory = model.needed_bytes if circuit != NO_CIRCUIT else 0
             needed = {request.model_digest, request.dataset_digest}
             if circuit != NO_CIRCUIT:
@@ -338,7 +340,7 @@ class Jobs:
                         tier=enum_name(request.policy.tier),
                         needed_bytes=memory,
                         max_attempts=request.policy.max_attempts,
-                        private_dataset=str(request.dataset_digest) if private else None,
+                        private_records=private,
                         submitted_at=now,
                         state=TaskState.PENDING,
                     )
@@ -405,7 +407,7 @@ def _task_view(
 ) -> TaskView:
     waiting = None
     if task.state == TaskState.PENDING:
-        failed, private = {fault.worker for fault in faults}, task.private_dataset
+        failed, private = {fault.worker for fault in faults}, task.private_records
         waiting = waiting_reason(task.tier, task.needed_bytes, workers, failed, last=last, private=private)
     return TaskView(
         task_id=Digest.parse(task.task_id),

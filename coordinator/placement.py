@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from rexis.protocol.digests import Digest
+from rexis.protocol.parsing import Address
+
 
 @dataclass(frozen=True)
 class Candidate:
     """A worker, as placement sees it.
 
-    `trusted` are the tiers in which it may take a task's last attempt, `datasets` the private ones that it holds.
+    `trusted` are the tiers in which it may take a task's last attempt, `datasets` the private ones that it holds
+    (:func:`private_records`).
     """
 
     address: str
@@ -19,6 +23,13 @@ class Candidate:
     online: bool
     memory_bytes: int
     datasets: frozenset[str] = frozenset()
+
+
+def private_records(dataset: Digest, requester: Address) -> str:
+    """How tasks and workers name private records: whoever has seen the hashes can ask about them, too, but the worker
+    that holds the records serves one requester only, and would count as having failed everybody else's tasks.
+    """
+    return f"{requester}/{dataset}"
 
 
 def waiting_reason(
@@ -43,11 +54,11 @@ def waiting_reason(
     last
         The task has one attempt left.
     private
-        The dataset whose records only its owner's workers have; None if the records travel.
+        The records that only their owner's workers have (:func:`private_records`); None if the records travel.
     """
     workers = [one for one in workers if (private in one.datasets if private else not one.datasets)]
     if private and not workers:
-        return "no worker holds the records: their owner runs `rexis worker run --onsite FILE`"
+        return "no worker holds the records for this requester: their owner runs `rexis worker run --onsite FILE`"
     if not workers:
         return "no worker registered"
     fitting = [worker for worker in workers if tier in worker.tiers]

@@ -66,7 +66,7 @@ def placeable(session: Session, worker: WorkerRow, now: int, rules: Rules) -> Co
     barred = _barred(session, worker.address, now)
     task = col(TaskRow.task_id)
     failed = exists().where(col(FaultRow.task_id) == task, col(FaultRow.worker) == worker.address)
-    held = col(TaskRow.private_dataset)
+    held = col(TaskRow.private_records)
     trusted = [tier for tier in tiers if rules.closed or credit[tier] > 0]
     return and_(
         col(TaskRow.tier).in_([tier for tier in tiers if tier not in barred]),

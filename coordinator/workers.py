@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
-from coordinator.placement import Candidate
+from coordinator.placement import Candidate, private_records
 from coordinator.standing import credits_of
 from coordinator.store import Store
 from coordinator.tables import FaultRow, Outcome, WorkerRow
@@ -40,7 +40,8 @@ class Workers:
             row = row or WorkerRow(address=address, name="", provider="", tiers="", memory_bytes=0, last_seen=0)
             row.name, row.provider = registration.name, registration.provider
             row.tiers = " ".join(enum_name(tier) for tier in sorted(set(registration.tiers)))
-            row.datasets = " ".join(str(digest) for digest in registration.datasets)
+            requester = registration.requester or address
+            row.datasets = " ".join(private_records(digest, requester) for digest in registration.datasets)
             row.memory_bytes, row.last_seen = registration.memory_bytes, self._clock()
             session.add(row)
             return _view(row, _faults(session).get(address, 0)), created

@@ -33,7 +33,7 @@ class OwnDatasets:
 
     def __init__(self, files: Iterable[Path], owner: Address) -> None:
         read = [_read(path) for path in files]
-        self._owner, self._datasets = owner, {dataset.digest: dataset for dataset in read}
+        self.owner, self._datasets = owner, {dataset.digest: dataset for dataset in read}
 
     def __len__(self) -> int:
         return len(self._datasets)
@@ -60,8 +60,8 @@ class OwnDatasets:
         found = self._datasets.get(request.dataset_digest)
         if found is None:
             raise ConflictError(f"the records of dataset {request.dataset_digest} are not on this machine")
-        if request.requester != self._owner:
-            raise ConflictError(f"{request.requester} asks about records of {self._owner}", field="request.requester")
+        if request.requester != self.owner:
+            raise ConflictError(f"{request.requester} asks about records of {self.owner}", field="request.requester")
         require_requested(found, request)
         return found
 

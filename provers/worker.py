@@ -232,6 +232,7 @@ class Worker:
                 tiers=list(self._options.tiers or provable_tiers()),
                 memory_bytes=self._circuits.memory_bytes,
                 datasets=self._own.digests,
+                requester=self._own.owner if self._own.digests else None,
             )
         )
         self._info = info

@@ -111,6 +111,8 @@ class WorkerRegistration(Strict):
         Memory that it will use for set-up and proofs.
     datasets
         Hashed datasets whose records the worker has (rung ``zk-onsite``); if there are any it gets tasks of these only.
+    requester
+        Whose jobs on these it does. Default: those of its own address.
     """
 
     name: ShortText
@@ -118,6 +120,7 @@ class WorkerRegistration(Strict):
     tiers: Annotated[list[TierField], Field(min_length=1, max_length=8)]
     memory_bytes: UInt64
     datasets: Annotated[list[DigestField], Field(max_length=64, default_factory=list)]
+    requester: AddressField | None = None
 
 
 class WorkerView(Strict):

@@ -136,13 +136,19 @@ def test_a_record_of_several_axes_is_put_back_into_shape() -> None:
     assert session.run(None, {session.get_inputs()[0].name: rows})[0].tolist() == [[600, 1077]] * 2
 
 
-@pytest.mark.parametrize("change", ["names", "shape", "opset"])
+@pytest.mark.parametrize("change", ["names", "stored", "rows", "shape", "no shape", "opset"])
 def test_models_that_cannot_be_salted(change: str) -> None:
     proto = onnx.load_from_string(adder())
     if change == "names":
         proto.graph.node[0].output[0] = proto.graph.node[1].input[0] = "rexis.salted.record"
+    elif change == "stored":  # bounds of which no reader says whether they or ours count
+        proto.graph.initializer.append(numpy_helper.from_array(np.array([10]), "rexis.salted.start"))
+    elif change == "rows":  # 2 × (4 + 10) values would look like a record of 18, of which the model reads 8
+        proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
     elif change == "shape":
         proto.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "length"
+    elif change == "no shape":
+        del proto.graph.input[0].type.tensor_type.shape.dim[:]
     else:
         proto.opset_import[0].version = 9
     with pytest.raises(TensorError):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -17,7 +18,7 @@ from circuits.proving import Proof, Prover
 from circuits.segments import cut_model
 from circuits.srs import Srs
 from circuits.verifying import Claim, check_proofs, require_vka
-from rexis.protocol.errors import CircuitError, DigestMismatchError, MalformedError
+from rexis.protocol.errors import CircuitError, DigestMismatchError, MalformedError, TensorError
 from rexis.protocol.records import boundary_payload, boundary_values, dequantise, quantise
 from tests.integration.circuits.tiny_circuit import TINY, residual
 
@@ -193,6 +194,14 @@ def test_blobs_that_are_not_of_so_many_segments_are_refused(chain: ProvingCircui
 def test_cuts_outside_the_model_are_refused(cuts: tuple[int, ...]) -> None:
     with pytest.raises(CircuitError, match="cuts"):
         cut_model(residual(0), cuts)
+
+
+def test_a_model_with_names_of_the_boundaries_is_refused() -> None:
+    """A weight that is called as a segment's input would make a constant of it: the segment would read no boundary."""
+    model = onnx.load_from_string(residual(0))
+    model.graph.initializer[1].name = model.graph.node[2].input[1] = "rexis.boundary.in"
+    with pytest.raises(TensorError, match="names that begin"):
+        cut_model(model.SerializeToString(), CUTS)
 
 
 def test_a_boundary_travels_as_a_payload() -> None:

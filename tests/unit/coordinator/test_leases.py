@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.placement import Candidate, waiting_reason
+from coordinator.placement import Candidate, private_records, waiting_reason
 from coordinator.services import Coordinator
 from coordinator.tables import TaskRow
 from rexis.api import JobState, Progress, Stage, TaskState, WorkerRegistration
@@ -16,6 +16,7 @@ from rexis.protocol.digests import sha256
 from rexis.protocol.errors import EvidenceError, ForbiddenError, LeaseError
 from rexis.protocol.parsing import Address
 from rexis.protocol.policy import Tier
+from rexis.protocol.signing import address_of
 from tests.unit.coordinator.fakes import FakeClock, FakeLedger, FakeWorker, make_coordinator, make_policy
 from tests.unit.coordinator.scene import Scene
 
@@ -259,20 +260,23 @@ def test_leases_survive_a_restart(published: Scene, coordinator: Coordinator) ->
 
 
 def test_private_records_are_proved_by_who_has_them(published: Scene) -> None:
-    """Tasks on a private dataset go to a worker that holds it, and such a worker gets no others."""
+    """Tasks on a private dataset go to a worker that holds it for their requester, and such a worker gets no others."""
+    requester = address_of(published.requester)
     held, other = sha256(b"held"), sha256(b"another")
     job = published.submit(policy=make_policy(shard_size=5))
     (task,) = job.tasks
     registration = WorkerRegistration(name="w", provider="CPUExecutionProvider", tiers=[Tier.COMMIT], memory_bytes=1)
-    owner, neighbour, stranger = FakeWorker(), FakeWorker(), published.worker()
+    owner, neighbour, others, stranger = FakeWorker(), FakeWorker(), FakeWorker(), published.worker()
     workers, leases, store = published.coordinator.workers, published.coordinator.leases, published.coordinator._store
-    workers.register(owner.address, registration.model_copy(update={"datasets": [held]}))
-    workers.register(neighbour.address, registration.model_copy(update={"datasets": [other]}))
+    workers.register(owner.address, registration.model_copy(update={"datasets": [held], "requester": requester}))
+    workers.register(neighbour.address, registration.model_copy(update={"datasets": [other], "requester": requester}))
+    workers.register(others.address, registration.model_copy(update={"datasets": [held]}))
     assert leases.grant(owner.address) is None
     with store.writing() as session:
-        session.get_one(TaskRow, str(task.task_id)).private_dataset = str(held)
+        session.get_one(TaskRow, str(task.task_id)).private_records = private_records(held, requester)
     assert leases.grant(stranger.address) is None
     assert leases.grant(neighbour.address) is None
+    assert leases.grant(others.address) is None  # it serves its own address, and would have to fail the task
     assert published.job(job).tasks[0].waiting == "waiting for a free worker"
     assert leases.grant(owner.address) is not None
 

@@ -27,7 +27,7 @@ from rexis.protocol.circuit import Circuit
 from rexis.protocol.digests import sha256
 from rexis.protocol.errors import ChainError, ForbiddenError, NotFoundError, UnavailableError
 from rexis.protocol.policy import Tier
-from rexis.protocol.signing import new_account
+from rexis.protocol.signing import address_of, new_account
 from rexis.protocol.statement import JobRequest
 from tests.unit.protocol.test_onsite import circuit as hashed_circuit
 from tests.unit.protocol.test_onsite import private
@@ -133,6 +133,14 @@ def test_registration_says_what_the_worker_can(bench: Bench) -> None:
     assert registration.tiers == [Tier.COMMIT, Tier.SAMPLED, Tier.ZK]
     assert registration.memory_bytes > 0
     assert registration.provider.endswith("ExecutionProvider")
+
+
+def test_registration_says_what_private_records_there_are_and_for_whom(bench: Bench, tmp_path: Path) -> None:
+    data, requester = private(), address_of(REQUESTER)
+    (tmp_path / "data").write_bytes(data.to_bytes())
+    bench.options = {"onsite": (tmp_path / "data",), "onsite_requester": requester}
+    (registration,) = bench.run().registered
+    assert (registration.datasets, registration.requester) == ([data.digest], requester)
 
 
 def test_a_coordinator_that_is_down_is_waited_for(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
