@@ -9,8 +9,11 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import onnx
+from onnx import TensorProto, helper
 
 from circuits.artefacts import vka_digest_of
+from circuits.salting import behind_salts
 from circuits.settings import canonical
 from rexis.protocol.certificate import CircuitMaterial
 from rexis.protocol.digests import sha256
@@ -107,6 +110,37 @@ def onsite_unsalted(issuer: Issuer) -> Document:
 def onsite_unsalted_rebuilt(issuer: Issuer) -> Document:
     """The same, and the auditor builds the circuit of the registered model again."""
     return _unsalted(issuer)
+
+
+def _in_rows(model: bytes) -> bytes:
+    """The model of two rows behind salts, as if its rows were records: each has ten values that it does not read."""
+    proto = onnx.load_from_string(model)
+    sizes = [value.type.tensor_type.shape.dim[0] for value in (*proto.graph.input, *proto.graph.output)]
+    for size in sizes:
+        size.dim_param = "batch"
+    wide = onnx.load_from_string(behind_salts(proto.SerializeToString()))
+    for value in (*wide.graph.input, *wide.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 2
+    data: bytes = wide.SerializeToString(deterministic=True)
+    return data
+
+
+@forged(13, "the input's first axis has size 2", "model owner", "requester", "worker", rebuild_circuit=True)
+def onsite_values_that_nothing_reads(issuer: Issuer) -> Document:
+    """The model takes two values in two rows. In its circuit each row has ten more, so that a record seems to have twelve
+    values, of which the model reads the first and the last."""
+    rows = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 1]) for name in ("input", "output")]
+    graph = helper.make_graph([helper.make_node("Relu", ["input"], ["output"])], "rows", rows[:1], rows[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    with patch("circuits.build.behind_salts", _in_rows):
+        made = issuer.hashing(model)
+    issuer.artifacts.append(model)
+    data = records(7, 3)
+    data = replace(data, records=np.tile(data.records, 3)[:, : made.circuit.input_length])
+    epoch = issuer.register(made.digest, made.circuit)
+    return issuer.issue(
+        issuer.job(Tier.ZK, model=made, epoch=epoch, data=issuer.private(data, made.circuit.input_scale))
+    )
 
 
 def _settings(issuer: Issuer, change: Callable[[dict[str, Any]], None], **pins: Any) -> Document:
