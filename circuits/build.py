@@ -15,7 +15,7 @@ from pathlib import Path
 from circuits.artefacts import CircuitArtefacts, CircuitCache, read_vka
 from circuits.boundary import variables_of
 from circuits.chain import ChainSettings, join_keys, join_vkas
-from circuits.memory import require_memory
+from circuits.memory import require_memory, require_room_in_certificate
 from circuits.onnx_model import require_plain_model
 from circuits.process import EzklProcess
 from circuits.profile import CircuitProfile
@@ -23,6 +23,7 @@ from circuits.salting import behind_salts
 from circuits.segments import cut_model
 from circuits.settings import CircuitSettings, canonical
 from circuits.srs import Srs
+from rexis.protocol.certificate import MAX_VKA_WORDS
 from rexis.protocol.circuit import Circuit
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.errors import CircuitError, DigestMismatchError
@@ -200,6 +201,7 @@ def _keyed(
     """The keys for settings that are the model's; `before` makes sure of that once, where they came from elsewhere."""
     if srs.logrows != settings.logrows:
         raise CircuitError(f"the circuit needs an SRS for logrows {settings.logrows}, this one is for {srs.logrows}")
+    require_room_in_certificate(settings.segments)
     sure = False
 
     def make_sure() -> None:
@@ -212,10 +214,13 @@ def _keyed(
         _keyed_segment(onnx_bytes, one, srs, cache, ezkl, waiting, make_sure)
         for onnx_bytes, one in zip(segments, settings.segments, strict=True)
     ]
+    vka = join_vkas([read_vka((segment.folder / "vka").read_bytes()) for segment in made])
+    if len(vka) > MAX_VKA_WORDS:
+        raise CircuitError(f"the VKA has {len(vka)} words, a certificate holds {MAX_VKA_WORDS}", field="vka")
     artefacts = CircuitArtefacts(
         settings=settings.data,
         vk=join_keys([(segment.folder / "vk").read_bytes() for segment in made]),
-        vka=join_vkas([read_vka((segment.folder / "vka").read_bytes()) for segment in made]),
+        vka=vka,
         srs_digest=srs.digest,
     )
     return ProvingCircuit(artefacts, tuple(made), srs)

@@ -181,6 +181,11 @@ class Estimate:
         return max(self.setup_bytes, self.peak_bytes)
 
     @property
+    def vka_words(self) -> int:
+        """Words of the VKA among those of other segments, with the one that says how many there are."""
+        return 1 + self.vka_bytes // _FIELD_BYTES
+
+    @property
     def has_vka(self) -> bool:
         """Whether ezkl can surely make a VKA of so many columns."""
         return self.vka_bytes < _VKA_MARGIN * MAX_VKA_BYTES

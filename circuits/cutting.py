@@ -25,6 +25,7 @@ from circuits.process import EzklProcess
 from circuits.profile import CircuitProfile
 from circuits.segments import Sliceable, cut_model
 from circuits.settings import CircuitSettings
+from rexis.protocol.certificate import MAX_VKA_WORDS
 from rexis.protocol.errors import CircuitError, ResourceError
 from rexis.protocol.evidence import MAX_SEGMENTS
 
@@ -131,7 +132,7 @@ def choose_cuts(
     if best is None:
         raise ResourceError(
             f"some nodes alone need more than {memory_bytes / 2**20:.0f} MiB, or more than {MAX_SEGMENTS} segments are "
-            "needed",
+            f"needed, or VKAs of more than {MAX_VKA_WORDS} words together",
             field="model",
             hint="use a machine with more memory, or a smaller model",
         )
@@ -201,9 +202,9 @@ def _cheapest(
     """The cuts with the least processor time among those whose segments fit: (seconds, cuts)."""
     lookup_range = profile.lookup_high - profile.lookup_low + 1
     most = MAX_BLOCKS * usable_rows(logrows) * inner
-    best: list[tuple[float, int, int] | None] = [(0.0, 0, 0)]  # seconds, segments, where the last one starts
+    best: list[tuple[float, int, int, int] | None] = [(0.0, 0, 0, 0)]  # seconds, segments, start of the last, VKA words
     for end in range(1, len(pieces) + 1):
-        found: tuple[float, int, int] | None = None
+        found: tuple[float, int, int, int] | None = None
         rows, ranges, lookups = 0.0, frozenset[tuple[int, int]](), frozenset[str]()
         filled, filled_rows = frozenset[str](), 0
         values_after = boundary[pieces[end].start] if end < len(pieces) else 0
@@ -229,9 +230,9 @@ def _cheapest(
             cost = estimate(columns)
             if cost.needed_bytes > memory_bytes or not cost.has_vka:
                 continue
-            seconds = before[0] + cost.cpu_seconds
-            if found is None or seconds < found[0]:
-                found = (seconds, before[1] + 1, start)
+            seconds, words = before[0] + cost.cpu_seconds, before[3] + cost.vka_words
+            if words <= MAX_VKA_WORDS and (found is None or seconds < found[0]):
+                found = (seconds, before[1] + 1, start, words)
         best.append(found)
     last = best[-1]
     if last is None:

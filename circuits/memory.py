@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from circuits.cost import MAX_VKA_BYTES, RESERVED_ROWS, estimate_of, smaller, usable_rows
 from circuits.settings import CircuitSettings
+from rexis.protocol.certificate import MAX_VKA_WORDS
 from rexis.protocol.errors import ResourceError
 
 _SURELY = 1.1  # times the limit, by the estimate
@@ -78,6 +80,23 @@ def require_memory(settings: CircuitSettings, available: int | None = None) -> N
         else f"logrows {other.columns.logrows} with {other.columns.inner} inner columns takes about "
         f"{other.needed_bytes >> 20} MiB and {other.cpu_seconds:.1f} s of processor time a proof",
     )
+
+
+def require_room_in_certificate(segments: Sequence[CircuitSettings]) -> None:
+    """Refuse segments whose VKAs would be too long for a certificate together, before hours of set-up.
+
+    Raises
+    ------
+    ResourceError
+        By the estimate there are more than :data:`~rexis.protocol.certificate.MAX_VKA_WORDS` words.
+    """
+    words = sum(estimate_of(segment).vka_words for segment in segments)
+    if words > _SURELY * MAX_VKA_WORDS:
+        raise ResourceError(
+            f"the VKAs of the {len(segments)} segments would have about {words} words, a certificate holds "
+            f"{MAX_VKA_WORDS}",
+            hint="more rows make fewer columns, and so shorter VKAs: `rexis circuits cut` finds such segments",
+        )
 
 
 def _require_columns(settings: CircuitSettings) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, FailFast, Field
 
-from rexis.protocol.certificate import Commitment, Contracts
+from rexis.protocol.certificate import MAX_VKA_WORDS, Commitment, Contracts
 from rexis.protocol.circuit import Circuit
 from rexis.protocol.parsing import AddressField, DigestField, HexBytes, Strict, UInt32, UInt64
 from rexis.protocol.policy import TierField
@@ -25,7 +25,7 @@ LeaseId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 
 # A VKA has hundreds of words; it grows with the circuit's columns.
-Vka = Annotated[list[DigestField], Field(max_length=1 << 14)]
+Vka = Annotated[list[DigestField], Field(max_length=MAX_VKA_WORDS), FailFast()]
 Tiers = Annotated[list[TierField], Field(max_length=8)]
 
 

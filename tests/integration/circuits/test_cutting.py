@@ -46,6 +46,17 @@ def test_what_does_not_fit_at_all_is_refused(ezkl: EzklProcess) -> None:
         choose_cuts(mlp(0), TINY, ezkl, memory_bytes=1 << 20)
 
 
+def test_segments_of_more_vka_words_than_a_certificate_holds_are_no_choice(
+    ezkl: EzklProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = choose_cuts(mlp(0), TINY, ezkl).estimates[0].vka_words
+    monkeypatch.setattr("circuits.cutting.MAX_VKA_WORDS", one)
+    assert choose_cuts(mlp(0), TINY, ezkl).profile.cuts == ()
+    monkeypatch.setattr("circuits.cutting.MAX_VKA_WORDS", 50)
+    with pytest.raises(ResourceError, match="50 words together"):
+        choose_cuts(mlp(0), TINY, ezkl)
+
+
 def test_a_piece_that_ezkl_refuses_is_named(ezkl: EzklProcess) -> None:
     sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in ("in", "out")]
     nodes = [helper.make_node("Relu", ["in"], ["a"]), helper.make_node("LpNormalization", ["a"], ["out"])]

@@ -37,6 +37,14 @@ def test_set_up_that_does_not_fit_is_refused_with_numbers_and_a_layout_that_fits
     assert refused.value.hint.startswith("no layout of this model fits: cut it into segments (`rexis circuits cut`)")
 
 
+def test_segments_whose_vkas_fill_no_certificate_are_refused_before_set_up() -> None:
+    """After it the model would be on chain, and no coordinator could take it."""
+    wide = settings(30 << 14, 14)
+    memory.require_room_in_certificate([wide] * 4)
+    with pytest.raises(ResourceError, match=r"VKAs of the 40 segments .* a certificate holds 16384"):
+        memory.require_room_in_certificate([wide] * 40)
+
+
 class TestMachine:
     """Free memory, from files that stand for the kernel's."""
 
