@@ -18,7 +18,7 @@ from fractions import Fraction
 from circuits.cost import Estimate, Total, total
 from rexis.protocol.certificate import MAX_CERTIFICATE_BYTES
 from rexis.protocol.evidence import MAX_EVIDENCE_BYTES
-from rexis.protocol.policy import MAX_SHARD, Tier
+from rexis.protocol.policy import MAX_SHARD, Rung, Tier
 from rexis.protocol.sampling import (
     altered_records,
     job_log_survival,
@@ -118,6 +118,12 @@ class Job:
     workers: int = 1
     task_seconds: float = 3600.0
 
+    @property
+    def rung(self) -> Rung:
+        """That the circuit is for: hashed inputs and ``zk-onsite`` go together."""
+        hashed = any(each.columns.hashed for each in self.segments)
+        return Rung.ZK_ONSITE if hashed else Rung.EE_OUTSOURCED
+
 
 @dataclass(frozen=True)
 class Option:
@@ -142,6 +148,7 @@ class Option:
     shard_size: int
     max_attempts: int
     certify_on_chain: bool
+    rung: Rung
     tasks: int
     proofs: int
     caught: float
@@ -170,7 +177,8 @@ class Plan:
     recommended
         The cheapest without an objection; None if there is none.
     nearest
-        Without a recommendation: the cheapest that gives the assurance, whose costs are the budget that would do.
+        Without a recommendation: the cheapest that gives the assurance, whose costs are the budget that would do; None
+        if no budget would.
     affordable
         Without a recommendation: the sample that catches most within the budget; None if not even one record a task
         can be proved.
@@ -195,7 +203,7 @@ def plan(job: Job, assurance: Assurance, budget: Budget, prices: Prices | None =
     fitting = [each for each in options if not each.objections]
     if fitting:
         return Plan(options, min(fitting, key=_cost), None, None)
-    enough = [each for each in options if desk.gives_assurance(each)]
+    enough = [each for each in options if desk.gives_assurance(each) and not any(desk.refusals(each))]
     return Plan(options, None, min(enough, key=_cost, default=None), desk.affordable())
 
 
@@ -272,6 +280,7 @@ class _Desk:
             shard_size=shard,
             max_attempts=job.max_attempts,
             certify_on_chain=certify,
+            rung=job.rung,
             tasks=tasks,
             proofs=proofs,
             caught=found[tier],
@@ -304,8 +313,20 @@ class _Desk:
             yield f"costs {option.money:.2f}, the budget is {budget.money:.2f}"
         if option.needed_bytes > budget.memory_bytes:
             yield f"needs {option.needed_bytes >> 20} MiB a worker, there are {int(budget.memory_bytes) >> 20} MiB"
+        yield from self.refusals(option)
+        seconds = -(-option.proofs // option.tasks) * self.record.cpu_seconds
+        if option.tier != Tier.COMMIT and seconds > job.task_seconds and option.shard_size > 1:
+            yield f"a task takes {shown_time(seconds)}, at most {shown_time(job.task_seconds)} are wanted"
+
+    def refusals(self, option: Option) -> Iterator[str]:
+        """Why nobody takes such a job, whatever the budget."""
+        job = self.job
         if option.certify_on_chain and len(job.segments) > 1:
             yield f"the Certifier contract checks circuits of one segment, this one has {len(job.segments)}"
+        if job.rung == Rung.ZK_ONSITE and option.certify_on_chain:
+            yield "the Certifier contract takes public inputs only, this circuit hashes them"
+        if job.rung == Rung.ZK_ONSITE and option.tier == Tier.COMMIT:
+            yield "a circuit that hashes its inputs is for rung zk-onsite, which rests on proofs"
         if option.tasks > MAX_TASKS:
             yield f"has {option.tasks} tasks, a coordinator takes {MAX_TASKS}; split the job"
         if option.certificate_bytes > MAX_CERTIFICATE_BYTES:
@@ -313,12 +334,8 @@ class _Desk:
                 f"the certificate has {option.certificate_bytes >> 20} MiB, the limit is "
                 f"{MAX_CERTIFICATE_BYTES >> 20} MiB; split the job"
             )
-        per_task = -(-option.proofs // option.tasks)
-        if 2 * per_task * self.record.proof_bytes > MAX_EVIDENCE_BYTES:
+        if 2 * -(-option.proofs // option.tasks) * self.record.proof_bytes > MAX_EVIDENCE_BYTES:
             yield f"a task's evidence is over {MAX_EVIDENCE_BYTES >> 20} MiB"
-        seconds = per_task * self.record.cpu_seconds
-        if option.tier != Tier.COMMIT and seconds > job.task_seconds and option.shard_size > 1:
-            yield f"a task takes {shown_time(seconds)}, at most {shown_time(job.task_seconds)} are wanted"
 
     def affordable(self) -> Option | None:
         """The sample that catches most within the budget."""

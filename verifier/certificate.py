@@ -79,6 +79,8 @@ _ONSITE = (
     "model shows (step 13); nothing shows where the records were, or what an output tells of them"
 )
 
+_ONSITE_SAMPLE = "; the requester is the one who proves, and may have asked again until the sample suited it"
+
 
 @dataclass(frozen=True)
 class VerifyOptions:
@@ -350,7 +352,9 @@ def _check_rung(certificate: Certificate) -> str:
     if rung != Rung.EE_PRIVATE_WEIGHTS:
         if signed is not None:
             raise EvidenceError(f"a claim, but the job asked for rung {name}", field="rungClaim")
-        return f"{name}: {_ONSITE if rung == Rung.ZK_ONSITE else 'nothing is claimed of the weights'}"
+        if rung != Rung.ZK_ONSITE:
+            return f"{name}: nothing is claimed of the weights"
+        return f"{name}: {_ONSITE}{_ONSITE_SAMPLE if request.policy.tier == Tier.SAMPLED else ''}"
     if signed is None:
         raise EvidenceError(f"is missing: rung {name} rests on the model owner's claim", field="rungClaim")
     model, epoch = request.model_digest, request.key_epoch

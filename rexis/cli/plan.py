@@ -10,6 +10,7 @@ import typer
 from rexis.cli.console import emit, note, say, working
 from rexis.cli.options import Json, fraction, needs
 from rexis.protocol.errors import ResourceError
+from rexis.protocol.policy import Rung, Tier
 
 if TYPE_CHECKING:
     from circuits.chain import ChainSettings
@@ -104,7 +105,8 @@ def submit_options(option: Option) -> str:
     if option.sample_size:
         words += ["-k", str(option.sample_size)]
     words += ["--shard-size", str(option.shard_size), "--max-attempts", str(option.max_attempts)]
-    return " ".join([*words, *(["--certify-on-chain"] if option.certify_on_chain else [])])
+    words += ["--certify-on-chain"] if option.certify_on_chain else []
+    return " ".join([*words, *(["--rung", "zk-onsite"] if option.rung == Rung.ZK_ONSITE else [])])
 
 
 def _assurance(text: str, *, each_task: bool) -> Assurance:
@@ -234,6 +236,10 @@ def _show(found: Plan, *, priced: bool) -> None:
     if found.recommended is not None:
         say(f"rexis submit … {submit_options(found.recommended)}")
         note("estimates; caught: whoever alters the fraction in question, by the evidence alone")
+        if found.recommended.rung == Rung.ZK_ONSITE and found.recommended.tier == Tier.SAMPLED:
+            note(
+                "rung zk-onsite: who asks also proves, and can ask again until a sample suits; `every` leaves no choice"
+            )
 
 
 def _hint(found: Plan) -> str:

@@ -50,7 +50,7 @@ def policy(option: Option) -> Policy:
         max_attempts=option.max_attempts,
         abs_tolerance_e9=0,
         rel_tolerance_e9=0,
-        rung=Rung.EE_OUTSOURCED,
+        rung=option.rung,
         validators=0,
         certify_on_chain=option.certify_on_chain,
     )
@@ -209,6 +209,21 @@ def test_a_chain_of_circuits_costs_as_all_of_them_and_needs_the_largest() -> Non
     on_chain = plan(job(100, segments=(CIRCUIT, CIRCUIT)), Assurance(Strength.ON_CHAIN), Budget())
     assert on_chain.recommended is None
     assert on_chain.options[3].objections == ("the Certifier contract checks circuits of one segment, this one has 2",)
+    assert on_chain.nearest is None  # no budget is enough
+
+
+@pytest.mark.parametrize(
+    ("wanted", "tier"), [(Strength.SIGNED, Tier.SAMPLED), (Strength.EVERY, Tier.ZK), (Strength.ON_CHAIN, None)]
+)
+def test_a_circuit_that_hashes_its_inputs_is_for_rung_zk_onsite(wanted: Strength, tier: Tier | None) -> None:
+    """A recommendation is a policy that such a job may have: with proofs, and not certified on chain."""
+    hashing = replace(CIRCUIT, columns=replace(CIRCUIT.columns, hashed=True))
+    found = plan(job(1000, segments=(hashing,)), Assurance(wanted), Budget())
+    for option in (found.recommended, found.nearest):
+        if option is not None:
+            assert policy(option).rung == Rung.ZK_ONSITE
+    assert (found.recommended.tier if found.recommended else None) == tier
+    assert (found.nearest is None) or tier is not None
 
 
 def test_gas_is_that_of_the_contracts_snapshots() -> None:

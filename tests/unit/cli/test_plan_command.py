@@ -12,6 +12,7 @@ import pytest
 from circuits.settings import canonical
 from rexis.protocol.sampling import altered_records, job_log_survival, job_sample_size_for
 from tests.unit.circuits.settings_document import document
+from tests.unit.circuits.test_hashed_settings import hashed
 
 from .conftest import Cli
 
@@ -83,6 +84,18 @@ def test_a_budget_that_is_too_small_names_the_one_that_would_do(cli: Cli, settin
     assert 0 < found["affordable"]["caught"] < 0.999
     again = cli("plan", "--model", settings, "--records", 10_000, "--assurance", "5%@99.9%", "--budget", "1h")
     assert again.code == 0
+
+
+def test_a_circuit_that_hashes_its_inputs(cli: Cli, tmp_path: Path) -> None:
+    """What is recommended names the rung, and says what a sample is worth where the requester proves."""
+    (tmp_path / "settings").write_bytes(canonical(hashed()))
+    ran = cli.ok("plan", "--model", tmp_path / "settings", "--records", 1000)
+    assert "--tier sampled" in ran.out
+    assert "--rung zk-onsite" in ran.out
+    assert "can ask again until a sample suits" in ran.out + ran.err
+    ran = cli("plan", "--model", tmp_path / "settings", "--records", 10, "--assurance", "on-chain")
+    assert ran.code == 1
+    assert "takes public inputs only" in ran.out
 
 
 def test_memory_is_a_budget_too(cli: Cli, settings: Path) -> None:
