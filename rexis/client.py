@@ -251,16 +251,26 @@ class RexisClient:
         return self._post(ModelView, "/v1/models", registration)
 
     def model(self, digest: Digest, epoch: int) -> ModelView:
-        """A registered model."""
-        return self._get(ModelView, f"/v1/models/{digest}/{epoch}")
+        """A registered model.
+
+        Raises
+        ------
+        ConflictError
+            The coordinator describes another one. Of a model of its choice the outputs could be the records.
+        """
+        found = self._get(ModelView, f"/v1/models/{digest}/{epoch}")
+        _require_answer(f"model {digest}, epoch {epoch}", f"model {found.model_digest}, epoch {found.key_epoch}")
+        return found
 
     def register_dataset(self, digest: Digest) -> DatasetView:
         """Make an uploaded blob known as a dataset."""
         return self._post(DatasetView, "/v1/datasets", DatasetRegistration(digest=digest))
 
     def dataset(self, digest: Digest) -> DatasetView:
-        """A registered dataset."""
-        return self._get(DatasetView, f"/v1/datasets/{digest}")
+        """A registered dataset; :class:`ConflictError` if the coordinator describes another one."""
+        found = self._get(DatasetView, f"/v1/datasets/{digest}")
+        _require_answer(f"dataset {digest}", f"dataset {found.digest}")
+        return found
 
     # --- jobs --------------------------------------------------------------------------------------------------
 
@@ -281,8 +291,10 @@ class RexisClient:
         return view
 
     def job(self, job_id: Digest) -> JobView:
-        """A job with its tasks."""
-        return self._get(JobView, f"/v1/jobs/{job_id}")
+        """A job with its tasks; :class:`ConflictError` if the coordinator describes another one."""
+        found = self._get(JobView, f"/v1/jobs/{job_id}")
+        _require_answer(f"job {job_id}", f"job {found.job_id}")
+        return found
 
     def jobs(self) -> list[JobSummary]:
         """This wallet's jobs, newest first, without their tasks."""
@@ -299,8 +311,10 @@ class RexisClient:
         return JobView.from_json(self._transport.post(f"/v1/jobs/{job_id}/cancel", None, idempotent=True))
 
     def task(self, task_id: Digest) -> TaskView:
-        """One task."""
-        return self._get(TaskView, f"/v1/tasks/{task_id}")
+        """One task; :class:`ConflictError` if the coordinator describes another one."""
+        found = self._get(TaskView, f"/v1/tasks/{task_id}")
+        _require_answer(f"task {task_id}", f"task {found.task_id}")
+        return found
 
     def wait_for_job(
         self,
@@ -447,6 +461,11 @@ class RexisClient:
                     _report(progress, have, total)
                 stream.flush()
                 os.fsync(stream.fileno())
+
+
+def _require_answer(asked: str, found: str) -> None:
+    if found != asked:
+        raise ConflictError(f"asked about {asked}, the coordinator answers about {found}", hint="do not trust it")
 
 
 def job_request(

@@ -40,6 +40,7 @@ class Instant(FakeCoordinator):
     fail: bool = False
     owner: str = str(address_of(OWNER))
     rung_claim: dict[str, Any] | None = None
+    substitute: str | None = None
 
     def handle(self, request: Request) -> Reply:
         parts = request.path.strip("/").split("/")
@@ -59,7 +60,12 @@ class Instant(FakeCoordinator):
                 digest = json.loads(request.body)["digest"]
                 return Reply.json({"digest": digest, "owner": COORDINATOR, "shape": [143, 30]})
             case ("GET", ["models", digest, epoch]):
-                model = {"modelDigest": digest, "keyEpoch": int(epoch), "owner": self.owner, "vka": []}
+                model = {
+                    "modelDigest": self.substitute or digest,
+                    "keyEpoch": int(epoch),
+                    "owner": self.owner,
+                    "vka": [],
+                }
                 return Reply.json(model | {"circuit": CIRCUIT.to_object(), "rungClaim": self.rung_claim})
             case ("POST", ["jobs"]):
                 return self.submit(json.loads(request.body))
@@ -288,6 +294,16 @@ def test_another_deployment(world: World) -> None:
     )  # fmt: skip
     assert ran.code == 1
     assert "the coordinator works on chain 31337" in ran.err
+
+
+def test_a_coordinator_that_describes_another_model(world: World) -> None:
+    """Signed would be a job on a model of its choice, whose output can be the record. Nothing is uploaded or signed."""
+    world.server.substitute = str(sha256(b"a model that copies its input"))
+    ran = world.cli("submit", "--dataset", world.folder / "d", "--model", world.model, "--epoch", "3", *world.me)
+    assert (ran.code, ran.out) == (1, "")
+    assert "asked about model" in ran.err
+    assert world.server.jobs == {}
+    assert len(world.server.blobs) == 1
 
 
 def test_a_coordinator_with_contracts_of_its_own(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
