@@ -32,7 +32,8 @@ def require_certified(
     """Check that these records went in and these outputs came out, by the roots of the certificate's statements.
 
     The salts of the requester's own dataset are needed for that, so nobody else can do it for all records.
-    Whether the certificate itself is valid is ``verifier``'s to say.
+    Whether the certificate itself is valid is ``verifier``'s to say. Of a private dataset the hashes are compared; that
+    they are those of its records only hashing again shows (:mod:`circuits.hashing`), or a proof.
 
     Raises
     ------
