@@ -159,6 +159,56 @@ def prepare_keys(
     return circuit
 
 
+def prepare_segment(
+    onnx_bytes: bytes,
+    artefacts: CircuitArtefacts,
+    pinned: Circuit,
+    segment: int,
+    srs: Srs,
+    cache: CircuitCache,
+    ezkl: EzklProcess,
+    waiting: Callable[[], None] | None = None,
+) -> ProvingSegment:
+    """Rebuild one segment of a registered circuit: what a worker runs that helps with it.
+
+    Parameters
+    ----------
+    artefacts
+        Of the whole circuit, as registered: what this segment's are compared with.
+    pinned, waiting
+        As for :func:`prepare_keys`.
+
+    Raises
+    ------
+    DigestMismatchError
+        The artefacts are not the pinned ones, or the model gives other settings, vk or VKA for this segment.
+    CircuitError
+        As :func:`build_circuit`; or there is no such segment.
+    TensorError, ResourceError
+        As :func:`build_circuit`.
+    """
+    artefacts.require(pinned)
+    if srs.digest != pinned.srs_digest:
+        raise DigestMismatchError(f"SRS has digest {srs.digest}, not the pinned {pinned.srs_digest}")
+    if not 0 <= segment < len(artefacts.segments):
+        raise CircuitError(f"the circuit has {len(artefacts.segments)} segments, not {segment + 1}", field="segment")
+    _require_srs_for(artefacts.parsed, srs)
+    registered = artefacts.segments[segment]
+    settings, part = registered.settings, _cut(onnx_bytes, artefacts.parsed.cuts)[segment]
+
+    def require_settings() -> None:
+        _require_same_settings([make_settings(part, settings.profile, ezkl)], [settings])
+
+    made = _keyed_segment(part, settings, srs, cache, ezkl, waiting, require_settings)
+    for what, found, expected in (
+        ("vk", (made.folder / "vk").read_bytes(), registered.vk),
+        ("VKA", read_vka((made.folder / "vka").read_bytes()), registered.vka),
+    ):
+        if found != expected:
+            raise DigestMismatchError(f"the model gives another {what} for segment {segment} than the pinned one")
+    return made
+
+
 def _cut(onnx_bytes: bytes, cuts: Sequence[int]) -> list[bytes]:
     require_plain_model(onnx_bytes)
     return cut_model(onnx_bytes, cuts)
@@ -170,18 +220,24 @@ def _require_settings_of(segments: Sequence[bytes], settings: ChainSettings, ezk
     The vk does not show it: the same vk comes of settings that name other scales for inputs and outputs, and then every
     committed value is read as a power of two too large or too small.
     """
-    made = make_chain(segments, settings.profile, ezkl)
-    if made.digest == settings.digest:
-        return
+    _require_same_settings(make_chain(segments, settings.profile, ezkl).segments, settings.segments)
+
+
+def _require_same_settings(made: Sequence[CircuitSettings], pinned: Sequence[CircuitSettings]) -> None:
     names: set[str] = set()
-    for ours, theirs in zip(made.segments, settings.segments, strict=True):
-        one, other = json.loads(ours.data), json.loads(theirs.data)
-        names |= {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
-    raise DigestMismatchError(
-        f"the model gives settings with digest {made.digest}, not the pinned {settings.digest}: "
-        f"{', '.join(sorted(names))}",
-        field="settings",
-    )
+    for ours, theirs in zip(made, pinned, strict=True):
+        if ours.data != theirs.data:
+            one, other = json.loads(ours.data), json.loads(theirs.data)
+            names |= {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
+    if names:
+        raise DigestMismatchError(
+            f"the model gives settings that are not the pinned ones: {', '.join(sorted(names))}", field="settings"
+        )
+
+
+def _require_srs_for(settings: ChainSettings, srs: Srs) -> None:
+    if srs.logrows != settings.logrows:
+        raise CircuitError(f"the circuit needs an SRS for logrows {settings.logrows}, this one is for {srs.logrows}")
 
 
 def _keyed(
@@ -194,8 +250,7 @@ def _keyed(
     before: Callable[[], None] = lambda: None,
 ) -> ProvingCircuit:
     """The keys for settings that are the model's; `before` makes sure of that once, where they came from elsewhere."""
-    if srs.logrows != settings.logrows:
-        raise CircuitError(f"the circuit needs an SRS for logrows {settings.logrows}, this one is for {srs.logrows}")
+    _require_srs_for(settings, srs)
     sure = False
 
     def make_sure() -> None:

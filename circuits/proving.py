@@ -13,6 +13,7 @@ from circuits.build import ProvingCircuit, ProvingSegment
 from circuits.field import instances_from
 from circuits.process import EzklProcess
 from circuits.srs import Srs
+from circuits.verifying import check_segment, links_of
 from rexis.protocol.errors import TensorError
 
 Integers = NDArray[np.int64]
@@ -67,6 +68,54 @@ class Proof:
         return self.segments[-1].outputs
 
 
+class SegmentProver:
+    """Proves one segment of a circuit. Calls are served one at a time.
+
+    Parameters
+    ----------
+    segment
+        From :func:`circuits.build.prepare_segment`, or one of a :class:`~circuits.build.ProvingCircuit`.
+    ezkl
+        The child to use; it stays the caller's to close.
+    """
+
+    def __init__(self, segment: ProvingSegment, srs: Srs, ezkl: EzklProcess) -> None:
+        self._settings, self._arguments, self._ezkl = segment.settings, _arguments(segment, srs), ezkl
+
+    def outputs(self, inputs: Integers) -> Integers:
+        """Exact outputs ``[n, output_length]`` for fixed-point inputs ``[n, input_length]``.
+
+        Raises
+        ------
+        CircuitError
+            Activations that leave the circuit's range.
+        TensorError
+            Wrong shape or dtype.
+        """
+        self._require(inputs, (len(inputs), self._settings.input_length))
+        rows = self._ezkl.call("witness", **_of(self._arguments, _WITNESS), records=inputs.tolist())
+        return np.array(rows, dtype=np.int64).reshape(len(inputs), self._settings.output_length)
+
+    def prove(self, inputs: Integers) -> SegmentProof:
+        """Prove the segment for one record's inputs ``[input_length]``; the proof has been verified before it returns.
+
+        Raises
+        ------
+        CircuitError, TensorError
+            As :meth:`outputs`; or ezkl failed.
+        """
+        self._require(inputs, (self._settings.input_length,))
+        row = inputs.tolist()
+        made = self._ezkl.call("prove", **self._arguments, record=row)
+        return SegmentProof(bytes.fromhex(made["proof"]), tuple(row), tuple(made["outputs"]))
+
+    def _require(self, inputs: Integers, shape: tuple[int, ...]) -> None:
+        if inputs.dtype != np.int64 or inputs.shape != shape:
+            raise TensorError(
+                f"the segment takes int64 {list(shape)}, not {inputs.dtype} {list(inputs.shape)}", field="inputs"
+            )
+
+
 class Prover:
     """Proves records of one circuit. Calls are served one at a time.
 
@@ -79,9 +128,9 @@ class Prover:
     """
 
     def __init__(self, circuit: ProvingCircuit, ezkl: EzklProcess) -> None:
-        self._ezkl = ezkl
+        self._circuit = circuit
         self._settings = circuit.artefacts.parsed
-        self._arguments = [_arguments(segment, circuit.srs) for segment in circuit.segments]
+        self._segments = [SegmentProver(segment, circuit.srs, ezkl) for segment in circuit.segments]
 
     def outputs(self, records: Integers) -> Integers:
         """Exact outputs of the circuit, ``[n, output_length]``, for fixed-point records ``[n, input_length]``.
@@ -99,10 +148,10 @@ class Prover:
 
     def trace(self, records: Integers) -> list[Integers]:
         """As :meth:`outputs`, but what every segment gives: the boundaries' values, then the outputs."""
-        rows, found = self._rows(records), []
-        for settings, arguments in zip(self._settings.segments, self._arguments, strict=True):
-            rows = self._ezkl.call("witness", **_of(arguments, _WITNESS), records=rows)
-            found.append(np.array(rows, dtype=np.int64).reshape(len(rows), settings.output_length))
+        values, found = self._flat(records), []
+        for segment in self._segments:
+            values = segment.outputs(values)
+            found.append(values)
         return found
 
     def prove(self, record: Integers) -> Proof:
@@ -115,10 +164,10 @@ class Prover:
         TensorError
             Wrong shape or dtype.
         """
-        row, made = self._rows(np.asarray(record)[np.newaxis])[0], []
-        for segment in range(len(self._arguments)):
-            made.append(self._proved(segment, row))
-            row = list(made[-1].outputs)
+        values, made = self._flat(np.asarray(record)[np.newaxis])[0], []
+        for segment in self._segments:
+            made.append(segment.prove(values))
+            values = np.array(made[-1].outputs, dtype=np.int64)
         return Proof(tuple(made))
 
     def prove_segment(self, segment: int, inputs: Integers) -> SegmentProof:
@@ -129,18 +178,22 @@ class Prover:
         CircuitError, TensorError
             As :meth:`prove`.
         """
-        expected = self._settings.segments[segment].input_length
-        if inputs.dtype != np.int64 or inputs.shape != (expected,):
-            raise TensorError(
-                f"segment {segment} takes int64 [{expected}], not {inputs.dtype} {list(inputs.shape)}", field="inputs"
-            )
-        return self._proved(segment, inputs.tolist())
+        return self._segments[segment].prove(inputs)
 
-    def _proved(self, segment: int, row: list[int]) -> SegmentProof:
-        made = self._ezkl.call("prove", **self._arguments[segment], record=row)
-        return SegmentProof(bytes.fromhex(made["proof"]), tuple(row), tuple(made["outputs"]))
+    def check_segment(
+        self, segment: int, proofs: Sequence[bytes], inputs: Integers, outputs: Integers
+    ) -> list[str | None]:
+        """Check proofs of one segment that somebody else made: None for each that holds, else why not.
 
-    def _rows(self, records: Integers) -> list[list[int]]:
+        Parameters
+        ----------
+        inputs, outputs
+            ``[n, …]``, what the n proofs must be about.
+        """
+        circuit = self._circuit
+        return check_segment(circuit.artefacts, segment, links_of(proofs, inputs, outputs), circuit.srs)
+
+    def _flat(self, records: Integers) -> Integers:
         if records.dtype != np.int64:
             raise TensorError(f"a circuit takes int64 records, not {records.dtype}", hint="quantise them first")
         if records.ndim < 2 or records[0:1].size != self._settings.input_length * min(len(records), 1):
@@ -148,8 +201,7 @@ class Prover:
                 f"shape {list(records.shape)} does not fit the circuit",
                 hint=f"expected [n, {self._settings.input_length}]",
             )
-        rows: list[list[int]] = records.reshape(len(records), -1).tolist()
-        return rows
+        return records.reshape(len(records), self._settings.input_length)
 
 
 _WITNESS = ("compiled", "scale")
