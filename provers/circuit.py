@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from circuits.artefacts import CircuitCache
-from circuits.build import prepare_keys
+from circuits.artefacts import CircuitArtefacts, CircuitCache
+from circuits.build import prepare_keys, prepare_segment
 from circuits.chain import MAX_CHAIN_BYTES, ChainSettings
 from circuits.memory import available_bytes, require_memory, total_bytes
 from circuits.process import DEFAULT_TIMEOUT, EzklProcess
-from circuits.proving import Prover
+from circuits.proving import Prover, SegmentProver
 from circuits.srs import read_srs
+from circuits.verifying import MAX_VK_BYTES
 from provers.task import CircuitFiles
 from rexis.files import read_file
 from rexis.protocol.circuit import Circuit
+from rexis.protocol.digests import Digest
 from rexis.protocol.policy import Tier
 
 _MAX_MODEL_BYTES = 2 << 30  # protobuf's own limit
@@ -79,6 +81,36 @@ class Circuits:
         model = read_file(files.model, "model", max_bytes=_MAX_MODEL_BYTES)
         srs = read_srs(files.srs, pinned.srs_digest)
         return Prover(prepare_keys(model, settings, pinned, srs, self._cache, self._ezkl, waiting), self._ezkl)
+
+    def open_segment(
+        self,
+        pinned: Circuit,
+        files: CircuitFiles,
+        vk: Path,
+        vka: Sequence[Digest],
+        segment: int,
+        waiting: Callable[[], None],
+    ) -> SegmentProver:
+        """As :meth:`open`, but one segment: its keys only are made, and compared with its part of `vk` and `vka`.
+
+        Raises
+        ------
+        DigestMismatchError, CircuitError, ResourceError
+            See :meth:`open`.
+        """
+        artefacts = CircuitArtefacts(
+            settings=read_file(files.settings, "settings", max_bytes=MAX_CHAIN_BYTES),
+            vk=read_file(vk, "verifying keys", max_bytes=MAX_VK_BYTES),
+            vka=tuple(vka),
+            srs_digest=pinned.srs_digest,
+        )
+        artefacts.require(pinned)
+        for settings in artefacts.parsed.segments[segment : segment + 1]:
+            require_memory(settings, self.memory_bytes)
+        model = read_file(files.model, "model", max_bytes=_MAX_MODEL_BYTES)
+        srs = read_srs(files.srs, pinned.srs_digest)
+        made = prepare_segment(model, artefacts, pinned, segment, srs, self._cache, self._ezkl, waiting)
+        return SegmentProver(made, srs, self._ezkl)
 
     def close(self) -> None:
         """End the child process for good."""

@@ -17,15 +17,17 @@ from typing import Self
 from contracts.onchain import require_deployment
 from provers.cache import BlobCache, ProofCache, make_private_folder
 from provers.circuit import Circuits, provable_tiers
-from provers.dishonest import parse_fault
+from provers.dishonest import parse_fault, piece_fault
 from provers.display import Display, log, show
 from provers.executor import OnnxExecutor, best_provider
-from provers.keeper import LeaseKeeper, Stop, StopRequested
+from provers.helper import Helper
+from provers.keeper import Held, LeaseKeeper, Stop, StopRequested
 from provers.onchain import ChainChecks, OnChain, Unchecked
 from provers.options import WorkerOptions
+from provers.pieces import CoordinatorBoard
 from provers.task import CircuitFiles, RecordProver, Task, check_lease, read_dataset
 from provers.tiers import TIERS, TierProver
-from rexis.api import Info, Lease, Stage, VerdictView, WorkerRegistration
+from rexis.api import Info, Lease, Piece, Stage, VerdictView, WorkerRegistration
 from rexis.client import RexisClient
 from rexis.protocol.certificate import Commitment
 from rexis.protocol.digests import Digest
@@ -89,6 +91,16 @@ class Worker:
         self._blobs = BlobCache(folder / "blobs", max_bytes=options.cache_bytes, fetch=client.download_blob)
         self._proofs = ProofCache(folder / "proofs", max_bytes=options.proof_cache_bytes)
         self._circuits = Circuits(make_private_folder(folder / "keys"), options.memory_bytes, options.proof_seconds)
+        self._helper = Helper(
+            client,
+            self._circuits,
+            self._blobs,
+            self._proofs,
+            stop,
+            display,
+            finish=options.finish,
+            fault=piece_fault(options.dishonest) if options.dishonest else None,
+        )
         self._info: Info | None = None
         self._pause = _FIRST_PAUSE_S
         if self._fault is not None:
@@ -101,7 +113,7 @@ class Worker:
         self._circuits.close()
 
     def run(self) -> None:
-        """Lease and work until told to stop."""
+        """Lease and work until told to stop; while there is no task, help with others'."""
         registered = False
         while not self._stop.requested:
             try:
@@ -109,6 +121,7 @@ class Worker:
                     self._register()
                     registered = True
                 lease = self._client.lease(self._options.wait_seconds)
+                piece = self._client.piece() if lease is None and not self._stop.requested else None
             except UnavailableError as error:
                 self._back_off(error)
                 continue
@@ -118,11 +131,15 @@ class Worker:
                 registered = False  # for example a coordinator that lost its database
                 self._back_off(error)
                 continue
-            if lease is None or self.serve(lease):
+            if (lease is None or self.serve(lease)) and (piece is None or self._help(piece)):
                 self._pause = _FIRST_PAUSE_S
             else:
                 self._wait()  # what broke one task may break the next: do not burn through the queue
         log.info("stopped")
+
+    def _help(self, piece: Piece) -> bool:
+        info, chain = self._pinned()
+        return self._helper.serve(piece, info.domain, chain)
 
     def serve(self, lease: Lease) -> bool:
         """Do one task; whatever goes wrong with it ends the task, not the worker.
@@ -134,10 +151,14 @@ class Worker:
         """
         name = f"records {lease.start}–{lease.start + lease.count - 1} of job {lease.request.job_id(lease.domain)}"
         log.info("leased %s, tier %s", name, lease.request.policy.tier.name.lower())
+        held = Held(
+            f"records {lease.start}–{lease.start + lease.count - 1}",
+            lease.count,
+            lease.heartbeat_seconds,
+            lambda progress: self._client.heartbeat(lease.lease_id, progress),
+        )
         try:
-            with LeaseKeeper(
-                self._client, lease, self._stop, finish=self._options.finish, display=self._display
-            ) as keeper:
+            with LeaseKeeper(held, self._stop, finish=self._options.finish, display=self._display) as keeper:
                 try:
                     verdict = self._do(lease, keeper)
                 except (RexisError, OSError):
@@ -178,6 +199,7 @@ class Worker:
             proofs=self._proofs,
             commit=lambda statement: self._commit(lease, statement, keeper, chain),
             at=keeper.at,
+            board=CoordinatorBoard(self._client, self._blobs, lease.lease_id, keeper),
         )
         prover = self._prover(task)
         prover.prepare()

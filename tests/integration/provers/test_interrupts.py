@@ -16,7 +16,7 @@ from circuits.build import ProvingCircuit
 from circuits.process import EzklProcess
 from provers.circuit import Circuits
 from provers.display import PlainDisplay
-from provers.keeper import LeaseKeeper, Stop, StopRequested
+from provers.keeper import Held, LeaseKeeper, Stop, StopRequested
 from provers.task import CircuitFiles
 from rexis.api import Lease, Stage
 from rexis.locks import locked
@@ -84,4 +84,6 @@ def test_a_stop_ends_the_wait_for_another_workers_keys(folder: Path, circuit: Pr
 
 
 def keeper_of(lease: Lease, stop: Stop) -> LeaseKeeper:
-    return LeaseKeeper(FakeCoordinator(new_account(), {}), lease, stop, finish=False, display=PlainDisplay())
+    coordinator = FakeCoordinator(new_account(), {})
+    held = Held("task", lease.count, 1, lambda progress: coordinator.heartbeat(lease.lease_id, progress))
+    return LeaseKeeper(held, stop, finish=False, display=PlainDisplay())
