@@ -192,6 +192,29 @@ def rebuild(
         say(f"{name:16} {value}")
 
 
+@app.command("cut")
+def cut(
+    model: Model,
+    profile: Profile = None,
+    memory: Annotated[
+        int | None, typer.Option(metavar="MIB", min=1, help="Memory of a prover. Default: what is free here.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the profile with the cuts here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Cut a model that is too large for one circuit into segments that fit, at the least processor time.
+
+    The cuts are the same for the plain model and for its encryption. Scales, digits and lookup range are the
+    profile's; rows and columns are chosen.
+    """
+    with needs("circuits"):
+        from circuits.memory import available_bytes
+        from rexis.cli import _cutting
+
+    memory_bytes = available_bytes() if memory is None else memory << 20
+    _cutting.run(_model(model), _profile(profile or model), memory_bytes, out, as_json=as_json)
+
+
 def _model(name_or_file: str) -> bytes:
     from rexis.files import read_file
 
