@@ -25,7 +25,7 @@ from coordinator.commitments import job_of
 from coordinator.leases import Leases, Terms, place, require_open
 from coordinator.standing import failed_by
 from coordinator.store import Store
-from coordinator.tables import FaultRow, JobRow, LeaseRow, Outcome, PieceRow, TaskRow
+from coordinator.tables import FaultRow, JobRow, LeaseRow, Outcome, PieceRow, TaskRow, WorkerRow
 from coordinator.times import Clock, rfc3339
 from coordinator.workers import Workers
 from rexis.api import LeaseExtended, Piece, PieceOffer, PieceProofs, PieceState, PiecesView, PieceView, Progress
@@ -104,7 +104,7 @@ class Pieces:
         self._leases.expire()
         with self._store.reading() as session:
             request, task = job_of(session, require_open(session, lease_id, lead))
-        records = proved_records(request, task.count)
+        records, memory = proved_records(request, task.count), self._catalogue.memory(request.circuit)
         self._values(lead, request, records, offer)
         with self._store.writing() as session:
             require_open(session, lease_id, lead)
@@ -121,6 +121,7 @@ class Pieces:
                     lease_id=lease_id,
                     segment=segment,
                     records=records,
+                    memory_bytes=memory[segment],
                     values_digest=str(offer.values),
                 )
                 if segment in made:
@@ -161,11 +162,11 @@ class Pieces:
         """
         self._expire()
         with self._store.writing() as session:
-            tiers = self._workers.seen(session, worker).tiers.split()
+            registered = self._workers.seen(session, worker)
             if _held(session, worker) >= self._terms.at_a_time:
                 return None
             now = self._clock()
-            for row in _placeable(session, worker, tiers):
+            for row in _placeable(session, registered):
                 if _claim(session, row, worker, now, now + self._terms.lease_ms):
                     session.refresh(row)
                     return self._document(session, row)
@@ -386,8 +387,8 @@ def _held(session: Session, worker: Address) -> int:
     return session.exec(found).one()
 
 
-def _placeable(session: Session, worker: Address, tiers: list[str]) -> Iterator[PieceRow]:
-    """Open pieces of other workers' leases, the oldest first: of tasks that the worker has not failed."""
+def _placeable(session: Session, worker: WorkerRow) -> Iterator[PieceRow]:
+    """Open pieces of other workers' leases, the oldest first, that the worker has room for and has not failed."""
     found = (
         select(PieceRow)
         .join(LeaseRow, col(LeaseRow.lease_id) == col(PieceRow.lease_id))
@@ -395,15 +396,16 @@ def _placeable(session: Session, worker: Address, tiers: list[str]) -> Iterator[
         .where(
             col(PieceRow.state) == PieceState.OPEN,
             col(LeaseRow.outcome) == Outcome.OPEN,
-            col(LeaseRow.worker) != worker,
-            col(TaskRow.tier).in_(tiers),
-            ~failed_by(worker),
+            col(LeaseRow.worker) != worker.address,
+            col(TaskRow.tier).in_(worker.tiers.split()),
+            col(PieceRow.memory_bytes) <= worker.memory_bytes,
+            ~failed_by(worker.address),
         )
         .order_by(col(LeaseRow.granted_at), col(LeaseRow.lease_id), col(PieceRow.segment))
     )
     for row in session.exec(found).all():
         left = row.left_by.split()
-        if worker not in left and len(left) < _MOST_LEFT:
+        if worker.address not in left and len(left) < _MOST_LEFT:
             yield row
 
 

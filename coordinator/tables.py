@@ -191,9 +191,9 @@ class FaultRow(SQLModel, table=True):
 class PieceRow(SQLModel, table=True):
     """One segment of one leased task's proved records, which ends with the lease.
 
-    `worker` holds it or has made it: with `proofs_digest`, a helper whose proofs were checked; without, the task's
-    lead, whose piece has no time of its own. `left_by` is a space-separated list of helpers that had it and did not
-    make it, `reason` why the last one did not.
+    `memory_bytes` is what it takes by the estimate. `worker` holds it or has made it: with `proofs_digest`, a helper
+    whose proofs were checked; without, the task's lead, whose piece has no time of its own. `left_by` is a
+    space-separated list of helpers that had it and did not make it, `reason` why the last one did not.
     """
 
     __tablename__ = "piece"
@@ -201,6 +201,7 @@ class PieceRow(SQLModel, table=True):
     lease_id: str = Field(foreign_key="lease.lease_id", index=True)
     segment: int
     records: int = Field(sa_type=BigInteger)
+    memory_bytes: int = Field(sa_type=BigInteger)
     values_digest: str
     state: PieceState = Field(default=PieceState.OPEN, sa_type=Text, index=True)
     worker: str | None = Field(default=None, index=True)

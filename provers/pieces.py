@@ -28,8 +28,8 @@ from rexis.protocol.records import Integers
 from rexis.protocol.tensors import pack_values
 
 _POLL_S = 1.0
-# How long the lead waits for helpers before it makes a piece too that one of them holds: so many times what a piece of
-# its own took at most. Helpers make keys first, which takes about as long as a few proofs.
+# How long the lead waits for news of helpers before it makes the pieces too that they hold: so many times what a piece
+# of its own took at most. Helpers make keys first, which takes about as long as a few proofs.
 _PATIENCE = 4.0
 _LEAST_PATIENCE_S = 30.0
 _FIRST_PATIENCE_S = 600.0
@@ -80,15 +80,16 @@ class TaskProofs:
             collected = [piece for piece in view.pieces if self._collected(piece)]
             if len(self._made) == len(self._links):
                 return
-            mine = view.yours
-            if mine is None and time.monotonic() - waiting_since > self._patience():
-                mine = next(piece.segment for piece in view.pieces if piece.segment not in self._made)
-                log.warning("segment %d is long in coming: proving it too", mine)
-            if mine is not None:
-                self._prove(mine)
+            if view.yours is not None:
+                self._prove(view.yours)
             elif not collected:
-                self._task.board.wait(_POLL_S)
-                continue
+                if time.monotonic() - waiting_since > self._patience():
+                    held = next(piece.segment for piece in view.pieces if piece.segment not in self._made)
+                    log.warning("segment %d is long in coming: proving it too", held)
+                    self._prove(held)
+                else:
+                    self._task.board.wait(_POLL_S)
+                continue  # patience that has run out comes back with what a helper has made
             waiting_since = time.monotonic()
 
     def _patience(self) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 from circuits.artefacts import CircuitArtefacts, CircuitCache
 from circuits.build import prepare_keys
 from circuits.chain import ChainSettings
+from circuits.memory import needed_bytes
 from circuits.process import EzklProcess, ProcessGoneError
 from circuits.srs import SrsKind, read_srs, srs_kind
 from circuits.verifying import Claim, check_proofs, check_segment, links_of, require_vka
@@ -50,6 +51,11 @@ def artefacts_of(material: CircuitMaterial | None, pinned: Circuit) -> CircuitAr
 def boundaries_of(settings: bytes) -> tuple[int, ...]:
     """Values on each boundary between a circuit's segments, by its settings; empty for a single segment."""
     return ChainSettings.parse(settings).boundaries
+
+
+def memory_of(settings: bytes) -> tuple[int, ...]:
+    """Bytes that set-up and proofs of each segment take, by the estimate (:mod:`circuits.memory`)."""
+    return tuple(needed_bytes(segment) for segment in ChainSettings.parse(settings).segments)
 
 
 def check_vka(artefacts: CircuitArtefacts, srs: Path) -> None:

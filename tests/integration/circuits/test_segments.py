@@ -158,7 +158,7 @@ def test_a_segment_of_another_circuit_is_not_made(
     def prepare(model: bytes = residual(0), given: CircuitArtefacts = artefacts, segment: int = 1) -> None:
         prepare_segment(model, given, given.description, segment, srs, cache, ezkl)
 
-    with pytest.raises(DigestMismatchError, match="another vk for segment 1"):
+    with pytest.raises(DigestMismatchError, match=r"not the pinned|another vk"):
         prepare(residual(1))
     keys = [segment.vk for segment in artefacts.segments]
     with pytest.raises(DigestMismatchError, match="another vk"):

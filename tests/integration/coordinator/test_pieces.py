@@ -41,7 +41,7 @@ from pathlib import Path
 from eth_account import Account
 from provers.worker import WorkerOptions, run_worker
 
-url, rpc, key, cache, dishonest, memory = sys.argv[1:]
+url, rpc, key, cache, dishonest = sys.argv[1:]
 run_worker(
     WorkerOptions(
         coordinator=url,
@@ -51,7 +51,6 @@ run_worker(
         rpc_url=rpc,
         wait_seconds=1,
         dishonest=dishonest or None,
-        memory_bytes=int(memory) or None,
     )
 )
 """
@@ -60,7 +59,7 @@ run_worker(
 class WorkerProcess:
     """A worker with a folder of its own."""
 
-    def __init__(self, rig: Rig, folder: Path, dishonest: str, memory_bytes: int) -> None:
+    def __init__(self, rig: Rig, folder: Path, dishonest: str) -> None:
         account = new_account()
         self.address = address_of(account)
         folder.mkdir()
@@ -69,7 +68,7 @@ class WorkerProcess:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-c", _WORKER, rig.url, rig.rpc, account.key.hex()),
-                    *(str(folder / "cache"), dishonest, str(memory_bytes)),
+                    *(str(folder / "cache"), dishonest),
                 ],
                 cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -124,9 +123,9 @@ class SegmentedRig:
         self._engine = create_engine(f"sqlite:///{rig.folder}/data/coordinator.sqlite")
         self._workers: list[WorkerProcess] = []
 
-    def start(self, dishonest: str = "", memory_bytes: int = 0) -> WorkerProcess:
+    def start(self, dishonest: str = "") -> WorkerProcess:
         folder = self.folder / f"worker-{len(self._workers)}"
-        self._workers.append(WorkerProcess(self.rig, folder, dishonest, memory_bytes))
+        self._workers.append(WorkerProcess(self.rig, folder, dishonest))
         return self._workers[-1]
 
     def stop_workers(self) -> None:
@@ -231,20 +230,6 @@ def test_garbage_from_a_helper_is_refused_and_its_fault(segmented: SegmentedRig)
     assert row.helping
     assert view.tasks[0].worker == lead.address
     assert all(piece.proofs_digest is None for piece in segmented.pieces(job))
-
-
-def test_a_helper_without_the_memory_leaves_the_piece(segmented: SegmentedRig) -> None:
-    """It is refused by the estimate, before any key is made."""
-    job = segmented.submit("too large")
-    lead = segmented.start()
-    lead.says("leased records")
-    helper = segmented.start(memory_bytes=1 << 20)
-    helper.says("failed segment")
-    assert ", 1 MiB are there" in helper.log
-    segmented.certified(job)
-    reasons = [piece.reason or "" for piece in segmented.pieces(job)]
-    assert any(reason.startswith("too-large: ") for reason in reasons)
-    assert segmented.faults() == []
 
 
 def test_without_helpers_all_is_as_it_was(segmented: SegmentedRig) -> None:

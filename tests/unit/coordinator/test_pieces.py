@@ -10,6 +10,7 @@ import itertools
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from rexis.api import (
     Progress,
     Stage,
     TaskState,
+    WorkerRegistration,
 )
 from rexis.protocol.circuit import Circuit, Visibility
 from rexis.protocol.digests import ZERO_DIGEST, Digest, sha256
@@ -160,8 +162,12 @@ class Pieced:
             nonce=sha256(name),
         )
 
-    def worker(self) -> FakeWorker:
-        return self.scene.worker(Tier.SAMPLED, Tier.ZK)
+    def worker(self, memory_bytes: int = 1 << 40) -> FakeWorker:
+        worker, tiers = FakeWorker(), [Tier.SAMPLED, Tier.ZK]
+        self.scene.coordinator.workers.register(
+            worker.address, WorkerRegistration(name="w", provider="CPU", tiers=tiers, memory_bytes=memory_bytes)
+        )
+        return worker
 
     def offer(self, values: bytes = VALUES, segments: int = SEGMENTS) -> None:
         self.scene.upload(self.lead.account, values)
@@ -343,6 +349,8 @@ def test_bad_proofs_are_their_makers_fault(pieced: Pieced, proofs: PieceProofs, 
 
 def test_faults_of_helpers_do_not_fail_a_job(pieced: Pieced) -> None:
     """Otherwise strangers could end any job at no cost: the lead goes on whatever they hand in."""
+    leases = pieced.scene.coordinator.leases
+    leases._rules = replace(leases._rules, max_faults=3)
     pieced.offer()
     for _ in range(20):
         liar = pieced.worker()
@@ -355,7 +363,8 @@ def test_faults_of_helpers_do_not_fail_a_job(pieced: Pieced) -> None:
     assert view.tasks[0].fault_count == 3 * SEGMENTS  # then no helper gets them any more
     assert (view.state, view.tasks[0].state) == (JobState.RUNNING, TaskState.LEASED)
     assert [pieced.turn(*range(segment)).yours for segment in range(SEGMENTS)] == [0, 1, 2]
-    pieced.scene.coordinator.leases.give_back(pieced.lease.lease_id, pieced.lead.address)
+    leases.give_up(pieced.lease.lease_id, pieced.lead.address, "too-large", "no room")
+    assert pieced.scene.job(pieced.job).state == JobState.RUNNING
     assert pieced.scene.lease(pieced.worker()).start == 0  # nor is this the task's last attempt
 
 
@@ -485,10 +494,11 @@ def test_who_gets_pieces(pieced: Pieced) -> None:
     pieced.offer()
     with pytest.raises(ForbiddenError):
         pieced.pieces.grant(FakeWorker().address)
+    assert pieced.pieces.grant(pieced.lead.address) is None
     assert pieced.pieces.grant(pieced.scene.worker(Tier.COMMIT).address) is None
+    assert pieced.pieces.grant(pieced.worker(memory_bytes=1 << 20).address) is None
     hoarder = pieced.worker()
-    terms = pieced.pieces._terms
-    pieced.pieces._terms = type(terms)(**{**vars(terms), "at_a_time": 2})
+    pieced.pieces._terms = replace(pieced.pieces._terms, at_a_time=2)
     assert [pieced.grant(hoarder).segment for _ in range(2)] == [0, 1]
     assert pieced.pieces.grant(hoarder.address) is None
 
