@@ -125,6 +125,7 @@ def prepare_keys(
     cache: CircuitCache,
     ezkl: EzklProcess,
     waiting: Callable[[], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> ProvingCircuit:
     """Rebuild a registered circuit from the encrypted model: what a worker runs, and an auditor who has the model.
 
@@ -136,6 +137,8 @@ def prepare_keys(
         The circuit of the job; every field must come out the same.
     waiting
         Called while another process makes the same keys; may raise, which ends the wait.
+    progress
+        Called with how many segments' keys are there, and of how many.
 
     Raises
     ------
@@ -153,7 +156,14 @@ def prepare_keys(
             raise DigestMismatchError(f"{what} have digest {found}, not the pinned {expected}")
     segments = _cut(onnx_bytes, parsed.cuts)
     circuit = _keyed(
-        segments, parsed, srs, cache, ezkl, waiting, before=lambda: _require_settings_of(segments, parsed, ezkl)
+        segments,
+        parsed,
+        srs,
+        cache,
+        ezkl,
+        waiting,
+        before=lambda: _require_settings_of(segments, parsed, ezkl),
+        progress=progress,
     )
     circuit.artefacts.require(pinned)
     return circuit
@@ -248,6 +258,7 @@ def _keyed(
     ezkl: EzklProcess,
     waiting: Callable[[], None] | None = None,
     before: Callable[[], None] = lambda: None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> ProvingCircuit:
     """The keys for settings that are the model's; `before` makes sure of that once, where they came from elsewhere."""
     _require_srs_for(settings, srs)
@@ -259,10 +270,11 @@ def _keyed(
             before()
         sure = True
 
-    made = [
-        _keyed_segment(onnx_bytes, one, srs, cache, ezkl, waiting, make_sure)
-        for onnx_bytes, one in zip(segments, settings.segments, strict=True)
-    ]
+    made: list[ProvingSegment] = []
+    for onnx_bytes, one in zip(segments, settings.segments, strict=True):
+        made.append(_keyed_segment(onnx_bytes, one, srs, cache, ezkl, waiting, make_sure))
+        if progress is not None:
+            progress(len(made), len(segments))
     artefacts = CircuitArtefacts(
         settings=settings.data,
         vk=join_keys([(segment.folder / "vk").read_bytes() for segment in made]),

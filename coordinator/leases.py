@@ -18,7 +18,9 @@ from coordinator.workers import Workers
 from rexis.api import JobState, Lease, LeaseExtended, Progress, Stage, TaskState
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import EvidenceError, LeaseError
-from rexis.protocol.parsing import Address, parse_hex
+from rexis.protocol.evidence import MAX_SEGMENTS
+from rexis.protocol.parsing import Address, enum_name, parse_hex
+from rexis.protocol.policy import Tier
 from rexis.protocol.statement import JobRequest
 from rexis.protocol.typed_data import Domain
 
@@ -132,7 +134,7 @@ class Leases:
             before = Progress.from_json(lease.progress.encode()) if lease.progress else None
             committed = session.get(CommitmentRow, lease_id)
             waits = committed is not None and committed.challenge_block_hash is None
-            most = task.count * max(1, _pieces(session, lease_id))
+            most = _steps(session, lease_id, task, progress.stage)
             if waits or before is None or place(progress, most) > place(before, most):
                 lease.progressed_at = now
                 lease.progress = progress.to_json().decode()
@@ -280,8 +282,12 @@ def place(progress: Progress, most: int) -> tuple[int, int]:
     return _STAGES.index(progress.stage), min(progress.done, most)
 
 
-def _pieces(session: Session, lease_id: str) -> int:
-    return session.exec(select(func.count()).select_from(PieceRow).where(col(PieceRow.lease_id) == lease_id)).one()
+def _steps(session: Session, lease_id: str, task: TaskRow, stage: Stage) -> int:
+    """How many steps of progress a stage can have: segments whose keys are made, proofs, otherwise records."""
+    if stage == Stage.SETUP and task.tier != enum_name(Tier.COMMIT):
+        return MAX_SEGMENTS
+    pieces = select(func.count()).select_from(PieceRow).where(col(PieceRow.lease_id) == lease_id)
+    return task.count * max(1, session.exec(pieces).one())
 
 
 def records(task: TaskRow) -> str:

@@ -58,13 +58,21 @@ class Circuits:
         """What set-up and proofs may take."""
         return available_bytes() if self._memory_bytes is None else self._memory_bytes
 
-    def open(self, pinned: Circuit, files: CircuitFiles, waiting: Callable[[], None]) -> Prover:
+    def open(
+        self,
+        pinned: Circuit,
+        files: CircuitFiles,
+        waiting: Callable[[], None],
+        progress: Callable[[int, int], None],
+    ) -> Prover:
         """Rebuild the pinned circuit's keys, or find them, and check that they are the pinned ones.
 
         Parameters
         ----------
         waiting
             Called while another worker makes the same keys; may raise, which ends the wait.
+        progress
+            Called with how many segments' keys are there, and of how many.
 
         Raises
         ------
@@ -80,7 +88,8 @@ class Circuits:
             require_memory(segment, self.memory_bytes)
         model = read_file(files.model, "model", max_bytes=_MAX_MODEL_BYTES)
         srs = read_srs(files.srs, pinned.srs_digest)
-        return Prover(prepare_keys(model, settings, pinned, srs, self._cache, self._ezkl, waiting), self._ezkl)
+        made = prepare_keys(model, settings, pinned, srs, self._cache, self._ezkl, waiting, progress)
+        return Prover(made, self._ezkl)
 
     def open_segment(
         self,

@@ -220,7 +220,10 @@ class Worker:
         settings = self._get(circuit.settings_digest, keeper)
         srs = self._get(circuit.srs_digest, keeper)
         keeper.on_interrupt(self._circuits.kill)
-        return self._circuits.open(circuit, CircuitFiles(model, settings, srs), keeper.check)
+        files = CircuitFiles(model, settings, srs)
+        return self._circuits.open(
+            circuit, files, keeper.check, lambda done, total: keeper.at(Stage.SETUP, done, total)
+        )
 
     def _get(self, digest: Digest, keeper: LeaseKeeper) -> Path:
         return keeper.patiently(lambda: self._blobs.get(digest, keeper.check))

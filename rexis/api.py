@@ -228,7 +228,7 @@ PieceStateField = Annotated[PieceState, BeforeValidator(PieceState)]
 
 
 class Progress(Strict):
-    """How far a lease is; units are records, in stage ``prove`` proofs."""
+    """How far a lease is; units are records, in stage ``setup`` segments of the circuit, in stage ``prove`` proofs."""
 
     stage: StageField
     done: UInt64

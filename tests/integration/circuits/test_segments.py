@@ -123,10 +123,12 @@ def test_a_worker_rebuilds_the_chain_and_its_vkas(
     chain: ProvingCircuit, work: Path, srs: Srs, ezkl: EzklProcess
 ) -> None:
     artefacts = chain.artefacts
+    pinned, cache, told = artefacts.description, CircuitCache(work / "again"), []
     again = prepare_keys(
-        residual(0), artefacts.settings, artefacts.description, srs, CircuitCache(work / "again"), ezkl
+        residual(0), artefacts.settings, pinned, srs, cache, ezkl, progress=lambda *made: told.append(made)
     )
     assert again.artefacts == artefacts
+    assert told == [(1, 3), (2, 3), (3, 3)]
     require_vka(artefacts, srs)
 
 

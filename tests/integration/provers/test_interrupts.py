@@ -79,7 +79,7 @@ def test_a_stop_ends_the_wait_for_another_workers_keys(folder: Path, circuit: Pr
     with pytest.raises(StopRequested), keeper_of(lease, stop) as keeper, locked(lock), closing(circuits):
         threading.Timer(0.5, lambda: setattr(stop, "requested", True)).start()
         files = CircuitFiles(blobs / "model", blobs / "settings", blobs / "srs")
-        circuits.open(lease.request.circuit, files, keeper.check)
+        circuits.open(lease.request.circuit, files, keeper.check, lambda done, total: None)
     assert [path.name for path in keys.iterdir()] == [lock.name]
 
 

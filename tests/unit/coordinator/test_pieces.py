@@ -323,6 +323,18 @@ def test_the_leads_progress_counts_in_proofs(pieced: Pieced, clock: FakeClock) -
     assert pieced.turn().yours == 0
 
 
+def test_the_keys_of_each_segment_are_progress(pieced: Pieced, clock: FakeClock) -> None:
+    """The lead makes the keys of all segments, more than there are records, before it offers anything."""
+    leases = pieced.scene.coordinator.leases
+    for done in range(12):
+        for _ in range(20):
+            clock.pass_seconds(50)
+            progress = Progress(stage=Stage.SETUP, done=done, total=12)
+            leases.heartbeat(pieced.lease.lease_id, pieced.lead.address, progress)
+    pieced.offer()
+    assert pieced.turn().yours == 0
+
+
 @pytest.mark.parametrize(
     ("proofs", "reason"),
     [
@@ -431,6 +443,17 @@ def test_the_next_lead_finds_what_helpers_have_made(pieced: Pieced) -> None:
     pieced.lease = pieced.scene.lease(pieced.lead)
     pieced.offer(make_values(seed=1))  # of other values nothing is made
     assert pieced.turn().yours == 0
+
+
+def test_what_helpers_made_of_another_task_is_not_this_ones(pieced: Pieced) -> None:
+    """It may be of another circuit."""
+    pieced.offer()
+    helper = pieced.worker()
+    pieced.hand_in(pieced.grant(helper), helper)
+    pieced.submit(name=b"another job")
+    pieced.lease = pieced.scene.lease(pieced.lead)
+    pieced.offer()
+    assert [piece.proofs for piece in pieced.turn().pieces] == [None] * SEGMENTS
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,13 @@ def circuit(monkeypatch: pytest.MonkeyPatch) -> FakeCircuit:
     """Stands in for ezkl."""
     fake = FakeCircuit()
 
-    def opened(self: Circuits, pinned: Circuit, files: CircuitFiles, waiting: Callable[[], None]) -> FakeCircuit:
+    def opened(
+        self: Circuits,
+        pinned: Circuit,
+        files: CircuitFiles,
+        waiting: Callable[[], None],
+        progress: Callable[[int, int], None],
+    ) -> FakeCircuit:
         assert pinned == CIRCUIT
         assert (files.settings.read_bytes(), files.srs.read_bytes()) == (b"settings", b"srs")
         return fake
