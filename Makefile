@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 FORGE   = FOUNDRY_DISABLE_NIGHTLY_WARNING=1 node_modules/.bin/forge
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup check test test-py test-sol demo up down bench bench-ee bench-attacks vectors lock clean help
+.PHONY: setup check test test-py test-sol demo up down bench bench-smoke bench-ee bench-attacks vectors lock clean help
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -61,8 +61,12 @@ up: setup ## the demo's stack, left running: chain, contracts, coordinator, two 
 down: setup ## stop what `make up` started
 	$(BIN)/rexis down --out stack-out
 
-bench: setup $(VENV)/.bench ## side-by-side measurements; reports in bench/out
+bench: setup $(VENV)/.bench ## what proofs cost, as one page (bench/out/costs), then every other measurement
+	$(BIN)/rexis bench --out bench/out/costs
 	$(BIN)/python -m bench
+
+bench-smoke: setup ## the same in small, in a minute or two: fails on wrong results only
+	$(BIN)/rexis bench --smoke --out bench/out/smoke
 
 bench-ee: setup $(VENV)/.bench ## EE: inference and training beside the plain model, beside CKKS, the compiler on a large one
 	$(BIN)/python -m bench.ee_inference
@@ -81,4 +85,4 @@ lock: ## pin the versions that are installed now (run `make bench-ee` first, for
 	$(BIN)/python -m pip freeze --exclude-editable | sed -E 's/\+cpu$$//' | grep -viE '^(rexis|setuptools|wheel|pip)[ =@]' > constraints.txt
 
 clean: ## remove everything that was built or installed
-	rm -rf $(VENV) node_modules contracts/out contracts/cache demo-out* stack-out bench/out *.egg-info
+	rm -rf $(VENV) node_modules contracts/out contracts/cache demo-out* stack-out bench-out bench/out *.egg-info

@@ -1,4 +1,4 @@
-"""``python -m bench``: every benchmark, one after another; tables on the terminal, JSON in ``bench/out``."""
+"""``python -m bench``: every single benchmark, one after another; tables on the terminal, JSON in ``bench/out``."""
 
 from __future__ import annotations
 

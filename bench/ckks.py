@@ -177,11 +177,14 @@ def row_of(contestant: Contestant, runs: list[Run]) -> Row:
     outputs, expected = np.concatenate([run.outputs for run in runs]), np.concatenate([run.expected for run in runs])
     error = relative_errors(outputs, expected)
     low, median, high = np.percentile(np.array([run.seconds for run in runs]) / size * 1e6, (25, 50, 75), axis=0)
+    encrypt, evaluate, decrypt = (Phase(*map(float, phase)) for phase in zip(median, low, high, strict=True))
     return Row(
-        contestant.name,
-        size,
-        len(runs),
-        *(Phase(*map(float, phase)) for phase in zip(median, low, high, strict=True)),
+        side=contestant.name,
+        batch=size,
+        runs=len(runs),
+        encrypt=encrypt,
+        evaluate=evaluate,
+        decrypt=decrypt,
         median_relative_error=float(np.median(error)),
         max_relative_error=float(error.max()),
         max_absolute_error=float(np.abs(outputs - expected).max()),

@@ -118,7 +118,8 @@ def relative_errors(found: Floats, expected: Floats) -> NDArray[np.float64]:
     """L2 error of each record's outputs, relative to their length."""
     difference = (found - expected).reshape(len(expected), -1).astype(np.float64)
     size = np.linalg.norm(expected.reshape(len(expected), -1), axis=1)
-    return np.linalg.norm(difference, axis=1) / size
+    relative: NDArray[np.float64] = np.linalg.norm(difference, axis=1) / size
+    return relative
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from circuits.artefacts import CircuitArtefacts, CircuitCache, read_vka
+from circuits.boundary import variables_of
 from circuits.chain import ChainSettings, join_keys, join_vkas
 from circuits.memory import require_memory
 from circuits.onnx_model import require_plain_model
@@ -52,7 +53,7 @@ class ProvingCircuit:
 
 
 def make_settings(onnx_bytes: bytes, profile: CircuitProfile, ezkl: EzklProcess) -> CircuitSettings:
-    """Canonical settings of a model as one circuit under a profile; its batch axis ``batch`` becomes 1.
+    """Canonical settings of a model as one circuit under a profile; the axis that counts records becomes 1.
 
     In a process of one thread: ezkl lays the circuit out in parallel only to count its rows, its threads race to be
     the first with a constant, and the count differs by one or two from run to run.
@@ -67,7 +68,8 @@ def make_settings(onnx_bytes: bytes, profile: CircuitProfile, ezkl: EzklProcess)
     with tempfile.TemporaryDirectory(prefix="rexis-settings-") as name:
         model, out = Path(name, "model.onnx"), Path(name, "settings.json")
         model.write_bytes(onnx_bytes)
-        alone.call("settings", model=str(model), run_args=profile.run_args(), out=str(out))
+        run_args = profile.run_args() | {"variables": variables_of(onnx_bytes)}
+        alone.call("settings", model=str(model), run_args=run_args, out=str(out))
         return CircuitSettings.parse(canonical(json.loads(out.read_bytes())))
 
 

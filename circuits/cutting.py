@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from circuits.build import make_chain, make_settings
 from circuits.chain import ChainSettings
-from circuits.cost import MAX_BLOCKS, RESERVED_ROWS, Estimate, columns_of, estimate, laid_out
+from circuits.cost import MAX_BLOCKS, Estimate, estimate, estimate_of, laid_out, usable_rows
 from circuits.onnx_model import require_plain_model
 from circuits.process import EzklProcess
 from circuits.profile import CircuitProfile
@@ -77,6 +77,8 @@ class _Piece:
         Without those of its boundaries.
     tables
         Sizes of the range checks' tables by their ends, and the names of nonlinear functions.
+    filled, filled_rows
+        Kinds of tables that are filled while proving, and their rows.
     """
 
     start: int
@@ -84,6 +86,8 @@ class _Piece:
     rows: int
     ranges: frozenset[tuple[int, int]]
     lookups: frozenset[str]
+    filled: frozenset[str]
+    filled_rows: int
 
 
 def choose_cuts(
@@ -138,7 +142,7 @@ def choose_cuts(
 
 def estimates_of(settings: ChainSettings) -> tuple[Estimate, ...]:
     """What each segment will take."""
-    return tuple(estimate(columns_of(segment), segment.rows) for segment in settings.segments)
+    return tuple(estimate_of(segment) for segment in settings.segments)
 
 
 def _pieces(
@@ -170,9 +174,8 @@ def _pieces(
 
 def _piece(start: int, end: int, settings: CircuitSettings, rows: int) -> _Piece:
     lookups = json.loads(settings.data)["required_lookups"]
-    return _Piece(
-        start, end, rows, frozenset(settings.ranges), frozenset(json.dumps(name, sort_keys=True) for name in lookups)
-    )
+    names = frozenset(json.dumps(name, sort_keys=True) for name in lookups)
+    return _Piece(start, end, rows, frozenset(settings.ranges), names, settings.filled, settings.filled_rows)
 
 
 def _rows_of_a_value(profile: CircuitProfile, ezkl: EzklProcess) -> float:
@@ -197,18 +200,20 @@ def _cheapest(
 ) -> tuple[float, tuple[int, ...]] | None:
     """The cuts with the least processor time among those whose segments fit: (seconds, cuts)."""
     lookup_range = profile.lookup_high - profile.lookup_low + 1
-    most = MAX_BLOCKS * ((1 << logrows) - RESERVED_ROWS) * inner
+    most = MAX_BLOCKS * usable_rows(logrows) * inner
     best: list[tuple[float, int, int] | None] = [(0.0, 0, 0)]  # seconds, segments, where the last one starts
     for end in range(1, len(pieces) + 1):
         found: tuple[float, int, int] | None = None
         rows, ranges, lookups = 0.0, frozenset[tuple[int, int]](), frozenset[str]()
+        filled, filled_rows = frozenset[str](), 0
         values_after = boundary[pieces[end].start] if end < len(pieces) else 0
         for start in range(end - 1, -1, -1):
             piece = pieces[start]
             rows, ranges, lookups = rows + piece.rows, ranges | piece.ranges, lookups | piece.lookups
+            filled, filled_rows = filled | piece.filled, filled_rows + piece.filled_rows
             total = rows + each_value * (boundary[piece.start] + values_after)
             before = best[start]
-            if total > most:
+            if total > most or filled_rows > usable_rows(logrows):
                 break
             if before is None or before[1] >= MAX_SEGMENTS:
                 continue
@@ -219,9 +224,10 @@ def _cheapest(
                 ranges=[high - low + 1 for low, high in ranges],
                 lookups=len(lookups),
                 lookup_range=lookup_range,
+                filled=len(filled),
             )
-            cost = estimate(columns, math.ceil(total / inner))
-            if cost.needed_bytes > memory_bytes:
+            cost = estimate(columns)
+            if cost.needed_bytes > memory_bytes or not cost.has_vka:
                 continue
             seconds = before[0] + cost.cpu_seconds
             if found is None or seconds < found[0]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from circuits.cost import columns_of, estimate, smaller
+from circuits.cost import MAX_VKA_BYTES, estimate_of, smaller
 from circuits.settings import CircuitSettings
 from rexis.protocol.errors import ResourceError
 
+_SURELY = 1.1  # times the limit, by the estimate
 _MEMINFO, _GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
 def needed_bytes(settings: CircuitSettings) -> int:
     """Estimated peak resident memory of set-up and proofs: see :mod:`circuits.cost`."""
-    return estimate(columns_of(settings), settings.rows).needed_bytes
+    return estimate_of(settings).needed_bytes
 
 
 def available_bytes() -> int:
@@ -53,7 +54,7 @@ def _fields(path: Path) -> dict[str, int]:
 
 
 def require_memory(settings: CircuitSettings, available: int | None = None) -> None:
-    """Refuse a set-up that would not fit.
+    """Refuse a set-up that would not fit, or of so many columns that ezkl panics over the VKA after minutes of it.
 
     Parameters
     ----------
@@ -67,12 +68,27 @@ def require_memory(settings: CircuitSettings, available: int | None = None) -> N
     """
     needed, free = needed_bytes(settings), available_bytes() if available is None else available
     if needed <= free:
+        _require_columns(settings)
         return
     other = smaller(settings, free)
     raise ResourceError(
         f"set-up of this circuit takes about {needed >> 20} MiB, {free >> 20} MiB are there",
-        hint="no layout of this model fits; use a machine with more memory, or a smaller model"
+        hint="no layout of this model fits: cut it into segments (`rexis circuits cut`), or find a larger machine"
         if other is None
         else f"logrows {other.columns.logrows} with {other.columns.inner} inner columns takes about "
         f"{other.needed_bytes >> 20} MiB and {other.cpu_seconds:.1f} s of processor time a proof",
+    )
+
+
+def _require_columns(settings: CircuitSettings) -> None:
+    cost = estimate_of(settings)
+    if cost.has_vka or cost.vka_bytes < _SURELY * MAX_VKA_BYTES:
+        return
+    other = smaller(settings, total_bytes())
+    raise ResourceError(
+        f"the contract's verifier would need about {cost.vka_bytes >> 10} KiB for the circuit's "
+        f"{cost.columns.advice} advice columns, and can address {(MAX_VKA_BYTES + 1) >> 10}",
+        hint="no layout of this model has so few columns: `rexis circuits cut` cuts it into segments"
+        if other is None
+        else f"logrows {other.columns.logrows} with {other.columns.inner} inner columns has {other.columns.advice}",
     )

@@ -22,7 +22,7 @@ def require_plain_model(model: bytes) -> None:
     TensorError
         It has external data or control flow, or it is no ONNX file.
     """
-    proto = _parsed(model)
+    proto = parsed(model)
     graphs: list[Any] = [proto.graph]
     for function in proto.functions:
         for node in function.node:
@@ -46,36 +46,55 @@ def require_one_input(model: bytes) -> None:
     TensorError
         It has several inputs, or one of another type; or it is no ONNX file.
     """
-    graph = _parsed(model).graph
+    graph = parsed(model).graph
     stored = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in stored]
     if len(inputs) != 1:
         raise TensorError(
             f"jobs run models with one input, since a record is committed as one tensor; "
-            f"this one has {len(inputs)}: {', '.join(value.name for value in inputs)}",
+            f"this one has {len(inputs)}{': ' if inputs else ''}{', '.join(value.name for value in inputs)}",
             field="model",
             hint="run it without a job, or export it with one input that it cuts into these",
         )
     if inputs[0].type.tensor_type.elem_type != _FLOAT32:
         raise TensorError(
-            f"jobs run models with a float32 input, since records are committed as such; {inputs[0].name!r} is none",
+            f"jobs run models with a float32 input, since records are committed as such; {inputs[0].name!r} is "
+            f"{element(inputs[0].type.tensor_type.elem_type)}",
             field="model",
             hint="export it with a float32 input that it casts",
         )
 
 
-def _parsed(model: bytes) -> Any:
+def element(kind: int) -> str:
+    """The name of an element type, as ONNX spells it in lower case."""
+    import onnx
+
+    return str(onnx.TensorProto.DataType.Name(kind)).lower()
+
+
+def parsed(model: bytes) -> Any:
+    """The file as ``onnx.ModelProto``.
+
+    Raises
+    ------
+    TensorError
+        It is no ONNX file.
+    """
     import onnx
 
     try:
         return onnx.load_from_string(model)
     except Exception as error:  # protobuf's DecodeError is not exported by onnx
-        raise TensorError("the encrypted model is not an ONNX file", field="model") from error
+        raise TensorError("the model is not an ONNX file", field="model") from error
 
 
 def _check_node(node: Any, graphs: list[Any]) -> None:
     if node.op_type in _CONTROL_FLOW:
-        raise TensorError(f"the encrypted model has control flow ({node.op_type})", field="model")
+        raise TensorError(
+            f"the model has control flow ({node.op_type}): node {node.name or node.output[0]!r}",
+            field="model",
+            hint="export it without a branch or loop; exporters unroll loops of a fixed length",
+        )
     for attribute in node.attribute:
         tensors = [attribute.t, *attribute.tensors]
         for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
@@ -87,4 +106,4 @@ def _check_node(node: Any, graphs: list[Any]) -> None:
 
 def _check_tensor(tensor: Any) -> None:
     if tensor.data_location == _EXTERNAL or tensor.external_data:
-        raise TensorError(f"the encrypted model keeps tensor {tensor.name!r} in another file", field="model")
+        raise TensorError(f"the model keeps tensor {tensor.name!r} in another file", field="model")

@@ -98,6 +98,11 @@ class EzklProcess:
         return self._alone
 
     @property
+    def size(self) -> int:
+        """Calls that can run at a time."""
+        return 1
+
+    @property
     def pid(self) -> int | None:
         """Process id of the running child."""
         return self._child.pid if self._child else None

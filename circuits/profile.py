@@ -67,7 +67,7 @@ class CircuitProfile(Strict):
     cuts: Annotated[tuple[_Cut, ...], Field(max_length=MAX_SEGMENTS - 1)] = ()
 
     def run_args(self) -> dict[str, object]:
-        """As attributes of ``ezkl.PyRunArgs``, for each segment. The ONNX batch axis ``batch`` is fixed to 1."""
+        """As attributes of ``ezkl.PyRunArgs`` for each segment; ``variables`` follow from the model."""
         return {
             "input_visibility": "public",
             "output_visibility": "public",
@@ -82,7 +82,6 @@ class CircuitProfile(Strict):
             "scale_rebase_multiplier": self.rebase_multiplier,
             "disable_freivalds": self.disable_freivalds,
             "ignore_range_check_inputs_outputs": False,
-            "variables": [["batch", 1]],
         }
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from circuits.build import ProvingCircuit, ProvingSegment
 from circuits.field import instances_from
+from circuits.pool import EzklPool
 from circuits.process import EzklProcess
 from circuits.srs import Srs
 from circuits.verifying import check_segment, links_of
@@ -69,17 +70,17 @@ class Proof:
 
 
 class SegmentProver:
-    """Proves one segment of a circuit. Calls are served one at a time.
+    """Proves one segment of a circuit.
 
     Parameters
     ----------
     segment
         From :func:`circuits.build.prepare_segment`, or one of a :class:`~circuits.build.ProvingCircuit`.
     ezkl
-        The child to use; it stays the caller's to close.
+        The child, or children, to use; they stay the caller's to close.
     """
 
-    def __init__(self, segment: ProvingSegment, srs: Srs, ezkl: EzklProcess) -> None:
+    def __init__(self, segment: ProvingSegment, srs: Srs, ezkl: EzklProcess | EzklPool) -> None:
         self._settings, self._arguments, self._ezkl = segment.settings, _arguments(segment, srs), ezkl
 
     def outputs(self, inputs: Integers) -> Integers:
@@ -117,20 +118,25 @@ class SegmentProver:
 
 
 class Prover:
-    """Proves records of one circuit. Calls are served one at a time.
+    """Proves records of one circuit, for as many threads at a time as there are children.
 
     Parameters
     ----------
     circuit
         From :func:`circuits.build.prepare_keys`.
     ezkl
-        The child to use; it stays the caller's to close.
+        The child, or children, to use; they stay the caller's to close.
     """
 
-    def __init__(self, circuit: ProvingCircuit, ezkl: EzklProcess) -> None:
-        self._circuit = circuit
+    def __init__(self, circuit: ProvingCircuit, ezkl: EzklProcess | EzklPool) -> None:
+        self._circuit, self._ezkl = circuit, ezkl
         self._settings = circuit.artefacts.parsed
         self._segments = [SegmentProver(segment, circuit.srs, ezkl) for segment in circuit.segments]
+
+    @property
+    def at_once(self) -> int:
+        """How many calls run at a time; more wait."""
+        return self._ezkl.size
 
     def outputs(self, records: Integers) -> Integers:
         """Exact outputs of the circuit, ``[n, output_length]``, for fixed-point records ``[n, input_length]``.

@@ -44,6 +44,7 @@ _EZKL_NAMES = {
     "inner_columns": "num_inner_cols",
     "rebase_multiplier": "scale_rebase_multiplier",
 }
+_FILLED = {"index": "num_dynamic_lookups", "sorting": "num_shuffles"}
 _NO_MODULES = {"polycommit": [], "poseidon": [0, [0]]}
 _MAX_BLINDING_FACTORS = 64
 _MAX_VALUES = 1 << 20
@@ -68,6 +69,9 @@ class CircuitSettings:
         Lowest and highest value of each range check's table.
     lookups
         Nonlinear functions, each with a table over the profile's lookup range.
+    filled, filled_rows
+        Kinds of tables that are filled while proving, ``index`` for lookups by index and ``sorting``, and rows of all
+        of them.
     """
 
     data: bytes
@@ -79,6 +83,8 @@ class CircuitSettings:
     output_length: int
     ranges: tuple[tuple[int, int], ...]
     lookups: int
+    filled: frozenset[str]
+    filled_rows: int
 
     @property
     def logrows(self) -> int:
@@ -148,6 +154,8 @@ class CircuitSettings:
             output_length=_bounded(lengths[1], "output length", 1, _MAX_VALUES),
             ranges=tuple((low, high) for low, high in document["required_range_checks"]),
             lookups=len(document["required_lookups"]),
+            filled=frozenset(kind for kind, name in _FILLED.items() if document[name] > 0),
+            filled_rows=document["total_dynamic_col_size"] + document["total_shuffle_col_size"],
         )
 
 

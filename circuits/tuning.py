@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from circuits.artefacts import CircuitCache
 from circuits.build import build_circuit, make_settings
-from circuits.cost import MAX_BLOCKS, RESERVED_ROWS, Estimate, columns_of, estimate, laid_out
+from circuits.cost import MAX_BLOCKS, Estimate, estimate, estimate_of, laid_out, usable_rows
 from circuits.process import EzklProcess
 from circuits.profile import CircuitProfile
 from circuits.proving import Prover
@@ -42,6 +42,9 @@ HEADROOM = 2.0
 
 SCALES = tuple(sorted(((i, p) for i in range(4, 11) for p in (i, i + 1, i + 2)), key=sum))
 """Pairs of input and parameter scale, the cheapest first."""
+
+ID_SCALES = tuple((0, p) for p in range(4, 13))
+"""The same for records of token ids, which are integers in the circuit too."""
 
 _REBASE = (1, 2, 4)
 _ENOUGH = 8  # good pairs of scales; larger ones only cost more
@@ -208,6 +211,22 @@ def tune(
         return Found(best, [timed.get(each.profile, each) for each in frontier], len(layouts))
 
 
+def first_guess(ezkl: EzklProcess, side: Side, scales: tuple[int, int]) -> Candidate:
+    """The layout with the least predicted processor time for one pair of scales: no bound on errors, and no proof.
+
+    Raises
+    ------
+    CircuitError
+        A record has no witness, or no circuit is large enough.
+    """
+    base = _WIDE.model_copy(update={"input_scale": scales[0], "param_scale": scales[1]})
+    outputs, lowest, highest = _outputs(ezkl, side, base, side.records)
+    layouts = list(_layouts(ezkl, [side], _Scales(base, *side.judge(outputs), lowest, highest)))
+    if not layouts:
+        raise _nothing(Limits(), layouts)
+    return min(layouts, key=lambda each: each.estimate.cpu_seconds)
+
+
 def assess(ezkl: EzklProcess, sides: Sequence[Side], profile: CircuitProfile) -> tuple[float, float]:
     """Largest error and least agreement of a profile over all sides; infinite and 0 if a record has no witness."""
     return _assessed(ezkl, sides, profile)[:2]
@@ -224,6 +243,14 @@ def outputs_without_keys(
         A record has no witness, or the model does not compile.
     """
     return _trial(ezkl, onnx_bytes, settings, records)[0]
+
+
+def reach_without_keys(
+    ezkl: EzklProcess, onnx_bytes: bytes, settings: CircuitSettings, records: NDArray[np.int64]
+) -> int:
+    """The largest absolute argument of a nonlinear function, 1 at least; as :func:`outputs_without_keys`."""
+    _, lowest, highest = _trial(ezkl, onnx_bytes, settings, records)
+    return max(abs(lowest), abs(highest), 1)
 
 
 def _good_scales(
@@ -316,8 +343,8 @@ def _layouts(ezkl: EzklProcess, sides: Sequence[Side], pair: _Scales) -> Iterato
         others = [high - low + 1 for low, high in settings.ranges if high - low + 1 != least]
         for logrows, inner in itertools.product(_LOGROWS, _INNER):
             rows = -(-settings.rows // inner)
-            usable = (1 << logrows) - RESERVED_ROWS
-            if rows > MAX_BLOCKS * usable:
+            usable = usable_rows(logrows)
+            if rows > MAX_BLOCKS * usable or settings.filled_rows > usable:
                 continue
             # A digit and a function as large as a column allows cost nothing more.
             wide = max(reach, min((usable - 1) // 2, 4 * reach))
@@ -329,6 +356,8 @@ def _layouts(ezkl: EzklProcess, sides: Sequence[Side], pair: _Scales) -> Iterato
                 ranges=[*others, base],
                 lookups=settings.lookups,
                 lookup_range=2 * wide + 1,
+                filled=len(settings.filled),
+                instances=settings.input_length + settings.output_length,
             )
             profile = narrow.model_copy(
                 update={
@@ -339,7 +368,7 @@ def _layouts(ezkl: EzklProcess, sides: Sequence[Side], pair: _Scales) -> Iterato
                     "lookup_high": wide,
                 }
             )
-            yield Candidate(profile, pair.error, pair.agreement, estimate(columns, rows))
+            yield Candidate(profile, pair.error, pair.agreement, estimate(columns))
 
 
 def _span(ezkl: EzklProcess, side: Side, base: CircuitProfile) -> int:
@@ -389,7 +418,7 @@ def _proven(
             continue  # narrower ranges cost a witness
         srs = ensure_development_srs(layout.profile.logrows, work_dir)
         circuit = build_circuit(model, layout.profile, srs, CircuitCache(work_dir / "keys"), ezkl)
-        exact = replace(layout, estimate=estimate(columns_of(settings), settings.rows))
+        exact = replace(layout, estimate=estimate_of(settings))
         chosen.append((exact, Prover(circuit, ezkl)))
     times: list[list[float]] = [[] for _ in chosen]
     sizes = [0] * len(chosen)

@@ -45,7 +45,14 @@ from rexis.protocol.records import (
 from rexis.protocol.rung import SignedRungClaim, require_rung_claim
 from rexis.protocol.tensors import Dataset
 from rexis.protocol.typed_data import Domain
-from verifier.circuit import artefacts_of, boundaries_of, check_vka, memory_of, proofs_can_be_checked
+from verifier.circuit import (
+    artefacts_of,
+    boundaries_of,
+    check_vka,
+    needed_by_segment,
+    needed_bytes,
+    proofs_can_be_checked,
+)
 
 _MAX_SETTINGS = 8 << 20
 _MAX_VK = 64 << 20
@@ -127,11 +134,12 @@ class Catalogue:
         if given.rung_claim is not None:
             self._check_claim(owner, given, given.rung_claim)
         self._require_held(caller, given.model_digest, "modelDigest", "the encrypted model")
+        needed = 0
         if given.circuit == NO_CIRCUIT:
             if given.vka:
                 raise MalformedError("a model without a circuit has no VKA", field="vka")
         else:
-            self._check_circuit(caller, given)
+            needed = self._check_circuit(caller, given)
         with self._store.writing() as session:
             row = session.get(ModelRow, (str(given.model_digest), given.key_epoch))
             created = row is None
@@ -140,6 +148,7 @@ class Catalogue:
             )
             row.circuit = given.circuit.to_json().decode()
             row.vka = " ".join(str(word) for word in given.vka)
+            row.needed_bytes = needed
             if given.rung_claim is not None:
                 row.rung_claim = given.rung_claim.to_json().decode()
             session.add(row)
@@ -155,7 +164,8 @@ class Catalogue:
                 hint="the wallet that registered the model signs its claim",
             )
 
-    def _check_circuit(self, caller: Address, given: ModelRegistration) -> None:
+    def _check_circuit(self, caller: Address, given: ModelRegistration) -> int:
+        """Check a circuit's artefacts; returns the memory that a worker needs for it, by the estimate."""
         circuit = given.circuit
         self._require_held(caller, circuit.srs_digest, "circuit.srsDigest", "the SRS")
         self._require_held(caller, circuit.settings_digest, "circuit.settingsDigest", "the circuit's settings")
@@ -165,14 +175,16 @@ class Catalogue:
                 f"the words have digest {vka_digest(given.vka)}, not {circuit.vka_digest}", field="vka"
             )
         artefacts = artefacts_of(self.material(circuit, given.vka), circuit)
+        needed = needed_bytes(artefacts.settings)
         if not proofs_can_be_checked():
-            return
+            return needed
         if not self._waiting.acquire(blocking=False):
             raise UnavailableError("many circuits are being checked", hint="try again")
         try:
             self._checking.submit(check_vka, artefacts, self._blobs.path(circuit.srs_digest, "SRS")).result()
         finally:
             self._waiting.release()
+        return needed
 
     def model(self, digest: Digest, epoch: int) -> ModelView | None:
         """A registered model; None if it is not known here."""
@@ -289,9 +301,9 @@ class Catalogue:
         """Values on each boundary between the segments of a registered circuit; empty for a single one."""
         return boundaries_of(self._blobs.read(circuit.settings_digest, "settings", _MAX_SETTINGS))
 
-    def memory(self, circuit: Circuit) -> tuple[int, ...]:
-        """Bytes that a worker needs for each segment of a registered circuit, by the estimate."""
-        return memory_of(self._blobs.read(circuit.settings_digest, "settings", _MAX_SETTINGS))
+    def needed_by_segment(self, circuit: Circuit) -> tuple[int, ...]:
+        """Memory that a worker needs for each segment of a registered circuit, by the estimate."""
+        return needed_by_segment(self._blobs.read(circuit.settings_digest, "settings", _MAX_SETTINGS))
 
     def _require_held(self, caller: Address, digest: Digest, field: str, what: str) -> None:
         if not self._access.holds(caller, digest):

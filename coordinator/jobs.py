@@ -326,6 +326,7 @@ class Jobs:
             )
             session.flush()
             circuit = request.circuit
+            memory = model.needed_bytes if circuit != NO_CIRCUIT else 0
             needed = {request.model_digest, request.dataset_digest}
             if circuit != NO_CIRCUIT:
                 needed |= {circuit.settings_digest, circuit.vk_digest, circuit.srs_digest}
@@ -339,6 +340,7 @@ class Jobs:
                         start=start,
                         count=count,
                         tier=enum_name(request.policy.tier),
+                        needed_bytes=memory,
                         max_attempts=request.policy.max_attempts,
                         submitted_at=now,
                         state=TaskState.PENDING,
@@ -406,7 +408,7 @@ def _task_view(
 ) -> TaskView:
     waiting = None
     if task.state == TaskState.PENDING:
-        waiting = waiting_reason(task.tier, workers, {fault.worker for fault in faults}, last=last)
+        waiting = waiting_reason(task.tier, task.needed_bytes, workers, {fault.worker for fault in faults}, last=last)
     return TaskView(
         task_id=Digest.parse(task.task_id),
         job_id=Digest.parse(task.job_id),

@@ -85,11 +85,11 @@ class Leases:
         """
         self.expire()
         with self._store.writing() as session:
-            tiers = self._workers.seen(session, worker).tiers.split()
+            row = self._workers.seen(session, worker)
             held = select(func.count()).select_from(LeaseRow).where(col(LeaseRow.worker) == worker)
             if session.exec(held.where(col(LeaseRow.outcome) == Outcome.OPEN)).one() >= self._terms.at_a_time:
                 return None
-            fits = placeable(session, worker, tiers, self._clock(), self._rules)
+            fits = placeable(session, row, self._clock(), self._rules)
             task = session.exec(
                 select(TaskRow)
                 .where(col(TaskRow.state) == TaskState.PENDING, fits)

@@ -104,7 +104,7 @@ class Pieces:
         self._leases.expire()
         with self._store.reading() as session:
             request, task = job_of(session, require_open(session, lease_id, lead))
-        records, memory = proved_records(request, task.count), self._catalogue.memory(request.circuit)
+        records, needed = proved_records(request, task.count), self._catalogue.needed_by_segment(request.circuit)
         self._values(lead, request, records, offer)
         with self._store.writing() as session:
             require_open(session, lease_id, lead)
@@ -121,7 +121,7 @@ class Pieces:
                     lease_id=lease_id,
                     segment=segment,
                     records=records,
-                    memory_bytes=memory[segment],
+                    needed_bytes=needed[segment],
                     values_digest=str(offer.values),
                 )
                 if segment in made:
@@ -398,7 +398,7 @@ def _placeable(session: Session, worker: WorkerRow) -> Iterator[PieceRow]:
             col(LeaseRow.outcome) == Outcome.OPEN,
             col(LeaseRow.worker) != worker.address,
             col(TaskRow.tier).in_(worker.tiers.split()),
-            col(PieceRow.memory_bytes) <= worker.memory_bytes,
+            col(PieceRow.needed_bytes) <= worker.memory_bytes,
             ~failed_by(worker.address),
         )
         .order_by(col(LeaseRow.granted_at), col(LeaseRow.lease_id), col(PieceRow.segment))

@@ -14,15 +14,20 @@ class Candidate:
     tiers: frozenset[str]
     trusted: frozenset[str]
     online: bool
+    memory_bytes: int
 
 
-def waiting_reason(tier: str, workers: Sequence[Candidate], excluded: Collection[str], *, last: bool) -> str:
+def waiting_reason(
+    tier: str, needed_bytes: int, workers: Sequence[Candidate], excluded: Collection[str], *, last: bool
+) -> str:
     """The reason, for a person.
 
     Parameters
     ----------
     tier
         Name of the task's tier.
+    needed_bytes
+        Memory that its proofs take by the estimate; 0 without proofs.
     excluded
         Workers that do not get the task again.
     last
@@ -33,13 +38,20 @@ def waiting_reason(tier: str, workers: Sequence[Candidate], excluded: Collection
     fitting = [worker for worker in workers if tier in worker.tiers]
     if not fitting:
         return f"no worker proves tier {tier}"
-    left = [worker for worker in fitting if worker.address not in excluded]
+    roomy = [worker for worker in fitting if worker.memory_bytes >= needed_bytes]
+    fits, need = "that fits", f"needs about {-(-needed_bytes >> 20)} MiB"
+    if len(roomy) < len(fitting):
+        largest = max(worker.memory_bytes for worker in fitting)
+        fits = f"with enough memory (the task {need}, {len(roomy)} of {len(fitting)} have that)"
+        if not roomy:
+            return f"no worker has enough memory: the task {need}, the largest worker has {largest >> 20} MiB"
+    left = [worker for worker in roomy if worker.address not in excluded]
     if not left:
-        return "every worker that fits has failed this task"
+        return f"every worker {fits} has failed this task"
     if last:
         left = [worker for worker in left if tier in worker.trusted]
         if not left:
             return f"the last attempt is kept for a worker whose evidence of tier {tier} was accepted before"
     if not any(worker.online for worker in left):
-        return "every worker that fits is offline"
+        return f"every worker {fits} is offline"
     return "waiting for a free worker"

@@ -1,4 +1,4 @@
-"""Which workers may take which task: what a worker has shown so far, and what a task has been through.
+"""Which workers may take which task: what a worker has, what it has shown so far, and what a task has been through.
 
 Anybody may be a worker, under as many addresses as they like. A task, though, has few attempts: those that the chain
 counts (tier ``sampled``, the policy's ``maxAttempts``), and a bound on the workers that may fail it. So
@@ -7,6 +7,8 @@ counts (tier ``sampled``, the policy's ``maxAttempts``), and a bound on the work
 2. the last attempt of a task is kept for workers with a credit: more tasks of this tier done than failed. A member of a
    closed coordinator needs none;
 3. who left several commitments within a day, and did not do as many tasks, gets no more of that tier for the day.
+
+And no worker gets a task whose proofs take more memory than it has: by the estimate, they would fail.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from sqlalchemy import ColumnElement, ScalarSelect, and_, exists, func, or_
 from sqlalchemy.orm import Mapped
 from sqlmodel import Session, col, select
 
-from coordinator.tables import CommitmentRow, FaultRow, LeaseRow, Outcome, TaskRow
+from coordinator.tables import CommitmentRow, FaultRow, LeaseRow, Outcome, TaskRow, WorkerRow
 
 _MAX_DROPPED = 3
 _DAY_MS = 24 * 3600 * 1000
@@ -63,15 +65,17 @@ def last_attempt(rules: Rules) -> ColumnElement[bool]:
     return or_(attempts(task) >= col(TaskRow.max_attempts) - 1, faults(task) >= rules.max_faults - 1)
 
 
-def placeable(session: Session, worker: str, tiers: list[str], now: int, rules: Rules) -> ColumnElement[bool]:
+def placeable(session: Session, worker: WorkerRow, now: int, rules: Rules) -> ColumnElement[bool]:
     """Condition on tasks: this worker may have them."""
-    credit = credits_of(session, worker)[worker]
-    barred = _barred(session, worker, now)
+    tiers = worker.tiers.split()
+    credit = credits_of(session, worker.address)[worker.address]
+    barred = _barred(session, worker.address, now)
     task = col(TaskRow.task_id)
     trusted = [tier for tier in tiers if rules.closed or credit[tier] > 0]
     return and_(
         col(TaskRow.tier).in_([tier for tier in tiers if tier not in barred]),
-        ~failed_by(worker),
+        col(TaskRow.needed_bytes) <= worker.memory_bytes,
+        ~failed_by(worker.address),
         attempts(task) < col(TaskRow.max_attempts),
         or_(col(TaskRow.tier).in_(trusted), ~last_attempt(rules)),
     )

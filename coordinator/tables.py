@@ -9,7 +9,7 @@ from sqlmodel import Field, SQLModel
 
 from rexis.api import JobState, PieceState, TaskState
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 class Outcome(StrEnum):
@@ -71,7 +71,8 @@ class WorkerRow(SQLModel, table=True):
 class ModelRow(SQLModel, table=True):
     """A model that is registered on chain. `circuit` is a document, `vka` a space-separated list of words.
 
-    `rung_claim` is its owner's signed claim of rung ``ee-private-weights``, a document.
+    `needed_bytes` is what set-up and proofs of the circuit take by the estimate, 0 without one. `rung_claim` is its
+    owner's signed claim of rung ``ee-private-weights``, a document.
     """
 
     __tablename__ = "model"
@@ -80,6 +81,7 @@ class ModelRow(SQLModel, table=True):
     owner: str
     circuit: str = Field(sa_type=Text)
     vka: str = Field(sa_type=Text)
+    needed_bytes: int = Field(default=0, sa_type=BigInteger)
     rung_claim: str | None = Field(default=None, sa_type=Text)
 
 
@@ -133,7 +135,8 @@ class JobBlobRow(SQLModel, table=True):
 class TaskRow(SQLModel, table=True):
     """One shard of a job. `lease_id` is the open lease, or the one whose evidence was accepted.
 
-    `max_attempts` is the policy's: commitments that the chain may count for it.
+    `needed_bytes` is the memory that its proofs take by the estimate: no worker with less gets it. `max_attempts` is
+    the policy's: commitments that the chain may count for it.
     """
 
     __tablename__ = "task"
@@ -142,6 +145,7 @@ class TaskRow(SQLModel, table=True):
     start: int = Field(sa_type=BigInteger)
     count: int = Field(sa_type=BigInteger)
     tier: str
+    needed_bytes: int = Field(default=0, sa_type=BigInteger)
     max_attempts: int
     submitted_at: int = Field(sa_type=BigInteger)
     state: TaskState = Field(sa_type=Text, index=True)
@@ -191,8 +195,8 @@ class FaultRow(SQLModel, table=True):
 class PieceRow(SQLModel, table=True):
     """One segment of one leased task's proved records, which ends with the lease.
 
-    `memory_bytes` is what it takes by the estimate. `worker` holds it or has made it: with `proofs_digest`, a helper
-    whose proofs were checked; without, the task's lead, whose piece has no time of its own. `left_by` is a
+    `needed_bytes` is the memory that it takes by the estimate. `worker` holds it or has made it: with `proofs_digest`,
+    a helper whose proofs were checked; without, the task's lead, whose piece has no time of its own. `left_by` is a
     space-separated list of helpers that had it and did not make it, `reason` why the last one did not.
     """
 
@@ -201,7 +205,7 @@ class PieceRow(SQLModel, table=True):
     lease_id: str = Field(foreign_key="lease.lease_id", index=True)
     segment: int
     records: int = Field(sa_type=BigInteger)
-    memory_bytes: int = Field(sa_type=BigInteger)
+    needed_bytes: int = Field(sa_type=BigInteger)
     values_digest: str
     state: PieceState = Field(default=PieceState.OPEN, sa_type=Text, index=True)
     worker: str | None = Field(default=None, index=True)

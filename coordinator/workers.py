@@ -60,6 +60,7 @@ class Workers:
                 frozenset(tiers := row.tiers.split()),
                 frozenset(tier for tier in tiers if self._closed or found[row.address][tier] > 0),
                 row.last_seen > since,
+                row.memory_bytes,
             )
             for row in session.exec(select(WorkerRow))
         ]

@@ -16,7 +16,7 @@ from circuits.proving import SegmentProof
 from provers.cache import BlobCache, ProofCache
 from provers.display import log
 from provers.keeper import LeaseKeeper
-from provers.task import RecordProver, Task
+from provers.task import Board, RecordProver, Task
 from rexis.api import PieceOffer, PieceProofs, PieceState, PiecesView, PieceView, Stage
 from rexis.client import RexisClient
 from rexis.files import read_file
@@ -55,17 +55,18 @@ class TaskProofs:
 
     def all(self) -> list[list[bytes]]:
         """For each segment its proofs, one a record."""
-        if len(self._links) > 1 and self._offered():
-            self._together()
+        board = self._task.board
+        if board is not None and len(self._links) > 1 and self._offered(board):
+            self._together(board)
         for segment in range(len(self._links)):
             if segment not in self._made:
                 self._prove(segment)
         self._tell(0)
         return [self._made[segment] for segment in range(len(self._links))]
 
-    def _offered(self) -> bool:
+    def _offered(self, board: Board) -> bool:
         try:
-            self._task.board.offer(self._values)
+            board.offer(self._values)
         except LeaseError:
             raise
         except RexisError as error:
@@ -73,11 +74,11 @@ class TaskProofs:
             return False
         return True
 
-    def _together(self) -> None:
+    def _together(self, board: Board) -> None:
         waiting_since = time.monotonic()
         while len(self._made) < len(self._links):
-            view = self._task.board.turn(sorted(self._made))
-            collected = [piece for piece in view.pieces if self._collected(piece)]
+            view = board.turn(sorted(self._made))
+            collected = [piece for piece in view.pieces if self._collected(piece, board)]
             if len(self._made) == len(self._links):
                 return
             if view.yours is not None:
@@ -88,20 +89,20 @@ class TaskProofs:
                     log.warning("segment %d is long in coming: proving it too", held)
                     self._prove(held)
                 else:
-                    self._task.board.wait(_POLL_S)
+                    board.wait(_POLL_S)
                 continue  # patience that has run out comes back with what a helper has made
             waiting_since = time.monotonic()
 
     def _patience(self) -> float:
         return _FIRST_PATIENCE_S if self._slowest is None else max(_LEAST_PATIENCE_S, _PATIENCE * self._slowest)
 
-    def _collected(self, piece: PieceView) -> bool:
+    def _collected(self, piece: PieceView, board: Board) -> bool:
         """Take a helper's proofs, after checking them; prove anew what does not hold."""
         segment = piece.segment
         if piece.state != PieceState.DONE or piece.proofs is None or segment in self._made:
             return False
         try:
-            proofs = self._task.board.proofs(piece.proofs)
+            proofs = board.proofs(piece.proofs)
             self._require(segment, proofs)
         except LeaseError:
             raise

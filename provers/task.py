@@ -91,6 +91,8 @@ class Task:
         Fetches and prepares the keys; costly.
     commit
         Hands a statement in and returns the challenge's commitment (tier ``sampled``).
+    board
+        Where others are found that prove a part; None to prove all.
     """
 
     lease: Lease
@@ -101,7 +103,7 @@ class Task:
     proofs: ProofCache
     commit: Callable[[Statement], Commitment]
     at: OnStage
-    board: Board
+    board: Board | None = None
 
     @property
     def request(self) -> JobRequest:

@@ -11,7 +11,7 @@ from pathlib import Path
 from circuits.artefacts import CircuitArtefacts, CircuitCache
 from circuits.build import prepare_keys
 from circuits.chain import ChainSettings
-from circuits.memory import needed_bytes
+from circuits.cost import estimate_of, total
 from circuits.process import EzklProcess, ProcessGoneError
 from circuits.srs import SrsKind, read_srs, srs_kind
 from circuits.verifying import Claim, check_proofs, check_segment, links_of, require_vka
@@ -48,14 +48,19 @@ def artefacts_of(material: CircuitMaterial | None, pinned: Circuit) -> CircuitAr
     return artefacts
 
 
+def needed_bytes(settings: bytes) -> int:
+    """Memory that a worker needs to set a circuit up and prove with it, one segment at a time, by the estimate."""
+    return total([estimate_of(each) for each in ChainSettings.parse(settings).segments]).needed_bytes
+
+
+def needed_by_segment(settings: bytes) -> tuple[int, ...]:
+    """As :func:`needed_bytes`, of each segment: what a worker needs that proves this one only."""
+    return tuple(estimate_of(each).needed_bytes for each in ChainSettings.parse(settings).segments)
+
+
 def boundaries_of(settings: bytes) -> tuple[int, ...]:
     """Values on each boundary between a circuit's segments, by its settings; empty for a single segment."""
     return ChainSettings.parse(settings).boundaries
-
-
-def memory_of(settings: bytes) -> tuple[int, ...]:
-    """Bytes that set-up and proofs of each segment take, by the estimate (:mod:`circuits.memory`)."""
-    return tuple(needed_bytes(segment) for segment in ChainSettings.parse(settings).segments)
 
 
 def check_vka(artefacts: CircuitArtefacts, srs: Path) -> None:

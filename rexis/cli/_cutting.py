@@ -41,7 +41,7 @@ def _shown(found: Cutting) -> dict[str, Any]:
         "proofBytes": found.proof_bytes,
         "segments": [
             {
-                "rows": cost.rows,
+                "rows": cost.columns.rows,
                 "cpuSeconds": round(cost.cpu_seconds, 3),
                 "neededBytes": cost.needed_bytes,
                 "proofBytes": cost.proof_bytes,
@@ -58,8 +58,8 @@ def _lines(found: Cutting) -> list[str]:
     lines = [f"{len(places)} segments of 2^{profile.logrows} rows, {profile.inner_columns} inner columns"]
     for start, cost, settings in zip(places, found.estimates, found.settings.segments, strict=True):
         lines.append(
-            f"from node {start}: {settings.input_length} → {settings.output_length} values, {cost.rows} rows, about "
-            f"{cost.cpu_seconds:.1f} s of processor time, {cost.needed_bytes >> 20} MiB, {cost.proof_bytes} bytes"
+            f"from node {start}: {settings.input_length} → {settings.output_length} values, {cost.columns.rows} rows, "
+            f"about {cost.cpu_seconds:.1f} s of processor time, {cost.needed_bytes >> 20} MiB, {cost.proof_bytes} bytes"
         )
     lines.append(
         f"a record: about {found.cpu_seconds:.0f} s of processor time, {found.proof_bytes} bytes; a prover needs "

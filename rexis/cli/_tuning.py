@@ -8,16 +8,18 @@ import platform
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from circuits.process import EzklProcess
 from circuits.settings import EZKL_VERSION
 from circuits.tuning import HEADROOM, Bound, Candidate, Found, Limits, Side, assess
+from rexis.cli._calibration import Calibration, headroom_of, outputs_of
 from rexis.ee import decrypt_outputs, encrypt_records
 from rexis.ee.compiler import encrypt_model
 from rexis.protocol.digests import sha256, tensor_digest
-from rexis.protocol.errors import TensorError
+from rexis.protocol.errors import EncryptionError
 from rexis.protocol.records import Floats
+
+_PLAIN = "--plain tunes the model as it is"
 
 
 def sides_of(plain: bytes, records: Floats, keys: int, tolerance: float) -> list[Side]:
@@ -25,22 +27,43 @@ def sides_of(plain: bytes, records: Floats, keys: int, tolerance: float) -> list
 
     Parameters
     ----------
+    keys
+        0 for the model and the records as they are.
     tolerance
         Regressions have no classes: there an output agrees if it is off by no more than this.
+
+    Raises
+    ------
+    EncryptionError
+        EE cannot encrypt the model, with the node and the reason.
     """
-    reference = _outputs(plain, records)
+    if not keys:
+        return [plain_side(plain, records, tolerance)]
+    reference = outputs_of(plain, records)
     return [_side(plain, records, reference, tolerance) for _ in range(keys)]
 
 
+def plain_side(plain: bytes, records: Floats, tolerance: float = math.inf) -> Side:
+    """The model and the records as they are."""
+    reference = outputs_of(plain, records)
+    return Side(plain, records, lambda found: _judged(found, reference, tolerance), headroom_of(plain))
+
+
 def written(
-    plain: bytes, records: Floats, check: Floats, keys: int, bound: Bound, limits: Limits, found: Found
+    plain: bytes, calibration: Calibration, keys: int, bound: Bound, limits: Limits, found: Found
 ) -> dict[str, Any]:
     """What was searched, seen and chosen, and how the choice fares on records and a key that it was not chosen by."""
+    records, check = calibration.records, calibration.check
     with EzklProcess() as ezkl:
-        error, agreement = assess(ezkl, sides_of(plain, check, 1, bound.error), found.best.profile)
+        error, agreement = assess(ezkl, sides_of(plain, check, min(keys, 1), bound.error), found.best.profile)
     return {
         "model": str(sha256(plain)),
-        "calibration": {"records": len(records), "digest": str(tensor_digest(records)), "keys": keys},
+        "calibration": {
+            "source": calibration.source,
+            "records": len(records),
+            "digest": str(tensor_digest(records)),
+            "keys": keys,
+        },
         "bound": {"agreement": bound.agreement, "error": _finite(bound.error)},
         "limits": {"memoryBytes": _finite(limits.memory_bytes), "proofBytes": _finite(limits.proof_bytes)},
         "layoutsCompared": found.tried,
@@ -52,33 +75,30 @@ def written(
 
 
 def _side(plain: bytes, records: Floats, reference: Floats, tolerance: float) -> Side:
-    encrypted = encrypt_model(plain, epoch=1)
+    try:
+        encrypted = encrypt_model(plain, epoch=1)
+    except EncryptionError as error:
+        raise EncryptionError(
+            error.message, field=error.field, hint=f"{_PLAIN}{f'; {error.hint}' if error.hint else ''}"
+        ) from error
 
     def judge(outputs: Floats) -> tuple[float, float]:
-        found = decrypt_outputs(encrypted.key, outputs.reshape(reference.shape))
-        error = np.abs(found - reference).reshape(len(reference), -1)
-        classes = reference.shape[-1]
-        if classes > 1:
-            agrees = found.reshape(-1, classes).argmax(axis=1) == reference.reshape(-1, classes).argmax(axis=1)
-        else:
-            agrees = error.max(axis=1) <= tolerance
-        return float(error.max()), float(agrees.mean())
+        return _judged(decrypt_outputs(encrypted.key, outputs.reshape(reference.shape)), reference, tolerance)
 
     tokens = encrypted.key.input is not None and encrypted.key.input.tokens is not None
     return Side(encrypted.model, encrypt_records(encrypted.key, records), judge, 1.0 if tokens else HEADROOM)
 
 
-def _outputs(model: bytes, records: Floats) -> Floats:
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    given = session.get_inputs()[0]
-    if given.shape[1:] != list(records.shape[1:]):
-        raise TensorError(
-            f"records are {list(records.shape[1:])} each, the model takes {given.shape[1:]}",
-            field="data",
-            hint="give records of the model's shape",
-        )
-    outputs: Floats = session.run(None, {given.name: records})[0]
-    return outputs
+def _judged(outputs: Floats, reference: Floats, tolerance: float) -> tuple[float, float]:
+    """Largest error, and the share of decisions that agree."""
+    found = outputs.reshape(reference.shape)
+    error = np.abs(found - reference).reshape(len(reference), -1)
+    classes = reference.shape[-1]
+    if classes > 1:
+        agrees = found.reshape(-1, classes).argmax(axis=1) == reference.reshape(-1, classes).argmax(axis=1)
+    else:
+        agrees = error.max(axis=1) <= tolerance
+    return float(error.max()), float(agrees.mean())
 
 
 def _shown(each: Candidate) -> dict[str, Any]:

@@ -9,24 +9,44 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rexis.cli._models import (
+    MAX_MODEL_BYTES,
+    calibration_for,
+    given_records,
+    guess_line,
+    guessed_profile,
+    known_profile,
+    note_records,
+    read_model,
+    with_axes,
+)
 from rexis.cli.console import emit, note, say, steps, working
 from rexis.cli.options import Json, needs
-from rexis.protocol.errors import ConflictError, RexisError
+from rexis.protocol.errors import CircuitError, ConflictError
 
 if TYPE_CHECKING:
     from circuits.cost import Estimate
     from circuits.profile import CircuitProfile
     from circuits.tuning import Candidate, Found
-    from rexis.protocol.records import Floats
 
 app = typer.Typer(help="Estimate, tune and rebuild circuits.", no_args_is_help=True)
 
-_MAX_MODEL_BYTES = 256 << 20
 _MAX_SETTINGS_BYTES = 8 << 20
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A zoo model's name, or an ONNX file.")]
 Profile = Annotated[
-    str | None, typer.Option(metavar="NAME|FILE", help="A tuned profile. Default: the zoo model's own.")
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE", help="A tuned profile. Default: the zoo model's own, else one guessed from random records."
+    ),
+]
+Axis = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--axis",
+        metavar="NAME=SIZE",
+        help="The size of an open axis other than the first, for a circuit has fixed sizes. Again for each.",
+    ),
 ]
 
 
@@ -53,30 +73,50 @@ def list_profiles(as_json: Json = False) -> None:
 def estimate(
     model: Model,
     profile: Profile = None,
+    axis: Axis = None,
     memory: Annotated[
         int | None, typer.Option(metavar="MIB", min=1, help="Memory that there is. Default: what is free here.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what set-up and a proof will take, before either; refuse a circuit that does not fit, with one that does."""
+    """Say what set-up and a proof will take, before either; refuse a circuit that does not fit, with one that does.
+
+    Takes any ONNX file with one float32 input and one float32 output. What ezkl puts into no circuit is refused with
+    the name of the node and its operator.
+    """
     with needs("circuits"):
-        from circuits.build import make_settings
-        from circuits.cost import columns_of
-        from circuits.cost import estimate as cost_of
+        from circuits.build import make_chain
+        from circuits.cost import estimate_of
+        from circuits.diagnosis import require_circuit
         from circuits.memory import available_bytes, require_memory
         from circuits.process import EzklProcess
+        from circuits.segments import cut_model
 
-    onnx, chosen = _model(model), _profile(profile or model)
+    onnx, chosen = with_axes(read_model(model), axis), known_profile(profile, model)
+    note_records(onnx)
+    how = None
     with working("counting rows"), EzklProcess() as ezkl:
-        settings = make_settings(onnx, chosen, ezkl)
-    cost = cost_of(columns_of(settings), settings.rows)
+        wide = require_circuit(onnx, ezkl)
+        if chosen is None:
+            chosen, how = guessed_profile(onnx, wide, ezkl)
+        chain = make_chain(cut_model(onnx, chosen.cuts), chosen, ezkl)
+    costs = [estimate_of(segment) for segment in chain.segments]
     free = available_bytes() if memory is None else memory << 20
     if as_json:
-        emit(_shown(cost) | {"fits": cost.needed_bytes <= free, "availableBytes": free})
+        shown = [_shown(cost) for cost in costs]
+        fits = all(cost.needed_bytes <= free and cost.has_vka for cost in costs)
+        known = {"fits": fits, "availableBytes": free, "profile": chosen.to_object(), "guessed": how is not None}
+        emit((shown[0] if len(shown) == 1 else {"segments": shown}) | known)
     else:
-        for line in _lines(cost):
-            say(line)
-    require_memory(settings, free)
+        for place, cost in enumerate(costs):
+            if len(costs) > 1:
+                say(f"segment {place}")
+            for line in _lines(cost):
+                say(line)
+        if how is not None:
+            say(guess_line(chosen, how))
+    for segment in chain.segments:
+        require_memory(segment, free)
 
 
 @app.command("tune")
@@ -84,9 +124,16 @@ def tune(
     model: Model,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Plain records (.npy): half to choose by, half to check. Zoo: its own."),
+        typer.Option(
+            metavar="FILE",
+            help="Plain records (.npy): half to choose by, half to check. Default: a zoo model's own, else random.",
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the profile and its evidence here.")] = None,
+    axis: Axis = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Tune the model as it is, without EE: for models that EE refuses.")
+    ] = False,
     agreement: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of decisions that must be those of the plain model.")
     ] = 0.99,
@@ -107,12 +154,17 @@ def tune(
 ) -> None:
     """Search the cheapest circuit within a bound on decisions and errors, by a cost model first and proofs last.
 
-    Takes minutes: every pair of scales is tried on every record under every key.
+    Takes minutes: every pair of scales is tried on every record under every key. Without --data, a model from a file
+    is tuned on random records, which say little about its accuracy on real ones.
     """
     with needs("circuits"), needs("ee"), needs("verifier"):
+        from circuits.boundary import boundary_of, require_one_record, vocabulary_of
+        from circuits.diagnosis import require_circuit
         from circuits.memory import available_bytes
-        from circuits.tuning import Bound, Limits
+        from circuits.process import EzklProcess
+        from circuits.tuning import ID_SCALES, SCALES, Bound, Limits
         from circuits.tuning import tune as search
+        from rexis.cli._calibration import warned_of
         from rexis.cli._tuning import sides_of, written
 
     from rexis.files import require_absent
@@ -120,30 +172,56 @@ def tune(
     if out is not None:
         if out.exists() and not out.is_dir():
             raise ConflictError(f"{out} exists and is no folder", field="out", hint="choose another name")
-        require_absent(out / "profile.json", out / "evidence.json")
-    plain, calibration, check = _model(model), *_records(model, data, records)
+        require_absent(out / "profile.json", out / "evidence.json", *([out / "model.onnx"] if axis else []))
+    onnx = with_axes(read_model(model), axis)
+    if plain:
+        keys = 0
+        note_records(onnx)
+    else:
+        require_one_record(boundary_of(onnx))
     bound = Bound(agreement, float("inf") if max_error is None else max_error)
     limits = Limits(
         available_bytes() if memory is None else memory << 20,
         float("inf") if max_proof_bytes is None else max_proof_bytes,
     )
-    sides = sides_of(plain, calibration, keys, bound.error)
+    given = None if data is None else given_records(onnx, data, records)
+    with working("reading the model"), EzklProcess() as ezkl:
+        wide = require_circuit(onnx, ezkl)
+        calibration = given or calibration_for(model, onnx, records)
+        astray = warned_of(onnx, calibration.records, ezkl)
+    if astray is not None and max_error is None:
+        raise CircuitError(
+            "no bound on errors is given, and this circuit is not the model's",
+            hint="export the model without the operator; or bound the error with --max-error",
+        )
+    if wide.output_length == 1 and max_error is None:
+        note("warning: one output has no decisions, and without --max-error nothing bounds its error.")
+    sides = sides_of(onnx, calibration.records, keys, bound.error)
+    scales = SCALES if vocabulary_of(onnx) is None else ID_SCALES
+    if calibration.is_random:
+        note(
+            f"warning: calibrated on {calibration.source} records. Real ones may be larger, so that they have no "
+            "witness, and errors on them may differ: tune again with --data before you register this."
+        )
     with tempfile.TemporaryDirectory(prefix="rexis-tune-") as folder, steps() as at:
-        found = search(sides, bound, work_dir=Path(folder), limits=limits, finalists=finalists, at=at)
-    report = written(plain, calibration, check, keys, bound, limits, found)
+        found = search(sides, bound, work_dir=Path(folder), limits=limits, finalists=finalists, scales=scales, at=at)
+    report = written(onnx, calibration, keys, bound, limits, found) | {"otherFunction": astray}
     if out is not None:
-        _write(out, found.best.profile, report)
+        _write(out, found.best.profile, report, onnx if axis else None)
     if as_json:
         emit(report)
         return
     _table(found)
     best = report["checked"]
+    error = "unknown, for one has no witness" if best["error"] is None else f"{best['error']:.3g}"
     say(
-        f"checked on {best['records']} other records under another key: decisions agree {best['agreement']:.1%}, "
-        f"largest error {best['error']:.3g}"
+        f"checked on {best['records']} other records{' under another key' if keys else ''}: decisions agree "
+        f"{best['agreement']:.1%}, largest error {error}"
     )
     if best["agreement"] < agreement or best["error"] is None or best["error"] > bound.error:
         note("warning: that is outside the bound. Tune with more records and keys, or with a tighter one.")
+    if calibration.is_random:
+        say(f"calibration: {calibration.source}")
     if out is not None:
         say(f"written to {out}")
 
@@ -173,7 +251,7 @@ def rebuild(
         from circuits.srs import read_srs
 
     wanted = digest(vk, "--vk") if vk is not None else None
-    onnx = read_file(model, "encrypted model", max_bytes=_MAX_MODEL_BYTES)
+    onnx = read_file(model, "encrypted model", max_bytes=MAX_MODEL_BYTES)
     data = read_file(settings, "settings", max_bytes=_MAX_SETTINGS_BYTES)
     with (
         working("rebuilding the circuit"),
@@ -208,64 +286,34 @@ def cut(
     profile's; rows and columns are chosen.
     """
     with needs("circuits"):
+        from circuits.diagnosis import require_circuit
         from circuits.memory import available_bytes
+        from circuits.process import EzklProcess
         from rexis.cli import _cutting
 
     memory_bytes = available_bytes() if memory is None else memory << 20
-    _cutting.run(_model(model), _profile(profile or model), memory_bytes, out, as_json=as_json)
+    onnx, chosen = read_model(model), known_profile(profile, model)
+    if chosen is None:
+        with working("guessing a profile"), EzklProcess() as ezkl:
+            chosen, how = guessed_profile(onnx, require_circuit(onnx, ezkl), ezkl)
+        note(guess_line(chosen, how))
+    _cutting.run(onnx, chosen, memory_bytes, out, as_json=as_json)
 
 
-def _model(name_or_file: str) -> bytes:
-    from rexis.files import read_file
-
-    file = Path(name_or_file)
-    if file.suffix == ".onnx" or file.is_file():
-        return read_file(file, "model", max_bytes=_MAX_MODEL_BYTES)
-    from models.zoo import load_model_bytes
-
-    return load_model_bytes(name_or_file)
-
-
-def _profile(name_or_file: str) -> CircuitProfile:
-    from rexis.cli.owner import read_profile
-
-    if name_or_file.endswith(".onnx"):
-        raise typer.BadParameter("a file has no profile of its own: name one", param_hint="--profile")
-    return read_profile(name_or_file)
-
-
-def _records(model: str, data: Path | None, count: int) -> tuple[Floats, Floats]:
-    """Records to choose by, and others to check with."""
-    import numpy as np
-
-    from rexis.cli.records import read_records
-
-    if data is not None:
-        rows = read_records(data, None)
-        if len(rows) < 2:
-            raise RexisError("tuning needs two records at least", field="data")
-        half = len(rows) // 2
-        return rows[:half][:count], rows[half:]
-    if Path(model).is_file():
-        raise typer.BadParameter("a model from a file needs records", param_hint="--data")
-    with needs("models"):
-        from models.zoo import held_out, training_split
-    rows = training_split(model)[0]
-    chosen = np.random.default_rng(0).permutation(len(rows))[:count]
-    return rows[chosen], held_out(model)[0]
-
-
-def _write(out: Path, profile: CircuitProfile, report: dict[str, Any]) -> None:
+def _write(out: Path, profile: CircuitProfile, report: dict[str, Any], model: bytes | None) -> None:
     from rexis.files import write_file
 
     out.mkdir(parents=True, exist_ok=True)
     write_file(out / "profile.json", profile.to_json() + b"\n")
     write_file(out / "evidence.json", (json.dumps(report, indent=2, sort_keys=True) + "\n").encode())
+    if model is not None:
+        write_file(out / "model.onnx", model)
+        note(f"the model with its axes fixed is {out / 'model.onnx'}: encrypt and register that one")
 
 
 def _shown(cost: Estimate) -> dict[str, Any]:
     return {
-        "rows": cost.rows,
+        "rows": cost.columns.rows,
         "logrows": cost.columns.logrows,
         "adviceColumns": cost.columns.advice,
         "extension": cost.columns.extension,
@@ -274,17 +322,22 @@ def _shown(cost: Estimate) -> dict[str, Any]:
         "peakBytes": cost.peak_bytes,
         "cpuSeconds": round(cost.cpu_seconds, 3),
         "proofBytes": cost.proof_bytes,
+        "setupCpuSeconds": round(cost.setup_seconds, 3),
+        "witnessCpuSeconds": round(cost.witness_seconds, 4),
+        "gas": cost.gas,
     }
 
 
 def _lines(cost: Estimate) -> list[str]:
     columns = cost.columns
     return [
-        f"rows        {cost.rows} in blocks of 2^{columns.logrows}: {columns.blocks}",
+        f"rows        {columns.rows} in blocks of 2^{columns.logrows}: {columns.blocks}",
         f"columns     {columns.advice} advice, {columns.tables} of tables; extended domain {columns.extension} times",
-        f"set-up      about {cost.setup_bytes >> 20} MiB, proving key {cost.key_bytes >> 20} MiB",
+        f"set-up      about {cost.setup_seconds:.1f} s of processor time, {cost.setup_bytes >> 20} MiB, "
+        f"proving key {cost.key_bytes >> 20} MiB",
         f"a proof     about {cost.cpu_seconds:.2f} s of processor time, {cost.peak_bytes >> 20} MiB, "
         f"{cost.proof_bytes} bytes",
+        f"on chain    about {cost.gas:,} gas for the verifier's call",
     ]
 
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from rexis.cli import auditor, circuits, ee, keys, local, operator, owner, policy, requester, wallets, zoo
+from rexis.cli import auditor, bench, circuits, ee, keys, local, operator, owner, plan, policy, requester, wallets, zoo
 from rexis.cli.console import complain
 from rexis.protocol.errors import RexisError
 
@@ -57,6 +57,7 @@ app.add_typer(circuits.app, name="circuits", rich_help_panel=_OWNER)
 app.add_typer(zoo.app, name="zoo", rich_help_panel=_OWNER)
 
 app.command(rich_help_panel=_REQUESTER)(requester.encrypt)
+app.command(rich_help_panel=_REQUESTER)(plan.plan)
 app.add_typer(policy.app, name="policy", rich_help_panel=_REQUESTER)
 app.command(rich_help_panel=_REQUESTER)(requester.submit)
 app.command(rich_help_panel=_REQUESTER)(requester.status)
@@ -74,6 +75,7 @@ app.add_typer(operator.coordinator, name="coordinator", rich_help_panel=_OPERATO
 app.command(rich_help_panel=_TRY)(local.demo)
 app.command(rich_help_panel=_TRY)(local.up)
 app.command(rich_help_panel=_TRY)(local.down)
+app.command(rich_help_panel=_TRY)(bench.bench)
 
 
 def run() -> None:

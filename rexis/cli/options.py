@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,6 +69,17 @@ def digest(text: str, option: str) -> Digest:
         return Digest.parse(text)
     except MalformedError as error:
         raise typer.BadParameter(f"{error.message}; {error.hint}", param_hint=option) from None
+
+
+def fraction(text: str, option: str) -> Fraction:
+    """A part of one: ``5%`` or ``0.05``, exactly."""
+    try:
+        value = Fraction(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except (ValueError, ZeroDivisionError):
+        raise typer.BadParameter(f"{text!r} is no fraction; write 5% or 0.05", param_hint=option) from None
+    if not 0 < value < 1:
+        raise typer.BadParameter(f"{text} is not between 0 and 1; write 5% or 0.05", param_hint=option)
+    return value
 
 
 def address(text: str, option: str) -> Address:

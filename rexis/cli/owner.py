@@ -21,12 +21,13 @@ from rexis.cli.options import (
     open_chain,
     open_wallet,
 )
-from rexis.protocol.errors import ConflictError, DigestMismatchError, NotFoundError
+from rexis.protocol.errors import ConflictError, DigestMismatchError, NotFoundError, TensorError
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
 
     from circuits.build import ProvingCircuit
+    from circuits.process import EzklProcess
     from circuits.profile import CircuitProfile
     from circuits.srs import Srs
     from contracts.chain import Chain, Transaction
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 DEVELOPMENT = "development"
 _MAX_PROFILE_BYTES = 64 << 10
+_COMPARED = 4  # random records that the circuit is compared with the model on
 _MAX_CARD_BYTES = 16 << 20
 _MAX_MODEL_BYTES = 2 << 30  # a protobuf message cannot be larger
 
@@ -164,21 +166,39 @@ def revoke(
 def _build(onnx: bytes, profile: str, srs: str, cache: Path) -> ProvingCircuit:
     with needs("circuits"):
         from circuits.artefacts import CircuitCache
+        from circuits.boundary import boundary_of, require_one_record
         from circuits.build import build_circuit
+        from circuits.diagnosis import require_circuit
         from circuits.process import EzklProcess
         from circuits.srs import SrsKind
         from circuits.verifying import require_vka
 
     chosen = read_profile(profile)
+    require_one_record(boundary_of(onnx))
     found = _srs(srs, chosen.logrows, cache / "srs")
     note(f"SRS: {found.kind.value}, {found.digest}")
     if found.kind == SrsKind.DEVELOPMENT:
         note("warning: a development SRS. Its maker could prove anything, so auditors refuse it by default.")
     with working("building the circuit and its keys"), EzklProcess() as ezkl:
+        require_circuit(onnx, ezkl)
+        _warn_of_other_functions(onnx, ezkl)
         built = build_circuit(onnx, chosen, found, CircuitCache(cache / "circuits"), ezkl)
     with working("checking that the VKA follows from the verifying key"):
         require_vka(built.artefacts, found)  # what is registered on chain stays there
     return built
+
+
+def _warn_of_other_functions(onnx: bytes, ezkl: EzklProcess) -> None:
+    """Warn where the circuit would not compute the model, if there is something here to run the model with."""
+    try:
+        from rexis.cli._calibration import drawn, warned_of
+    except ModuleNotFoundError:
+        return
+    try:
+        records = drawn(onnx, _COMPARED, 0).records
+    except TensorError:
+        return  # none that the encrypted model has numbers for
+    warned_of(onnx, records, ezkl)
 
 
 def _claim(card: bytes, model: Digest, epoch: int, account: LocalAccount, domain: Domain) -> SignedRungClaim:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Annotated
 
 import typer
 
 from rexis.cli.console import emit, say
-from rexis.cli.options import Json
+from rexis.cli.options import Json, fraction
 
 app = typer.Typer(help="Choose a policy's numbers.", no_args_is_help=True)
 
@@ -53,7 +52,7 @@ def sample_size(
         sample_size_for,
     )
 
-    share, wanted = _fraction(altered, "--altered"), _fraction(confidence, "--confidence")
+    share, wanted = fraction(altered, "--altered"), fraction(confidence, "--confidence")
     attempts, shard_size = max_attempts * draws, min(shard_size, records)
     tasks, rest = divmod(records, shard_size)
     sizes = [shard_size] * (tasks > 0) + [rest] * (rest > 0)
@@ -89,14 +88,3 @@ def _row(sample: int, records: int, shard_size: int, log_survives: float) -> dic
         "caught": -math.expm1(log_survives),
         "survives": math.exp(log_survives),
     }
-
-
-def _fraction(text: str, option: str) -> Fraction:
-    """A part of one: ``5%`` or ``0.05``, exactly."""
-    try:
-        value = Fraction(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except (ValueError, ZeroDivisionError):
-        raise typer.BadParameter(f"{text!r} is no fraction; write 5% or 0.05", param_hint=option) from None
-    if not 0 < value < 1:
-        raise typer.BadParameter(f"{text} is not between 0 and 1; write 5% or 0.05", param_hint=option)
-    return value

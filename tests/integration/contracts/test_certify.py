@@ -9,7 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from circuits.cost import Total
+from circuits.field import instances_from
+from circuits.planning import CERTIFY_FIRST, certify_gas
 from contracts.chain import AnchorProof, Chain, RevertError
+from contracts.evm import LocalVerifier
 from contracts.onchain import vka_digest
 from rexis.protocol.circuit import Circuit, Visibility
 from rexis.protocol.digests import Digest, sha256
@@ -110,6 +114,19 @@ def test_certify_every_record_with_the_real_proof(chain: Chain, task: Task) -> N
 
     _certify(chain, task, 1)
     assert (chain.certified_count(digest), chain.is_certified(digest)) == (2, True)
+
+
+def test_a_plan_names_the_gas_of_a_certification(chain: Chain, task: Task) -> None:
+    pytest.importorskip("pyrevm")
+    instances = instances_from([int(x) for x in TINY["inputs"]], [int(x) for x in TINY["outputs"]])
+    verify = LocalVerifier(VKA).verify(PROOF, instances)
+    assert verify.accepted
+    chain.register_vka(VKA)
+    record = Total(needed_bytes=0, cpu_seconds=0.0, proof_bytes=0, gas=verify.gas, instances=len(instances))
+    nodes = sum(map(len, (task.anchor.path, task.openings[1].input_path, task.openings[1].output_path)))
+    first, following = _certify(chain, task, 0), _certify(chain, task, 1)
+    assert following == pytest.approx(certify_gas(record, nodes), rel=0.01)
+    assert 0 < first - following < 2 * CERTIFY_FIRST
 
 
 def test_forged_evidence_is_refused_by_name(chain: Chain, task: Task) -> None:

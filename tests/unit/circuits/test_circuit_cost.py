@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from circuits.cost import Columns, columns_of, estimate, laid_out, smaller
+from circuits.cost import Columns, columns_of, estimate, estimate_of, laid_out, smaller
 from circuits.settings import CircuitSettings, canonical
 from tests.unit.circuits.settings_document import document
 
@@ -52,16 +52,62 @@ MEASURED = [
 def test_estimates_are_near_what_was_measured(
     columns: Columns, extension: int, key: int, peak: int, proof: int
 ) -> None:
-    found = estimate(columns, 0)
+    found = estimate(columns)
     assert columns.extension == extension
     assert found.key_bytes == pytest.approx(key, rel=0.15)
     assert found.peak_bytes == pytest.approx(peak << 20, rel=0.25)
     assert found.proof_bytes == pytest.approx(proof, rel=0.2)
 
 
+# Others, with nonlinear functions, and tables that are filled while proving: a lookup by index, sorting, or both.
+COUNTED = [
+    pytest.param(Columns(13, 2834, 1, 1, (1, 1), 0, 0, 0, 17), 23_605_411, 1952, 541_549, 12_103, 4032, id="none"),
+    pytest.param(Columns(10, 2827, 1, 3, (1, 1), 0, 0, 1, 31), 11_935_323, 5504, 1_144_514, 6919, 7968, id="sorting"),
+    pytest.param(Columns(9, 374, 2, 1, (1, 1), 0, 0, 1, 31), 4_492_675, 4032, 867_252, 2823, 5792, id="index"),
+    pytest.param(
+        Columns(11, 1247, 1, 1, (1, 1, 2), 0, 0, 2, 31), 16_652_307, 3520, 805_127, 5575, 5536, id="sorting and index"
+    ),
+    pytest.param(
+        Columns(11, 2488, 3, 2, (1, 1), 1, 5, 1, 31), 44_846_555, 13_824, 2_580_871, 18_311, 18_368, id="five pieces"
+    ),
+    pytest.param(
+        Columns(9, 1389, 1, 3, (1, 4, 1), 2, 9, 2, 6), 22_914_675, 19_712, 3_756_516, 8007, 29_440, id="two functions"
+    ),
+]
+
+
+@pytest.mark.parametrize(("columns", "key", "proof", "gas", "vk", "vka"), COUNTED)
+def test_sizes_and_gas_follow_from_the_counts(
+    columns: Columns, key: int, proof: int, gas: int, vk: int, vka: int
+) -> None:
+    found = estimate(columns)
+    assert found.key_bytes == pytest.approx(key, rel=0.05)
+    assert found.proof_bytes == pytest.approx(proof, rel=0.02)
+    assert found.gas == pytest.approx(gas, rel=0.05)
+    assert found.vk_bytes == pytest.approx(vk, rel=0.1)
+    assert found.vka_bytes == pytest.approx(vka, rel=0.1)
+
+
+def test_settings_say_which_tables_are_filled() -> None:
+    changed = document()
+    changed |= {
+        "num_dynamic_lookups": 3,
+        "num_shuffles": 2,
+        "total_dynamic_col_size": 900,
+        "total_shuffle_col_size": 300,
+    }
+    read = CircuitSettings.parse(canonical(changed))
+    assert (read.filled, read.filled_rows) == ({"index", "sorting"}, 1200)
+    assert columns_of(read).advice == columns_of(settings()).advice + 3
+    assert (columns_of(settings()).extension, columns_of(read).extension) == (4, 8)
+    found = smaller(read, 1 << 40)
+    assert found is not None
+    assert 1 << found.columns.logrows >= 1200
+
+
 @given(st.integers(10, 20), st.integers(1, 4), st.integers(1, 200_000), st.integers(2, 9000))
 def test_more_rows_never_cost_less(logrows: int, inner: int, rows: int, base: int) -> None:
-    one, more = (estimate(circuit(logrows, inner, count, base), count) for count in (rows, 2 * rows))
+    one, more = (estimate(circuit(logrows, inner, count, base)) for count in (rows, 2 * rows))
     assert one.cpu_seconds <= more.cpu_seconds
     assert one.peak_bytes <= more.peak_bytes
     assert one.proof_bytes <= more.proof_bytes
@@ -69,7 +115,7 @@ def test_more_rows_never_cost_less(logrows: int, inner: int, rows: int, base: in
 
 def test_a_smaller_layout_fits_or_there_is_none() -> None:
     large = settings(logrows=17)
-    needed = estimate(columns_of(large), large.rows).needed_bytes
+    needed = estimate_of(large).needed_bytes
     found = smaller(large, needed // 2)
     assert found is not None
     assert found.needed_bytes <= needed // 2

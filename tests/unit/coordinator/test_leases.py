@@ -239,14 +239,14 @@ def test_why_a_task_waits(published: Scene, clock: FakeClock) -> None:
 
 
 def test_reasons_by_themselves() -> None:
-    able = Candidate(Address("0x" + "0" * 40), frozenset({"zk"}), frozenset(), online=True)
-    trusted = Candidate(Address("0x" + "1" * 40), frozenset({"zk"}), frozenset({"zk"}), online=True)
-    assert waiting_reason("zk", [], [], last=False) == "no worker registered"
-    assert waiting_reason("commit", [able], [], last=False) == "no worker proves tier commit"
-    assert waiting_reason("zk", [able], [able.address], last=False) == "every worker that fits has failed this task"
-    assert waiting_reason("zk", [able], [], last=False) == "waiting for a free worker"
-    assert waiting_reason("zk", [able], [], last=True).startswith("the last attempt is kept for")
-    assert waiting_reason("zk", [able, trusted], [], last=True) == "waiting for a free worker"
+    able = Candidate(Address("0x" + "0" * 40), frozenset({"zk"}), frozenset(), online=True, memory_bytes=0)
+    trusted = Candidate(Address("0x" + "1" * 40), frozenset({"zk"}), frozenset({"zk"}), online=True, memory_bytes=0)
+    assert waiting_reason("zk", 0, [], [], last=False) == "no worker registered"
+    assert waiting_reason("commit", 0, [able], [], last=False) == "no worker proves tier commit"
+    assert waiting_reason("zk", 0, [able], [able.address], last=False) == "every worker that fits has failed this task"
+    assert waiting_reason("zk", 0, [able], [], last=False) == "waiting for a free worker"
+    assert waiting_reason("zk", 0, [able], [], last=True).startswith("the last attempt is kept for")
+    assert waiting_reason("zk", 0, [able, trusted], [], last=True) == "waiting for a free worker"
 
 
 def test_leases_survive_a_restart(published: Scene, coordinator: Coordinator) -> None:

@@ -1,13 +1,9 @@
-"""Pieces: one holder at a time, open again when their time runs out, checked when they come in; the lead's turn.
-
-Runs over SQLite, and over the PostgreSQL database that REXIS_TEST_POSTGRESQL names, which it empties.
-"""
+"""Pieces: one holder at a time, open again when their time runs out, checked when they come in; the lead's turn."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlmodel import SQLModel, create_engine
 from starlette.testclient import TestClient
 
 from circuits.chain import ChainSettings
@@ -110,18 +105,9 @@ def only_good(artefacts: Any, srs: Path, segment: int, proofs: Sequence[bytes], 
     return [None if proof == b"good" else "it is bad" for proof in proofs]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def coordinator(
-    request: pytest.FixtureRequest, tmp_path: Path, ledger: FakeLedger, clock: FakeClock
-) -> Iterator[Coordinator]:
-    settings = {}
-    if request.param == "postgresql":
-        url = os.environ.get("REXIS_TEST_POSTGRESQL")
-        if url is None:
-            pytest.skip("REXIS_TEST_POSTGRESQL names no database")
-        SQLModel.metadata.drop_all(create_engine(url))
-        settings["database_url"] = url
-    made = make_coordinator(tmp_path, ledger, clock, **settings)
+@pytest.fixture
+def coordinator(tmp_path: Path, database: str, ledger: FakeLedger, clock: FakeClock) -> Iterator[Coordinator]:
+    made = make_coordinator(tmp_path, ledger, clock, database_url=database)
     yield made
     made.close()
 
