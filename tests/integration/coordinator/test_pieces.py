@@ -132,20 +132,20 @@ class SegmentedRig:
         for worker in self._workers:
             worker.end(signal.SIGKILL)
 
-    def submit(self, name: str) -> JobView:
+    def submit(self, name: str, tier: Tier = Tier.ZK, sample_size: int = 0) -> JobView:
         """A job with one task of all records."""
         data = self.rig.dataset
         return self.rig.client(self.rig.requester).submit_job(
             self.rig.request(
-                make_policy(tier=Tier.ZK, sample_size=0, shard_size=5),
+                make_policy(tier=tier, sample_size=sample_size, shard_size=5),
                 model_digest=sha256(self.model),
                 circuit=self.pinned,
-                input_root=input_root(Tier.ZK, self.pinned, data.records, data.salts),
+                input_root=input_root(tier, self.pinned, data.records, data.salts),
                 nonce=sha256(name.encode()),
             )
         )
 
-    def certified(self, job: JobView) -> JobView:
+    def certified(self, job: JobView, proved: int = 5) -> JobView:
         """The finished job, after the independent verifier has accepted its certificate."""
         rig = self.rig
         view = rig.finished(job.job_id, PATIENCE_S)
@@ -159,7 +159,7 @@ class SegmentedRig:
         assert verdict.failed is None, verdict.steps
         assert verdict.certificate is not None
         (task,) = verdict.certificate.tasks
-        assert [len(record.proofs) for record in task.evidence.proofs] == [SEGMENTS] * 5
+        assert [len(record.proofs) for record in task.evidence.proofs] == [SEGMENTS] * proved
         return view
 
     def pieces(self, job: JobView) -> list[PieceRow]:
@@ -195,14 +195,16 @@ def led_and_helped(segmented: SegmentedRig, dishonest: str = "") -> tuple[Worker
     return lead, helper
 
 
-def test_two_workers_prove_one_task(segmented: SegmentedRig) -> None:
-    job = segmented.submit("two workers")
+@pytest.mark.parametrize(("tier", "sample_size", "proved"), [(Tier.ZK, 0, 5), (Tier.SAMPLED, 3, 3)])
+def test_two_workers_prove_one_task(segmented: SegmentedRig, tier: Tier, sample_size: int, proved: int) -> None:
+    job = segmented.submit("two workers", tier, sample_size)
     lead, helper = led_and_helped(segmented)
-    segmented.certified(job)
+    segmented.certified(job, proved)
     pieces = segmented.pieces(job)
     assert [piece.segment for piece in pieces] == list(range(SEGMENTS))
     by_helper = [piece for piece in pieces if piece.proofs_digest is not None]
     assert {piece.worker for piece in by_helper} == {helper.address}
+    assert {piece.records for piece in pieces} == {proved}
     assert 0 < len(by_helper) < SEGMENTS  # the lead made the others
     assert f"was proved by {helper.address}" in lead.log
     assert segmented.faults() == []
