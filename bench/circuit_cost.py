@@ -30,7 +30,8 @@ from circuits.build import make_settings
 from circuits.cost import Columns, columns_of, estimate_of, smaller
 from circuits.field import instances_from
 from circuits.process import EzklProcess
-from circuits.profile import CircuitProfile, profile_for, tuned_models
+from circuits.profile import CircuitProfile, profile_for, rewrites_for, tuned_models
+from circuits.rewrites import rewrite
 from circuits.settings import CircuitSettings
 from circuits.srs import ensure_development_srs
 from contracts.evm import LocalVerifier
@@ -295,7 +296,9 @@ _INDICES = ("dna", "peptide")  # records that are indices, which have no scale
 def _zoo_models(only: Collection[str]) -> Iterator[_Circuit]:
     """Encrypted, with a record."""
     for name in sorted(set(names()).intersection(only)):
-        encrypted = encrypt_model(load_model_bytes(name), epoch=1, seed=bytes(32))
+        plain = load_model_bytes(name)
+        plain = rewrite(plain, rewrites_for(name)) if name in tuned_models() else plain
+        encrypted = encrypt_model(plain, epoch=1, seed=bytes(32))
         records = encrypt_records(encrypted.key, held_out(name)[0][:1])
         untuned = _UNTUNED.model_copy(update={"input_scale": 0}) if name in _INDICES else _UNTUNED
         yield name, encrypted.model, records, profile_for(name) if name in tuned_models() else untuned

@@ -24,8 +24,9 @@ from circuits.artefacts import CircuitCache
 from circuits.build import build_circuit
 from circuits.pool import EzklPool
 from circuits.process import EzklProcess
-from circuits.profile import profile_for
+from circuits.profile import profile_for, rewrites_for
 from circuits.proving import Prover
+from circuits.rewrites import rewrite
 from circuits.srs import ensure_development_srs
 from models.zoo import held_out, load_model_bytes
 from rexis.ee import encrypt_records
@@ -102,7 +103,8 @@ def main() -> None:
     given = options.parse_args()
     cores = os.cpu_count() or 1
     sizes = sorted({1, *(size for size in (2, 4, 8, 16, 32) if size <= 2 * cores)})
-    encrypted, profile = encrypt_model(load_model_bytes(given.model), epoch=1), profile_for(given.model)
+    plain, profile = rewrite(load_model_bytes(given.model), rewrites_for(given.model)), profile_for(given.model)
+    encrypted = encrypt_model(plain, epoch=1)
     records = quantise(
         encrypt_records(encrypted.key, held_out(given.model)[0][: given.records]), profile.input_scale
     ).reshape(given.records, -1)

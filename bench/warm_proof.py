@@ -33,8 +33,9 @@ from numpy.typing import NDArray
 from circuits.artefacts import CircuitCache
 from circuits.build import ProvingCircuit, build_circuit, make_settings
 from circuits.process import EzklProcess
-from circuits.profile import profile_for
+from circuits.profile import profile_for, rewrites_for
 from circuits.proving import Prover
+from circuits.rewrites import rewrite
 from circuits.settings import EZKL_VERSION
 from circuits.srs import ensure_development_srs
 from circuits.tuning import outputs_without_keys
@@ -120,7 +121,7 @@ def bare_witness(circuit: ProvingCircuit, record: NDArray[np.int64], folder: Pat
 def key_errors(seed: int, process: EzklProcess) -> KeyErrors:
     """Encrypt the zoo model with the key of a seed and compare its circuit with the float models."""
     plain_model, (plain, _) = load_model_bytes(MODEL), held_out(MODEL)
-    encrypted = encrypt_model(plain_model, epoch=1, seed=seed.to_bytes(32, "big"))
+    encrypted = encrypt_model(rewrite(plain_model, rewrites_for(MODEL)), epoch=1, seed=seed.to_bytes(32, "big"))
     records = encrypt_records(encrypted.key, plain)
     settings = make_settings(encrypted.model, profile_for(MODEL), process)
     inputs = quantise(records, settings.input_scale)
@@ -136,7 +137,7 @@ def key_errors(seed: int, process: EzklProcess) -> KeyErrors:
 
 def measure(pairs: int, keys: int, folder: Path, process: EzklProcess) -> Report:
     """Build the zoo model's circuit afresh, time `pairs` pairs of proofs, compare the circuits of `keys` EE keys."""
-    encrypted = encrypt_model(load_model_bytes(MODEL), epoch=1, seed=bytes(32))
+    encrypted = encrypt_model(rewrite(load_model_bytes(MODEL), rewrites_for(MODEL)), epoch=1, seed=bytes(32))
     profile = profile_for(MODEL)
     srs = ensure_development_srs(profile.logrows, folder)
     build_seconds, circuit = timed(

@@ -16,7 +16,7 @@ from circuits.chain import ChainSettings, split_keys, split_vkas
 from circuits.settings import CircuitSettings
 from rexis.locks import locked
 from rexis.protocol.certificate import MAX_VKA_WORDS
-from rexis.protocol.circuit import Circuit, Visibility
+from rexis.protocol.circuit import Circuit
 from rexis.protocol.digests import Digest, digest_stream, sha256
 from rexis.protocol.errors import DigestMismatchError, MalformedError
 
@@ -88,7 +88,7 @@ class CircuitArtefacts:
             vka_digest=self.vka_digest,
             srs_digest=self.srs_digest,
             settings_digest=self.parsed.digest,
-            visibility=Visibility.PUBLIC,
+            visibility=self.parsed.visibility,
             input_scale=self.parsed.input_scale,
             output_scale=self.parsed.output_scale,
             input_length=self.parsed.input_length,

@@ -19,6 +19,7 @@ from circuits.memory import require_memory
 from circuits.onnx_model import require_plain_model
 from circuits.process import EzklProcess
 from circuits.profile import CircuitProfile
+from circuits.salting import behind_salts
 from circuits.segments import cut_model
 from circuits.settings import CircuitSettings, canonical
 from circuits.srs import Srs
@@ -67,8 +68,9 @@ def make_settings(onnx_bytes: bytes, profile: CircuitProfile, ezkl: EzklProcess)
     alone = ezkl.single_threaded()
     with tempfile.TemporaryDirectory(prefix="rexis-settings-") as name:
         model, out = Path(name, "model.onnx"), Path(name, "settings.json")
-        model.write_bytes(onnx_bytes)
-        run_args = profile.run_args() | {"variables": variables_of(onnx_bytes)}
+        given = _circuit_model(onnx_bytes, profile)
+        model.write_bytes(given)
+        run_args = profile.run_args() | {"variables": variables_of(given)}
         alone.call("settings", model=str(model), run_args=run_args, out=str(out))
         return CircuitSettings.parse(canonical(json.loads(out.read_bytes())))
 
@@ -299,7 +301,7 @@ def _keyed_segment(
         require_memory(settings)
         before()
         model = folder / "model.onnx"
-        model.write_bytes(onnx_bytes)
+        model.write_bytes(_circuit_model(onnx_bytes, settings.profile))
         (folder / "settings.json").write_bytes(settings.data)
         paths = {name: str(folder / name) for name in ("vk", "pk", "vka")}
         ezkl.call(
@@ -313,6 +315,11 @@ def _keyed_segment(
         model.unlink()
 
     return ProvingSegment(settings, cache.entry(_cache_key(onnx_bytes, settings, srs), build, waiting))
+
+
+def _circuit_model(onnx_bytes: bytes, profile: CircuitProfile) -> bytes:
+    """What is compiled: the encrypted model, behind salt values if its inputs are hashed."""
+    return behind_salts(onnx_bytes) if profile.input_visibility == "hashed" else onnx_bytes
 
 
 def _cache_key(onnx_bytes: bytes, settings: CircuitSettings, srs: Srs) -> Digest:

@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from circuits.profile import CircuitProfile
 from circuits.settings import CircuitSettings, canonical
+from rexis.protocol.circuit import Visibility
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.errors import CircuitError, MalformedError
 from rexis.protocol.evidence import MAX_SEGMENTS
@@ -111,9 +112,24 @@ class ChainSettings:
         return self.segments[-1].output_scale
 
     @property
+    def visibility(self) -> Visibility:
+        """Where the record stands in a proof."""
+        return self.segments[0].visibility
+
+    @property
     def input_length(self) -> int:
         """Values in one record."""
         return self.segments[0].input_length
+
+    @property
+    def witness_length(self) -> int:
+        """Values that go into the first segment: the record's, and its salt's where they are hashed."""
+        return self.segments[0].witness_length
+
+    @property
+    def public_inputs(self) -> int:
+        """Instances of the first segment's proof that stand for the record."""
+        return self.segments[0].public_inputs
 
     @property
     def output_length(self) -> int:
@@ -134,6 +150,8 @@ class ChainSettings:
         if any(a >= b for a, b in zip((0, *self.cuts), self.cuts, strict=False)):
             raise CircuitError("cuts ascend from 1", field="settings.cuts")
         first = self.segments[0].profile
+        if len(self.segments) > 1 and self.visibility == Visibility.HASHED:
+            raise CircuitError("hashed inputs need one segment: boundaries are public", field="settings.segments")
         for place, (before, after) in enumerate(zip(self.segments, self.segments[1:], strict=False), start=1):
             where = f"settings.segments.{place}"
             if after.profile.model_copy(update={"input_scale": first.input_scale}) != first:

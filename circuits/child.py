@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from circuits.field import from_ezkl, to_ezkl
+from circuits.field import element_from_ezkl, element_to_ezkl, from_ezkl, instances_from, to_ezkl
 from circuits.process import lower_limit
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -55,11 +55,12 @@ def make_settings(model: str, run_args: dict[str, Any], out: str) -> None:
     _true(_ezkl().gen_settings(model, out, py_run_args=arguments))
 
 
-def make_keys(model: str, settings: str, srs: str, compiled: str, vk: str, pk: str, vka: str) -> None:
-    """Compile the circuit, then write vk, pk and VKA."""
+def make_keys(model: str, settings: str, srs: str, compiled: str, vk: str, pk: str, vka: str | None = None) -> None:
+    """Compile the circuit, then write vk, pk and VKA. Circuits with Freivalds' columns have none (for comparison)."""
     _true(_ezkl().compile_circuit(model, compiled, settings))
     _true(_ezkl().setup(compiled, vk, pk, srs))
-    make_vka(vk, settings, srs, vka)
+    if vka is not None:
+        make_vka(vk, settings, srs, vka)
 
 
 def compile_only(model: str, settings: str, compiled: str) -> None:
@@ -110,15 +111,26 @@ def calibrate(model: str, run_args: dict[str, Any], records: list[list[float]], 
         _true(_await(lambda: _ezkl().calibrate_settings(str(data), model, out, "resources")))
 
 
-def prove(compiled: str, pk: str, vk: str, settings: str, srs: str, scale: int, record: list[int]) -> dict[str, Any]:
-    """Prove one record, and check the proof before anybody else does."""
+def prove(
+    compiled: str, pk: str, vk: str, settings: str, srs: str, scale: int, record: list[int], hashed: bool
+) -> dict[str, Any]:
+    """Prove one record, and check the proof before anybody else does.
+
+    `instances` are the field elements that it was checked with; a hash among them is not taken from the witness.
+    """
     with tempfile.TemporaryDirectory(prefix="rexis-prove-") as name:
         folder = Path(name)
         outputs = _witness(folder, compiled, scale, record)
         made = _ezkl().prove(str(folder / "witness"), compiled, pk, None, srs)
         proof = bytes.fromhex(made["proof"].removeprefix("0x"))
-        _check(folder, proof, [*record, *outputs], vk, settings, srs)
-    return {"proof": proof.hex(), "outputs": outputs}
+        instances = instances_from([_poseidon(record)] if hashed else record, outputs, hashed=hashed)
+        _check(folder, proof, instances, vk, settings, srs)
+    return {"proof": proof.hex(), "outputs": outputs, "instances": instances}
+
+
+def hash_rows(rows: list[list[int]]) -> list[str]:
+    """Poseidon hashes of rows of integers, each 64 hexadecimal digits, big-endian."""
+    return [_poseidon(row).to_bytes(32, "big").hex() for row in rows]
 
 
 def verify(vk: str, settings: str, srs: str, claims: list[dict[str, Any]]) -> list[str | None]:
@@ -147,6 +159,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "trial": trial,
     "calibrate": calibrate,
     "prove": prove,
+    "hash": hash_rows,
     "verify": verify,
 }
 
@@ -174,8 +187,12 @@ def _witness_document(folder: Path, compiled: str, scale: int, record: Sequence[
     return made
 
 
+def _poseidon(values: Sequence[int]) -> int:
+    return element_from_ezkl(_ezkl().poseidon_hash([to_ezkl(value) for value in values])[0])
+
+
 def _check(folder: Path, proof: bytes, instances: Sequence[int], vk: str, settings: str, srs: str) -> None:
-    """Verify a proof against instances that the caller rebuilt.
+    """Verify a proof against instances, field elements, that the caller rebuilt.
 
     ezkl reads as much of a proof as it needs and ignores the rest, so that one proof would have many encodings. If
     there was something left over, the proof is still good without its last byte.
@@ -192,7 +209,7 @@ def _verify(folder: Path, proof: bytes, instances: Sequence[int], vk: str, setti
     path = folder / "proof"
     document = {
         "protocol": None,
-        "instances": [[to_ezkl(value) for value in instances]],
+        "instances": [[element_to_ezkl(value) for value in instances]],
         "proof": list(proof),
         "hex_proof": None,
         "split": None,

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from circuits.settings import CircuitSettings
+from rexis.protocol.circuit import Visibility
 
 _FIELD_BYTES = 32
 RESERVED_ROWS = 8  # of each column, for blinding
@@ -33,6 +34,7 @@ _FILLED_COLUMNS = 3  # of a table that is filled while proving: which table, arg
 _FEWEST_DEGREES = 5
 _OTHERS = 2  # columns in the permutation: public values, constants
 _FILLED_DEGREES = 6  # both sides are switched on by a selector, so that the table's has degree 2
+_HASH_ADVICE, _HASH_FIXED, _HASH_DEGREE = 4, 7, 6  # of Poseidon: states, round constants and selectors, x^5 switched on
 _MAX_LOGROWS, _MAX_INNER = 22, 4
 
 
@@ -56,6 +58,8 @@ class Columns:
         Kinds of tables that are filled while proving (lookups by index, sorting). All of them share the same columns.
     instances
         Public values: inputs, then outputs.
+    hashed
+        Inputs are private, and only their Poseidon hash is public: columns of its own, and constraints of degree 6.
     """
 
     logrows: int
@@ -67,6 +71,7 @@ class Columns:
     lookup_pieces: int
     filled: int = 0
     instances: int = 0
+    hashed: bool = False
 
     @property
     def pairs(self) -> int:
@@ -76,7 +81,7 @@ class Columns:
     @property
     def advice(self) -> int:
         """Advice columns."""
-        return _OPERANDS * self.pairs + _FILLED_COLUMNS * (self.filled > 0)
+        return _OPERANDS * self.pairs + _FILLED_COLUMNS * (self.filled > 0) + _HASH_ADVICE * self.hashed
 
     @property
     def tables(self) -> int:
@@ -101,7 +106,8 @@ class Columns:
         A permutation's for each advice column and :data:`_OTHERS`, tables, selectors, constants, and a selector for
         each table that is filled.
         """
-        return self.advice + _OTHERS + self.tables + self.selectors + 1 + self.filled
+        own = self.advice + _OTHERS + self.tables + self.selectors + 1 + self.filled
+        return own + _HASH_FIXED * self.hashed
 
     @property
     def degree(self) -> int:
@@ -111,7 +117,7 @@ class Columns:
         """
         pieces = [*self.range_pieces, *([self.lookup_pieces] * (self.lookups > 0))]
         degree = max(_FEWEST_DEGREES, self.inner + 2, *(each + 4 for each in pieces))
-        return max(degree, _FILLED_DEGREES) if self.filled else degree
+        return max(degree, _FILLED_DEGREES * (self.filled > 0), _HASH_DEGREE * self.hashed)
 
     @property
     def extension(self) -> int:
@@ -227,7 +233,8 @@ def relaid(settings: CircuitSettings, logrows: int, inner: int) -> Columns:
         lookups=settings.lookups,
         lookup_range=profile.lookup_high - profile.lookup_low + 1,
         filled=len(settings.filled),
-        instances=settings.input_length + settings.output_length,
+        instances=settings.public_inputs + settings.output_length,
+        hashed=settings.visibility == Visibility.HASHED,
     )
 
 
@@ -246,6 +253,7 @@ def laid_out(
     lookup_range: int,
     filled: int = 0,
     instances: int = 0,
+    hashed: bool = False,
 ) -> Columns:
     """The layout of a model that needs so many rows and tables of these sizes."""
     usable = usable_rows(logrows)
@@ -263,6 +271,7 @@ def laid_out(
         lookup_pieces=pieces(lookup_range) if lookups else 0,
         filled=filled,
         instances=instances,
+        hashed=hashed,
     )
 
 
@@ -294,7 +303,7 @@ def smaller(settings: CircuitSettings, memory: int) -> Estimate | None:
     found = []
     for logrows, inner in itertools.product(range(9, _MAX_LOGROWS), range(1, _MAX_INNER + 1)):
         columns = relaid(settings, logrows, inner)
-        if columns.blocks <= MAX_BLOCKS and settings.filled_rows <= usable_rows(logrows):
+        if columns.blocks <= MAX_BLOCKS and settings.unfolded_rows <= usable_rows(logrows):
             found.append(estimate(columns))
     fitting = (each for each in found if each.needed_bytes <= memory and each.has_vka)
     return min(fitting, key=lambda each: each.cpu_seconds, default=None)

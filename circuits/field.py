@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rexis.protocol.errors import MalformedError
+from rexis.protocol.field import SCALAR_FIELD
 
-# Order r of BN254's scalar field (EIP-196, "alt_bn128").
-MODULUS = 0x30644E72E131A029B85045B68181585D2833E84879B9709143E1F593F0000001
+MODULUS = SCALAR_FIELD
 # Integers of records are int64; beyond that nothing that rexis commits can stand.
 _LIMIT = 1 << 63
 
@@ -41,21 +41,42 @@ def from_field(element: int) -> int:
 
 
 def to_ezkl(value: int) -> str:
-    """A signed integer as ezkl writes it: 64 hexadecimal digits, little-endian, no prefix."""
-    return to_field(value).to_bytes(32, "little").hex()
+    """A signed integer as ezkl writes it."""
+    return element_to_ezkl(to_field(value))
 
 
 def from_ezkl(text: str) -> int:
     """The signed integer that ezkl wrote; inverse of :func:`to_ezkl`."""
-    return from_field(int.from_bytes(bytes.fromhex(text), "little"))
+    return from_field(element_from_ezkl(text))
 
 
-def instances_from(inputs: Sequence[int], outputs: Sequence[int]) -> list[int]:
+def element_to_ezkl(element: int) -> str:
+    """A field element as ezkl writes it: 64 hexadecimal digits, little-endian, no prefix."""
+    return element.to_bytes(32, "little").hex()
+
+
+def element_from_ezkl(text: str) -> int:
+    """The field element that ezkl wrote; inverse of :func:`element_to_ezkl`."""
+    return int.from_bytes(bytes.fromhex(text), "little")
+
+
+def instances_from(inputs: Sequence[int], outputs: Sequence[int], *, hashed: bool = False) -> list[int]:
     """Public instances of a proof, as field elements: the inputs, then the outputs.
 
     Parameters
     ----------
     inputs, outputs
         Fixed-point integers of one record, flattened in C order.
+    hashed
+        `inputs` is one hash, a field element already.
+
+    Raises
+    ------
+    MalformedError
+        A value that no record, and no hash, can be.
     """
-    return [to_field(value) for value in (*inputs, *outputs)]
+    if not hashed:
+        return [to_field(value) for value in (*inputs, *outputs)]
+    if not all(0 <= element < MODULUS for element in inputs):
+        raise MalformedError("a hash is not a canonical field element")
+    return [*inputs, *(to_field(value) for value in outputs)]

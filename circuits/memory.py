@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from circuits.cost import MAX_VKA_BYTES, estimate_of, smaller
+from circuits.cost import MAX_VKA_BYTES, RESERVED_ROWS, estimate_of, smaller, usable_rows
 from circuits.settings import CircuitSettings
 from rexis.protocol.errors import ResourceError
 
@@ -81,6 +81,12 @@ def require_memory(settings: CircuitSettings, available: int | None = None) -> N
 
 
 def _require_columns(settings: CircuitSettings) -> None:
+    if settings.unfolded_rows > usable_rows(settings.logrows):
+        raise ResourceError(
+            f"{settings.unfolded_rows} rows of a hash or a table must fit into one column, which has "
+            f"{usable_rows(settings.logrows)}",
+            hint=f"logrows {(settings.unfolded_rows + RESERVED_ROWS - 1).bit_length()} has enough",
+        )
     cost = estimate_of(settings)
     if cost.has_vka or cost.vka_bytes < _SURELY * MAX_VKA_BYTES:
         return

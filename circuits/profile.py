@@ -2,20 +2,22 @@
 
 Only what was measured to matter is here. Cost is the number of columns × 2^logrows (:mod:`circuits.cost`); accuracy
 comes from the parameter scale (the weights' rounding dominates the error), and the range from
-``decomposition_base ** decomposition_legs``. Tuned profiles lie in ``circuits/<model>/profile.json``, and what they
-were chosen from beside them, in ``evidence.json``.
+``decomposition_base ** decomposition_legs``. Tuned profiles lie in ``circuits/<model>/profile.json``; beside them
+``rewrites.json``, what to do to the plain model first, and ``evidence.json``, what they were chosen from.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rexis.protocol.errors import NotFoundError
 from rexis.protocol.evidence import MAX_SEGMENTS
+from rexis.protocol.onsite import SALT_LIMIT
 from rexis.protocol.parsing import Strict
 
 TUNED = Path(__file__).parent
@@ -27,7 +29,7 @@ _Cut = Annotated[int, Field(ge=1, le=1 << 20)]
 
 
 class CircuitProfile(Strict):
-    """Run arguments of a circuit. Inputs and outputs are always public, weights always fixed in the circuit.
+    """Run arguments of a circuit. Outputs are always public, weights always fixed in the circuit.
 
     Attributes
     ----------
@@ -49,6 +51,8 @@ class CircuitProfile(Strict):
     disable_freivalds
         Lay products of activations (attention, batches of places) out one by one. ezkl's shorter way, Freivalds'
         check, has no VKA, so that the contract's verifier could not check it. Other models are the same either way.
+    input_visibility
+        ``hashed`` for rung ``zk-onsite``: a proof shows one salted hash for the record. It costs 41 rows a value.
     cuts
         Positions in the model's list of nodes at which it is cut into segments, each of which is a circuit of its own
         with this profile (:mod:`circuits.segments`); none for one circuit.
@@ -65,11 +69,22 @@ class CircuitProfile(Strict):
     rebase_multiplier: Annotated[int, Field(ge=1, le=8)] = 1
     disable_freivalds: bool = False
     cuts: Annotated[tuple[_Cut, ...], Field(max_length=MAX_SEGMENTS - 1)] = ()
+    input_visibility: Literal["public", "hashed"] = "public"
+
+    @model_validator(mode="after")
+    def _hashes_whole_records(self) -> Self:
+        if self.input_visibility == "public":
+            return self
+        if self.cuts:
+            raise ValueError("hashed inputs need a circuit of one segment: the values between segments are public")
+        if self.decomposition_base**self.decomposition_legs < SALT_LIMIT:
+            raise ValueError(f"salt values go up to {SALT_LIMIT}, so decompositionBase ** decompositionLegs must, too")
+        return self
 
     def run_args(self) -> dict[str, object]:
         """As attributes of ``ezkl.PyRunArgs`` for each segment; ``variables`` follow from the model."""
         return {
-            "input_visibility": "public",
+            "input_visibility": self.input_visibility,
             "output_visibility": "public",
             "param_visibility": "fixed",
             "input_scale": self.input_scale,
@@ -99,3 +114,10 @@ def profile_for(model: str) -> CircuitProfile:
             hint=f"`rexis circuits tune` makes one; there are: {', '.join(tuned_models())}",
         )
     return CircuitProfile.from_json(path.read_bytes())
+
+
+def rewrites_for(model: str) -> tuple[str, ...]:
+    """The rewrites of a zoo model that its profile was tuned for (:mod:`circuits.rewrites`)."""
+    profile_for(model)
+    path = TUNED / model / "rewrites.json"
+    return tuple(json.loads(path.read_bytes())) if path.is_file() else ()

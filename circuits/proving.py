@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuits.build import ProvingCircuit, ProvingSegment
-from circuits.field import instances_from
 from circuits.pool import EzklPool
 from circuits.process import EzklProcess
 from circuits.srs import Srs
 from circuits.verifying import check_segment, links_of
+from rexis.protocol.circuit import Visibility
 from rexis.protocol.errors import TensorError
 
 Integers = NDArray[np.int64]
@@ -29,17 +29,15 @@ class SegmentProof:
     data
         Raw proof bytes, as both ezkl and the Solidity verifier read them.
     inputs, outputs
-        Fixed-point integers, flattened: the segment's public instances.
+        Fixed-point integers, flattened; of hashed inputs with their salt values, which are nobody else's business.
+    instances
+        Public instances as field elements: the inputs or their hash, then the outputs.
     """
 
     data: bytes
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-
-    @property
-    def instances(self) -> list[int]:
-        """Public instances as field elements."""
-        return instances_from(self.inputs, self.outputs)
+    instances: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ class SegmentProver:
         self._settings, self._arguments, self._ezkl = segment.settings, _arguments(segment, srs), ezkl
 
     def outputs(self, inputs: Integers) -> Integers:
-        """Exact outputs ``[n, output_length]`` for fixed-point inputs ``[n, input_length]``.
+        """Exact outputs ``[n, output_length]`` for fixed-point inputs ``[n, witness_length]``.
 
         Raises
         ------
@@ -93,22 +91,23 @@ class SegmentProver:
         TensorError
             Wrong shape or dtype.
         """
-        self._require(inputs, (len(inputs), self._settings.input_length))
+        self._require(inputs, (len(inputs), self._settings.witness_length))
         rows = self._ezkl.call("witness", **_of(self._arguments, _WITNESS), records=inputs.tolist())
         return np.array(rows, dtype=np.int64).reshape(len(inputs), self._settings.output_length)
 
     def prove(self, inputs: Integers) -> SegmentProof:
-        """Prove the segment for one record's inputs ``[input_length]``; the proof has been verified before it returns.
+        """Prove the segment for one record's inputs; the proof has been verified before it is returned.
 
         Raises
         ------
         CircuitError, TensorError
             As :meth:`outputs`; or ezkl failed.
         """
-        self._require(inputs, (self._settings.input_length,))
+        self._require(inputs, (self._settings.witness_length,))
         row = inputs.tolist()
         made = self._ezkl.call("prove", **self._arguments, record=row)
-        return SegmentProof(bytes.fromhex(made["proof"]), tuple(row), tuple(made["outputs"]))
+        given, outputs, instances = (tuple(values) for values in (row, made["outputs"], made["instances"]))
+        return SegmentProof(bytes.fromhex(made["proof"]), given, outputs, instances)
 
     def _require(self, inputs: Integers, shape: tuple[int, ...]) -> None:
         if inputs.dtype != np.int64 or inputs.shape != shape:
@@ -141,7 +140,8 @@ class Prover:
     def outputs(self, records: Integers) -> Integers:
         """Exact outputs of the circuit, ``[n, output_length]``, for fixed-point records ``[n, input_length]``.
 
-        About 30 ms a record for the breast cancer model.
+        Where the circuit hashes its inputs, rows are :func:`rexis.protocol.onsite.salted` ones. About 30 ms a record
+        for the breast cancer model.
 
         Raises
         ------
@@ -202,12 +202,12 @@ class Prover:
     def _flat(self, records: Integers) -> Integers:
         if records.dtype != np.int64:
             raise TensorError(f"a circuit takes int64 records, not {records.dtype}", hint="quantise them first")
-        if records.ndim < 2 or records[0:1].size != self._settings.input_length * min(len(records), 1):
+        if records.ndim < 2 or records[0:1].size != self._settings.witness_length * min(len(records), 1):
             raise TensorError(
                 f"shape {list(records.shape)} does not fit the circuit",
-                hint=f"expected [n, {self._settings.input_length}]",
+                hint=f"expected [n, {self._settings.witness_length}]",
             )
-        return records.reshape(len(records), self._settings.input_length)
+        return records.reshape(len(records), self._settings.witness_length)
 
 
 _WITNESS = ("compiled", "scale")
@@ -223,6 +223,7 @@ def _arguments(segment: ProvingSegment, srs: Srs) -> dict[str, Any]:
         "vk": str(folder / "vk"),
         "settings": str(folder / "settings.json"),
         "srs": str(srs.path),
+        "hashed": segment.settings.visibility == Visibility.HASHED,
     }
 
 

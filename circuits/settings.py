@@ -16,8 +16,10 @@ from pydantic import ValidationError
 
 from circuits.field import MODULUS
 from circuits.profile import CircuitProfile
+from rexis.protocol.circuit import Visibility
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.errors import CircuitError, MalformedError
+from rexis.protocol.onsite import SALT_VALUES
 from rexis.protocol.parsing import require_shallow
 
 EZKL_VERSION = "23.0.5"
@@ -45,7 +47,9 @@ _EZKL_NAMES = {
     "rebase_multiplier": "scale_rebase_multiplier",
 }
 _FILLED = {"index": "num_dynamic_lookups", "sorting": "num_shuffles"}
-_NO_MODULES = {"polycommit": [], "poseidon": [0, [0]]}
+_VISIBILITIES: dict[str, Any] = {"public": "Public", "hashed": {"Hashed": {"hash_is_public": True, "outlets": []}}}
+# ezkl's Poseidon takes so many rows for each value that it hashes, and so many more at the end.
+_HASH_ROWS, _HASH_LAST_ROWS = 41, 2
 _MAX_BLINDING_FACTORS = 64
 _MAX_VALUES = 1 << 20
 _UNORDERED = ("required_range_checks", "required_lookups")
@@ -65,6 +69,8 @@ class CircuitSettings:
         Fixed point: value = integer · 2^-scale.
     input_length, output_length
         Values in one record and in one output.
+    witness_length
+        Values that go into the circuit: the record's, and behind them salt values where they are hashed.
     ranges
         Lowest and highest value of each range check's table.
     lookups
@@ -81,6 +87,7 @@ class CircuitSettings:
     output_scale: int
     input_length: int
     output_length: int
+    witness_length: int
     ranges: tuple[tuple[int, int], ...]
     lookups: int
     filled: frozenset[str]
@@ -90,6 +97,22 @@ class CircuitSettings:
     def logrows(self) -> int:
         """The circuit has ``2^logrows`` rows."""
         return self.profile.logrows
+
+    @property
+    def visibility(self) -> Visibility:
+        """Where the record stands in a proof."""
+        return Visibility[self.profile.input_visibility.upper()]
+
+    @property
+    def public_inputs(self) -> int:
+        """Instances of a proof that stand for the record."""
+        return 1 if self.visibility == Visibility.HASHED else self.input_length
+
+    @property
+    def unfolded_rows(self) -> int:
+        """Rows that must fit into one column: of tables that are filled while proving, and of a hash."""
+        hash_rows = _HASH_ROWS * self.witness_length + _HASH_LAST_ROWS if self.visibility == Visibility.HASHED else 0
+        return max(self.filled_rows, hash_rows)
 
     @property
     def inner_columns(self) -> int:
@@ -108,8 +131,9 @@ class CircuitSettings:
         Raises
         ------
         CircuitError
-            Not canonical, another version of ezkl, inputs or outputs that are not public, weights that are not fixed,
-            range checks switched off, more than one input or output, or sizes out of bounds.
+            Not canonical, another version of ezkl, inputs that are neither public nor hashed, outputs that are not
+            public, weights that are not fixed, range checks switched off, more than one input or output, or sizes out
+            of bounds.
         """
         if len(data) > MAX_SETTINGS_BYTES:
             raise CircuitError(f"settings of {len(data)} bytes are over the limit", field="settings")
@@ -127,7 +151,6 @@ class CircuitSettings:
         args = document["run_args"]
         required = {
             "version": (document["version"], EZKL_VERSION),
-            "input_visibility": (args["input_visibility"], "Public"),
             "output_visibility": (args["output_visibility"], "Public"),
             "param_visibility": (args["param_visibility"], "Fixed"),
             "ignore_range_check_inputs_outputs": (args["ignore_range_check_inputs_outputs"], False),
@@ -141,17 +164,21 @@ class CircuitSettings:
         shapes, in_scales, out_scales = (
             document[name] for name in ("model_instance_shapes", "model_input_scales", "model_output_scales")
         )
-        if len(shapes) != 2 or len(in_scales) != 1 or len(out_scales) != 1:
+        hashed = profile.input_visibility == "hashed"
+        # Of hashed inputs there is no instance, so that their shape is not there either.
+        if len(shapes) != (1 if hashed else 2) or len(in_scales) != 1 or len(out_scales) != 1:
             raise CircuitError("a circuit has one input and one output", field="settings.model_instance_shapes")
         lengths = [math.prod(_bounded(size, "dimension", 1, _MAX_VALUES) for size in shape) for shape in shapes]
+        witness_length = _hashed_length(document) if hashed else lengths[0]
         return cls(
             data=data,
             profile=profile,
             rows=document["num_rows"],
             input_scale=_bounded(in_scales[0], "input scale", 0, 32),
             output_scale=_bounded(out_scales[0], "output scale", 0, 32),
-            input_length=_bounded(lengths[0], "input length", 1, _MAX_VALUES),
-            output_length=_bounded(lengths[1], "output length", 1, _MAX_VALUES),
+            input_length=_bounded(witness_length - SALT_VALUES * hashed, "input length", 1, _MAX_VALUES),
+            output_length=_bounded(lengths[-1], "output length", 1, _MAX_VALUES),
+            witness_length=witness_length,
             ranges=tuple((low, high) for low, high in document["required_range_checks"]),
             lookups=len(document["required_lookups"]),
             filled=frozenset(kind for kind, name in _FILLED.items() if document[name] > 0),
@@ -175,8 +202,13 @@ def _profile(args: dict[str, Any]) -> CircuitProfile:
     """The profile of run arguments; its own bounds are those of honest circuits."""
     low, high = args["lookup_range"]
     found = {name: args.get(_EZKL_NAMES.get(name, name)) for name in CircuitProfile.model_fields if name != "cuts"}
-    found |= {"lookup_low": low, "lookup_high": high}
+    visible = [name for name, written in _VISIBILITIES.items() if _text(args["input_visibility"]) == _text(written)]
+    if not visible:
+        raise CircuitError("inputs must be Public, or Hashed with a public hash", field="settings.input_visibility")
+    found |= {"lookup_low": low, "lookup_high": high, "input_visibility": visible[0]}
     for name, value in found.items():
+        if name == "input_visibility":
+            continue
         if name != "disable_freivalds":
             _bounded(value, name, -_MAX_INTEGER, _MAX_INTEGER)
         elif type(value) is not bool:
@@ -214,8 +246,15 @@ def _require_buildable(document: dict[str, Any], args: dict[str, Any], profile: 
             field="settings.einsum_params",
             hint="a profile with disableFreivalds lays them out one by one",
         )
-    if document["module_sizes"] != _NO_MODULES:
-        raise CircuitError("modules are for private values, here are none", field="settings.module_sizes")
+    hashed = profile.input_visibility == "hashed"
+    rows = document["module_sizes"]["poseidon"][0]
+    modules = {"polycommit": [], "poseidon": [rows, [1]] if hashed else [0, [0]]}
+    if _text(document["module_sizes"]) != _text(modules):
+        raise CircuitError("modules are there for one hash of hashed inputs only", field="settings.module_sizes")
+    if hashed and document["num_blinding_factors"] is not None:
+        raise CircuitError(
+            "a circuit with hashed inputs has ezkl's own blinding", field="settings.num_blinding_factors"
+        )
     if document["num_blinding_factors"] is not None:
         _bounded(document["num_blinding_factors"], "num_blinding_factors", 1, _MAX_BLINDING_FACTORS)
     checks, lookups = document["required_range_checks"], document["required_lookups"]
@@ -229,6 +268,15 @@ def _require_buildable(document: dict[str, Any], args: dict[str, Any], profile: 
     _bounded(table_rows, "rows of all tables", 0, _MAX_TABLE_COLUMNS << profile.logrows)
     if 2 * profile.decomposition_base**profile.decomposition_legs >= MODULUS:
         raise CircuitError("decomp_base ** decomp_legs does not fit the field", field="settings.run_args")
+
+
+def _hashed_length(document: dict[str, Any]) -> int:
+    """How many values the hash is over: ezkl says it only by the rows that this takes."""
+    rows = _bounded(document["module_sizes"]["poseidon"][0], "rows of the hash", 1, document["num_rows"])
+    length, rest = divmod(rows - _HASH_LAST_ROWS, _HASH_ROWS)
+    if rest:
+        raise CircuitError(f"{rows} rows are no hash", field="settings.module_sizes")
+    return length
 
 
 def _bounded(value: Any, name: str, low: int, high: int) -> int:

@@ -4,7 +4,7 @@ ezkl's own calibration minimises one error at the largest scales that fit. Here 
 (decisions that agree, largest error, on calibration records), and the search goes from cheap to expensive questions:
 
 1. *Scales.* Witnesses need no keys. Each pair of scales is tried on every calibration record, under several EE keys,
-   since each key gives the weights another range.
+   since each key gives the weights another range; and each with products that keep a larger scale for longer.
 2. *Ranges.* For each good pair: the range of the nonlinear functions' tables that the records reach, and the least
    range check that still has a witness for records :data:`HEADROOM` times as large.
 3. *Layout.* Rows, digits and inner columns, all combinations, by the cost model of :mod:`circuits.cost`.
@@ -30,9 +30,10 @@ from circuits.cost import MAX_BLOCKS, Estimate, estimate, estimate_of, laid_out,
 from circuits.process import EzklProcess
 from circuits.profile import CircuitProfile
 from circuits.proving import Prover
+from circuits.rewrites import REWRITES, rewrite
 from circuits.settings import CircuitSettings
 from circuits.srs import ensure_development_srs
-from rexis.protocol.errors import CircuitError
+from rexis.protocol.errors import CircuitError, TensorError
 from rexis.protocol.records import dequantise, quantise
 
 Floats = NDArray[np.float32]
@@ -44,14 +45,14 @@ SCALES = tuple(sorted(((i, p) for i in range(4, 11) for p in (i, i + 1, i + 2)),
 """Pairs of input and parameter scale, the cheapest first."""
 
 ID_SCALES = tuple((0, p) for p in range(4, 13))
-"""The same for records of token ids, which are integers in the circuit too."""
+"""The same for records of token ids: ezkl looks rows up by the fixed-point integer as it stands."""
 
-_REBASE = (1, 2, 4)
-_ENOUGH = 8  # good pairs of scales; larger ones only cost more
+_REBASE = (1, 2, 3, 4, 6, 8)
+_ENOUGH = 3  # good pairs of scales; larger ones only cost more
 _PROBES = 4  # records that ranges are searched with: the largest
 _LOGROWS = range(9, 21)
 _INNER = (1, 2, 3, 4)
-_LEGS = (2, 3, 4)
+_LEGS = (2, 3, 4, 5)
 _WIDE = CircuitProfile(
     input_scale=7,
     param_scale=7,
@@ -61,9 +62,11 @@ _WIDE = CircuitProfile(
     logrows=18,
     disable_freivalds=True,
 )
-_MARGIN = 1.25  # of a digit: for other keys and other records
+_MARGIN = 1.5  # of the range that digits span: for other keys and other records
+_DIGITS, _CLOSE = 4, 1.06  # of a digit while the range is searched: of the range, 1.26
 _MAX_REACH = 1 << 20  # of a nonlinear function: no column holds a larger table
 _ROUNDING = 1.001
+_CUT = "cut the model into segments: `rexis circuits cut`"
 _TELLS_APART = 1.02  # the cost model ranks no finer
 
 
@@ -97,6 +100,10 @@ class Bound:
     agreement: float
     error: float = math.inf
 
+    def allows(self, error: float, agreement: float) -> bool:
+        """Whether both are good enough."""
+        return agreement >= self.agreement and error <= self.error
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -106,8 +113,8 @@ class Limits:
     proof_bytes: float = math.inf
 
     def allow(self, cost: Estimate) -> bool:
-        """Whether a circuit is within them."""
-        return cost.needed_bytes <= self.memory_bytes and cost.proof_bytes <= self.proof_bytes
+        """Whether a circuit is within them, and ezkl can make a VKA of it."""
+        return cost.needed_bytes <= self.memory_bytes and cost.proof_bytes <= self.proof_bytes and cost.has_vka
 
 
 @dataclass(frozen=True)
@@ -211,6 +218,31 @@ def tune(
         return Found(best, [timed.get(each.profile, each) for each in frontier], len(layouts))
 
 
+def worthwhile(plain: bytes, ezkl: EzklProcess) -> tuple[str, ...]:
+    """The rewrites of :mod:`circuits.rewrites` that take rows off a plain model's circuit, in their order.
+
+    None of a model that cannot be rewritten.
+    """
+    late = _WIDE.model_copy(update={"rebase_multiplier": 4})
+
+    def rows(model: bytes) -> float:
+        try:
+            return sum(make_settings(model, profile, ezkl).rows for profile in (_WIDE, late))
+        except CircuitError:
+            return math.inf
+
+    kept: tuple[str, ...] = ()
+    fewest = rows(plain)
+    for name in REWRITES:
+        try:
+            found = rows(rewrite(plain, (*kept, name)))
+        except TensorError:
+            return ()
+        if found < fewest:
+            kept, fewest = (*kept, name), found
+    return kept
+
+
 def first_guess(ezkl: EzklProcess, side: Side, scales: tuple[int, int]) -> Candidate:
     """The layout with the least predicted processor time for one pair of scales: no bound on errors, and no proof.
 
@@ -263,18 +295,15 @@ def _good_scales(
     """The first pairs of scales that are good enough, each with and without a larger scale between operations."""
     seen: list[_Scales] = []
     good: list[_Scales] = []
-    for place, (input_scale, param_scale) in enumerate(scales):
+    pairs = 0
+    for place, pair in enumerate(scales):
         at("trying scales", place, len(scales))
-        for rebase in _REBASE:
-            profile = _WIDE.model_copy(
-                update={"input_scale": input_scale, "param_scale": param_scale, "rebase_multiplier": rebase}
-            )
-            found = _Scales(profile, *_assessed(ezkl, sides, profile))
-            seen.append(found)
-            if found.agreement < bound.agreement or found.error > bound.error:
-                break
-            good.append(found)
-        if len(good) >= _ENOUGH:
+        tried = list(_rebased(ezkl, sides, bound, pair))
+        fitting = [each for each in tried if bound.allows(each.error, each.agreement)]
+        seen += tried
+        good += fitting
+        pairs += bool(fitting)
+        if pairs == _ENOUGH:
             break
     if not good:
         best = max(seen, key=lambda pair: (pair.agreement, -pair.error))
@@ -286,8 +315,32 @@ def _good_scales(
     return good
 
 
-def _assessed(ezkl: EzklProcess, sides: Sequence[Side], profile: CircuitProfile) -> tuple[float, float, int, int]:
-    """Error, agreement, and the range that nonlinear functions were asked for, with headroom."""
+def _rebased(ezkl: EzklProcess, sides: Sequence[Side], bound: Bound, pair: tuple[int, int]) -> Iterator[_Scales]:
+    """A pair of scales with ever larger scales between operations, until one is out of the bound."""
+    rows = 0
+    for rebase in _REBASE:
+        profile = _WIDE.model_copy(update={"input_scale": pair[0], "param_scale": pair[1], "rebase_multiplier": rebase})
+        try:
+            before, rows = rows, make_settings(sides[0].model, profile, ezkl).rows
+        except CircuitError:
+            if rebase == _REBASE[0]:
+                raise
+            return  # the outputs' scale is beyond what settings may have
+        if rows == before:
+            continue  # the same circuit
+        found = _Scales(profile, *_assessed(ezkl, sides, profile, bound))
+        yield found
+        if not bound.allows(found.error, found.agreement):
+            return
+
+
+def _assessed(
+    ezkl: EzklProcess, sides: Sequence[Side], profile: CircuitProfile, bound: Bound | None = None
+) -> tuple[float, float, int, int]:
+    """Error, agreement, and the range that nonlinear functions were asked for, with headroom.
+
+    Out of the bound under one key, the others are not tried.
+    """
     error, agreement, lowest, highest = 0.0, 1.0, 0, 0
     try:
         for side in sides:
@@ -295,6 +348,8 @@ def _assessed(ezkl: EzklProcess, sides: Sequence[Side], profile: CircuitProfile)
             off, agrees = side.judge(outputs)
             error, agreement = max(error, off), min(agreement, agrees)
             lowest, highest = min(lowest, low), max(highest, high)
+            if bound is not None and not bound.allows(error, agreement):
+                break
     except CircuitError:
         return float("inf"), 0.0, 0, 0
     return error, agreement, lowest, highest
@@ -330,7 +385,7 @@ def _layouts(ezkl: EzklProcess, sides: Sequence[Side], pair: _Scales) -> Iterato
         return
     span = _span(ezkl, sides[0], pair.base)
     for legs in _LEGS:
-        least = max(2, math.ceil(_MARGIN * span ** (1 / legs)))
+        least = max(2, math.ceil((_MARGIN * span) ** (1 / legs)))
         narrow = pair.base.model_copy(
             update={
                 "decomposition_base": least,
@@ -344,7 +399,7 @@ def _layouts(ezkl: EzklProcess, sides: Sequence[Side], pair: _Scales) -> Iterato
         for logrows, inner in itertools.product(_LOGROWS, _INNER):
             rows = -(-settings.rows // inner)
             usable = usable_rows(logrows)
-            if rows > MAX_BLOCKS * usable or settings.filled_rows > usable:
+            if rows > MAX_BLOCKS * usable or settings.unfolded_rows > usable:
                 continue
             # A digit and a function as large as a column allows cost nothing more.
             wide = max(reach, min((usable - 1) // 2, 4 * reach))
@@ -372,23 +427,23 @@ def _layouts(ezkl: EzklProcess, sides: Sequence[Side], pair: _Scales) -> Iterato
 
 
 def _span(ezkl: EzklProcess, side: Side, base: CircuitProfile) -> int:
-    """The least range, of two digits, in which the largest records have a witness."""
+    """The least range in which the largest records have a witness: that of :data:`_DIGITS` digits."""
     records = _largest(side.records)
 
     def works(digit: int) -> bool:
-        profile = base.model_copy(update={"decomposition_base": digit, "decomposition_legs": 2})
+        profile = base.model_copy(update={"decomposition_base": digit, "decomposition_legs": _DIGITS})
         try:
             _outputs(ezkl, side, profile, records)
         except CircuitError:
             return False
         return True
 
-    low, high = 2, 1 << 16
-    while high > max(_MARGIN * low, low + 1):
+    low, high = 2, base.decomposition_base
+    while high > max(_CLOSE * low, low + 1):
         middle = math.isqrt(low * high)
         middle += middle == low
         low, high = (low, middle) if works(middle) else (middle, high)
-    return high**2
+    return int(high**_DIGITS)
 
 
 def _largest(records: Floats) -> Floats:
@@ -457,10 +512,10 @@ def _beats(one: Candidate, other: Candidate) -> bool:
 def _nothing(limits: Limits, layouts: Sequence[Candidate]) -> CircuitError:
     near = min(layouts, key=lambda each: each.estimate.needed_bytes, default=None)
     if near is None:
-        return CircuitError("the model needs more rows than any circuit here has", hint="choose a smaller model")
+        return CircuitError("the model needs more rows than any circuit here has", hint=_CUT)
     cost = near.estimate
     return CircuitError(
         f"no layout is within the limits; the one with the least memory takes {cost.needed_bytes >> 20} MiB and has "
         f"proofs of {cost.proof_bytes} bytes (2^{cost.columns.logrows} rows, {cost.columns.advice} advice columns)",
-        hint="tune on a machine with more memory, allow longer proofs, or choose a smaller model",
+        hint=f"{_CUT}; or allow longer proofs, or find a machine with more memory",
     )

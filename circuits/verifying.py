@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from circuits.artefacts import CircuitArtefacts, SegmentArtefacts, read_vka, vka_digest_of
 from circuits.chain import ChainSettings
-from circuits.field import to_field
+from circuits.field import instances_from
 from circuits.memory import total_bytes
 from circuits.process import EzklProcess
 from circuits.settings import CircuitSettings
 from circuits.srs import Srs
+from rexis.protocol.circuit import Visibility
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import CircuitError, DigestMismatchError
 
@@ -42,7 +43,8 @@ class Claim:
         The values between the segments, as the prover names them. Nothing is believed of them: each is what one proof
         must have as outputs and the next as inputs, so that only values that make both true are accepted.
     inputs, outputs
-        Fixed-point integers from the committed record. Never from the prover's proof file.
+        Fixed-point integers from the committed record, or its committed hash as the only input. Never from the prover's
+        proof file.
     """
 
     proofs: Sequence[bytes]
@@ -102,7 +104,7 @@ def links_of(proofs: Sequence[bytes], inputs: NDArray[np.int64], outputs: NDArra
 def check_segment(artefacts: CircuitArtefacts, segment: int, links: Sequence[Link], srs: Srs) -> list[str | None]:
     """As :func:`check_proofs`, but of a single segment: None for each proof that holds, else why not."""
     registered = artefacts.segments[segment]
-    sizes = registered.settings.input_length, registered.settings.output_length
+    sizes = registered.settings.public_inputs, registered.settings.output_length
     reasons = [_link_fault(link, sizes) for link in links]
     left = [position for position, reason in enumerate(reasons) if reason is None]
     if left:
@@ -137,7 +139,7 @@ def _check_links(
     with _files(segment.settings, segment.vk, srs, artefacts.srs_digest) as files:
         for start in range(0, len(links), _PROOFS_PER_CALL):
             sent = [
-                {"proof": link.proof.hex(), "instances": [int(value) for value in (*link.inputs, *link.outputs)]}
+                {"proof": link.proof.hex(), "instances": _instances(link, segment.settings)}
                 for link in links[start : start + _PROOFS_PER_CALL]
             ]
             reasons += ezkl.call("verify", **files, claims=sent)
@@ -182,13 +184,19 @@ def _shape_fault(claim: Claim, settings: ChainSettings) -> str | None:
         if fault is not None:
             return fault
     names = ["inputs", *(f"values on boundary {place}" for place in range(count - 1)), "outputs"]
-    sizes = [settings.input_length, *settings.boundaries, settings.output_length]
+    sizes = [settings.public_inputs, *settings.boundaries, settings.output_length]
     for what, values, expected in zip(names, (claim.inputs, *claim.boundaries, claim.outputs), sizes, strict=True):
         if len(values) != expected:
             return f"{len(values)} {what}, the circuit has {expected}"
-        for value in values:
-            to_field(value)
+    for place, segment in enumerate(settings.segments):
+        _instances(_link(claim, place), segment)
     return None
+
+
+def _instances(link: Link, settings: CircuitSettings) -> list[int]:
+    """Public instances as field elements; :class:`MalformedError` for values that no record, and no hash, can be."""
+    inputs, outputs = ([int(value) for value in values] for values in (link.inputs, link.outputs))
+    return instances_from(inputs, outputs, hashed=settings.visibility == Visibility.HASHED)
 
 
 def _process() -> EzklProcess:

@@ -29,7 +29,7 @@ from contracts.onchain import (
     public_instances,
     vka_digest,
 )
-from rexis.protocol.circuit import Circuit
+from rexis.protocol.circuit import Circuit, Visibility
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import ChainError, MerkleError, NotFoundError, UnavailableError
 from rexis.protocol.parsing import Address
@@ -254,6 +254,7 @@ class Chain(Node):
         RevertError
             The contract refused; `name` says why, for example ``ProofRejected`` or ``AlreadyCertified``.
         """
+        hashed = statement.circuit.visibility == Visibility.HASHED
         call = self._functions("Certifier").certifyRecord(
             _solidity(statement),
             signature,
@@ -263,7 +264,7 @@ class Chain(Node):
                 bytes(opening.salt),
                 [bytes(node) for node in opening.input_path],
                 [bytes(node) for node in opening.output_path],
-                public_instances(opening.input, opening.output),
+                public_instances(opening.input, opening.output, hashed=hashed),
                 proof,
             ),
             [bytes(word) for word in vka],

@@ -15,12 +15,13 @@ from rexis.protocol.certificate import Contracts
 from rexis.protocol.circuit import Circuit
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import ChainError
+from rexis.protocol.field import SCALAR_FIELD
 from rexis.protocol.parsing import Address, AddressField, Strict, UInt64
 from rexis.protocol.records import Encoding, LeafFormat, Side
 from rexis.protocol.typed_data import Domain
 
-# BN254's scalar field, over which ezkl proves.
-FIELD = 0x30644E72E131A029B85045B68181585D2833E84879B9709143E1F593F0000001
+# What ezkl proves over.
+FIELD = SCALAR_FIELD
 
 
 class Deployment(Strict):
@@ -151,10 +152,17 @@ def vka_digest(vka: Sequence[Digest]) -> Digest:
     return Digest(keccak(b"".join(vka)))
 
 
-def public_instances(inputs: bytes, outputs: bytes) -> list[int]:
-    """A proof's public instances, from the payloads that it is about: inputs, then outputs, each modulo the field."""
+def public_instances(inputs: bytes, outputs: bytes, *, hashed: bool = False) -> list[int]:
+    """A proof's public instances, from the payloads that it is about: inputs, then outputs, each modulo the field.
+
+    Parameters
+    ----------
+    hashed
+        `inputs` is a hash, the only instance in the inputs' place.
+    """
+    first = Encoding.HASH if hashed else Encoding.FIXED
     found: list[int] = []
-    for side, payload in ((Side.INPUT, inputs), (Side.OUTPUT, outputs)):
-        values = LeafFormat(side=side, encoding=Encoding.FIXED, scale=0).values(payload)
+    for side, encoding, payload in ((Side.INPUT, first, inputs), (Side.OUTPUT, Encoding.FIXED, outputs)):
+        values = LeafFormat(side=side, encoding=encoding, scale=0).values(payload)
         found += [int(value) % FIELD for value in np.asarray(values)]
     return found

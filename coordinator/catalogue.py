@@ -30,11 +30,13 @@ from rexis.protocol.errors import (
     UnavailableError,
 )
 from rexis.protocol.merkle import MerkleTree
+from rexis.protocol.onsite import HashedDataset, read_dataset
 from rexis.protocol.parsing import Address
 from rexis.protocol.policy import Rung, Tier
 from rexis.protocol.records import (
     Encoding,
     Floats,
+    Hashes,
     Integers,
     LeafFormat,
     Opening,
@@ -65,7 +67,7 @@ class InputTree:
     """The tree over a dataset's records in one encoding, with what opens them."""
 
     form: LeafFormat
-    values: Floats | Integers
+    values: Floats | Integers | Hashes
     salts: Salts
     tree: MerkleTree
 
@@ -109,7 +111,7 @@ class Catalogue:
         self._store, self._blobs, self._access, self._chain = store, blobs, access, chain
         self._domain = domain
         self._checking, self._waiting = checking, threading.BoundedSemaphore(_WAITING_CHECKS)
-        self._parsed: OrderedDict[Digest, Dataset] = OrderedDict()
+        self._parsed: OrderedDict[Digest, Dataset | HashedDataset] = OrderedDict()
         self._trees: OrderedDict[tuple[Digest, Encoding, int], InputTree] = OrderedDict()
         self._parsing, self._building = threading.Lock(), threading.Lock()
 
@@ -238,7 +240,7 @@ class Catalogue:
             row = session.get(DatasetRow, str(digest))
             created = row is None
             row = row or DatasetRow(
-                digest=str(digest), owner=caller, shape=" ".join(str(size) for size in dataset.records.shape)
+                digest=str(digest), owner=caller, shape=" ".join(str(size) for size in dataset.committed.shape)
             )
             session.add(row)
         return _dataset_view(row), created
@@ -251,13 +253,13 @@ class Catalogue:
             row = session.get(DatasetRow, str(digest))
         return _dataset_view(row) if row else None
 
-    def dataset(self, digest: Digest) -> Dataset:
-        """A dataset's records and salts; the last ones read are kept."""
+    def dataset(self, digest: Digest) -> Dataset | HashedDataset:
+        """A dataset's records and salts, or their hashes; the last ones read are kept."""
         with self._parsing:
             if digest in self._parsed:
                 self._parsed.move_to_end(digest)
                 return self._parsed[digest]
-            dataset = Dataset.from_bytes(self._blobs.read(digest, "dataset"))
+            dataset = read_dataset(self._blobs.read(digest, "dataset"))
             self._parsed[digest] = dataset
             while len(self._parsed) > _CACHED_DATASETS:
                 self._parsed.popitem(last=False)
@@ -278,8 +280,8 @@ class Catalogue:
                 self._trees.move_to_end(key)
                 return self._trees[key]
             dataset = self.dataset(digest)
-            values = encode_inputs(tier, circuit, dataset.records)
-            found = InputTree(form, values, dataset.salts, form.tree(values, dataset.salts))
+            values, salts = encode_inputs(tier, circuit, dataset.committed), dataset.leaf_salts
+            found = InputTree(form, values, salts, form.tree(values, salts))
             self._trees[key] = found
             while len(self._trees) > _CACHED_DATASETS:
                 self._trees.popitem(last=False)

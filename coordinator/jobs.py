@@ -22,7 +22,7 @@ from coordinator.tables import FaultRow, JobBlobRow, JobRow, LeaseRow, ModelRow,
 from coordinator.times import Clock, rfc3339
 from coordinator.workers import Workers
 from rexis.api import Fault, JobState, JobSubmission, JobSummary, JobView, Progress, TaskState, TaskView
-from rexis.protocol.circuit import NO_CIRCUIT, Circuit
+from rexis.protocol.circuit import NO_CIRCUIT, Circuit, Visibility
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import (
     ConflictError,
@@ -290,13 +290,8 @@ class Jobs:
             raise MalformedError(
                 f"says {request.input_size}, the dataset has {len(dataset)} records", field="request.inputSize"
             )
-        width = dataset.records[0].size
-        if tier != Tier.COMMIT and width != circuit.input_length:
-            raise MalformedError(
-                f"a record has {width} values, the circuit takes {circuit.input_length}",
-                field="request.datasetDigest",
-                hint="the records are of another model",
-            )
+        if tier != Tier.COMMIT and (fault := dataset.misfit(circuit)) is not None:
+            raise MalformedError(fault, field="request.datasetDigest", hint="the records are of another model")
         root = self._catalogue.inputs(request.dataset_digest, tier, circuit).root
         if root != request.input_root:
             raise MalformedError(
@@ -326,6 +321,7 @@ class Jobs:
             )
             session.flush()
             circuit = request.circuit
+            private = circuit.visibility == Visibility.HASHED
             memory = model.needed_bytes if circuit != NO_CIRCUIT else 0
             needed = {request.model_digest, request.dataset_digest}
             if circuit != NO_CIRCUIT:
@@ -342,6 +338,7 @@ class Jobs:
                         tier=enum_name(request.policy.tier),
                         needed_bytes=memory,
                         max_attempts=request.policy.max_attempts,
+                        private_dataset=str(request.dataset_digest) if private else None,
                         submitted_at=now,
                         state=TaskState.PENDING,
                     )
@@ -408,7 +405,8 @@ def _task_view(
 ) -> TaskView:
     waiting = None
     if task.state == TaskState.PENDING:
-        waiting = waiting_reason(task.tier, task.needed_bytes, workers, {fault.worker for fault in faults}, last=last)
+        failed, private = {fault.worker for fault in faults}, task.private_dataset
+        waiting = waiting_reason(task.tier, task.needed_bytes, workers, failed, last=last, private=private)
     return TaskView(
         task_id=Digest.parse(task.task_id),
         job_id=Digest.parse(task.job_id),

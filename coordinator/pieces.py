@@ -30,7 +30,7 @@ from coordinator.times import Clock, rfc3339
 from coordinator.workers import Workers
 from rexis.api import LeaseExtended, Piece, PieceOffer, PieceProofs, PieceState, PiecesView, PieceView, Progress
 from rexis.protocol.certificate import CircuitMaterial
-from rexis.protocol.circuit import NO_CIRCUIT
+from rexis.protocol.circuit import Visibility
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import ConflictError, EvidenceError, LeaseError, MalformedError, TensorError
 from rexis.protocol.evidence import MAX_EVIDENCE_BYTES
@@ -155,6 +155,8 @@ class Pieces:
     def grant(self, worker: Address) -> Piece | None:
         """The first open piece that the worker may help with; None if there is none.
 
+        Whoever holds private datasets works on these only.
+
         Raises
         ------
         ForbiddenError
@@ -163,7 +165,7 @@ class Pieces:
         self._expire()
         with self._store.writing() as session:
             registered = self._workers.seen(session, worker)
-            if _held(session, worker) >= self._terms.at_a_time:
+            if registered.datasets or _held(session, worker) >= self._terms.at_a_time:
                 return None
             now = self._clock()
             for row in _placeable(session, registered):
@@ -313,8 +315,8 @@ class Pieces:
 
     def _values(self, lead: Address, request: JobRequest, records: int, offer: PieceOffer) -> None:
         """Make sure that the offered values are what pieces can be checked against."""
-        if request.policy.tier == Tier.COMMIT or request.circuit == NO_CIRCUIT:
-            raise MalformedError("nothing is proved in this tier", field="segments")
+        if request.policy.tier == Tier.COMMIT or request.circuit.visibility != Visibility.PUBLIC:
+            raise MalformedError("nothing is proved in this tier, or nobody else may see it", field="segments")
         widths = self._widths(request)
         if offer.segments != len(widths) - 1:
             raise MalformedError(f"the circuit has {len(widths) - 1} segments, not {offer.segments}", field="segments")

@@ -8,17 +8,27 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Candidate:
-    """A worker, as placement sees it; `trusted` are the tiers in which it may take a task's last attempt."""
+    """A worker, as placement sees it.
+
+    `trusted` are the tiers in which it may take a task's last attempt, `datasets` the private ones that it holds.
+    """
 
     address: str
     tiers: frozenset[str]
     trusted: frozenset[str]
     online: bool
     memory_bytes: int
+    datasets: frozenset[str] = frozenset()
 
 
 def waiting_reason(
-    tier: str, needed_bytes: int, workers: Sequence[Candidate], excluded: Collection[str], *, last: bool
+    tier: str,
+    needed_bytes: int,
+    workers: Sequence[Candidate],
+    excluded: Collection[str],
+    *,
+    last: bool,
+    private: str | None = None,
 ) -> str:
     """The reason, for a person.
 
@@ -32,7 +42,12 @@ def waiting_reason(
         Workers that do not get the task again.
     last
         The task has one attempt left.
+    private
+        The dataset whose records only its owner's workers have; None if the records travel.
     """
+    workers = [one for one in workers if (private in one.datasets if private else not one.datasets)]
+    if private and not workers:
+        return "no worker holds the records: their owner runs `rexis worker run --onsite FILE`"
     if not workers:
         return "no worker registered"
     fitting = [worker for worker in workers if tier in worker.tiers]

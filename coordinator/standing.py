@@ -66,16 +66,18 @@ def last_attempt(rules: Rules) -> ColumnElement[bool]:
 
 
 def placeable(session: Session, worker: WorkerRow, now: int, rules: Rules) -> ColumnElement[bool]:
-    """Condition on tasks: this worker may have them."""
-    tiers = worker.tiers.split()
+    """Condition on tasks: this worker may have them. Whoever holds private datasets works on these only."""
+    tiers, datasets = worker.tiers.split(), worker.datasets.split()
     credit = credits_of(session, worker.address)[worker.address]
     barred = _barred(session, worker.address, now)
     task = col(TaskRow.task_id)
+    held = col(TaskRow.private_dataset)
     trusted = [tier for tier in tiers if rules.closed or credit[tier] > 0]
     return and_(
         col(TaskRow.tier).in_([tier for tier in tiers if tier not in barred]),
         col(TaskRow.needed_bytes) <= worker.memory_bytes,
         ~failed_by(worker.address),
+        held.in_(datasets) if datasets else held.is_(None),
         attempts(task) < col(TaskRow.max_attempts),
         or_(col(TaskRow.tier).in_(trusted), ~last_attempt(rules)),
     )

@@ -9,7 +9,7 @@ from sqlmodel import Field, SQLModel
 
 from rexis.api import JobState, PieceState, TaskState
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 
 class Outcome(StrEnum):
@@ -57,13 +57,14 @@ class TokenRow(SQLModel, table=True):
 
 
 class WorkerRow(SQLModel, table=True):
-    """A worker. `tiers` is a space-separated list of names."""
+    """A worker. `tiers` is a space-separated list of names, `datasets` one of the private datasets that it holds."""
 
     __tablename__ = "worker"
     address: str = Field(primary_key=True)
     name: str
     provider: str
     tiers: str
+    datasets: str = Field(default="", sa_type=Text)
     memory_bytes: int = Field(sa_type=BigInteger)
     last_seen: int = Field(sa_type=BigInteger)
 
@@ -136,7 +137,8 @@ class TaskRow(SQLModel, table=True):
     """One shard of a job. `lease_id` is the open lease, or the one whose evidence was accepted.
 
     `needed_bytes` is the memory that its proofs take by the estimate: no worker with less gets it. `max_attempts` is
-    the policy's: commitments that the chain may count for it.
+    the policy's: commitments that the chain may count for it. `private_dataset` is there if only a worker that holds
+    its records can do the task.
     """
 
     __tablename__ = "task"
@@ -147,6 +149,7 @@ class TaskRow(SQLModel, table=True):
     tier: str
     needed_bytes: int = Field(default=0, sa_type=BigInteger)
     max_attempts: int
+    private_dataset: str | None = None
     submitted_at: int = Field(sa_type=BigInteger)
     state: TaskState = Field(sa_type=Text, index=True)
     lease_id: str | None = None

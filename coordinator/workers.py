@@ -40,6 +40,7 @@ class Workers:
             row = row or WorkerRow(address=address, name="", provider="", tiers="", memory_bytes=0, last_seen=0)
             row.name, row.provider = registration.name, registration.provider
             row.tiers = " ".join(enum_name(tier) for tier in sorted(set(registration.tiers)))
+            row.datasets = " ".join(str(digest) for digest in registration.datasets)
             row.memory_bytes, row.last_seen = registration.memory_bytes, self._clock()
             session.add(row)
             return _view(row, _faults(session).get(address, 0)), created
@@ -61,6 +62,7 @@ class Workers:
                 frozenset(tier for tier in tiers if self._closed or found[row.address][tier] > 0),
                 row.last_seen > since,
                 row.memory_bytes,
+                frozenset(row.datasets.split()),
             )
             for row in session.exec(select(WorkerRow))
         ]

@@ -9,6 +9,7 @@ from eth_account.signers.local import LocalAccount
 
 from circuits.process import DEFAULT_TIMEOUT
 from provers.executor import DEFAULT_BATCH
+from rexis.protocol.parsing import Address
 from rexis.protocol.policy import Tier
 from rexis.protocol.typed_data import Domain
 
@@ -49,6 +50,10 @@ class WorkerOptions:
         Bounds on the blobs and the finished proofs that are kept.
     finish
         On SIGTERM, finish the current task rather than give it back.
+    onsite
+        Private datasets on this machine (rung ``zk-onsite``). A worker with such does no other tasks.
+    onsite_requester
+        Whose jobs on them are done. Default: the worker's own wallet's.
     wait_seconds
         Length of one long poll; a stop between tasks takes at most this long.
     dishonest
@@ -70,5 +75,7 @@ class WorkerOptions:
     cache_bytes: int = 20 * _GIB
     proof_cache_bytes: int = _GIB
     finish: bool = False
+    onsite: tuple[Path, ...] = ()
+    onsite_requester: Address | None = None
     wait_seconds: int = 5
     dishonest: str | None = None

@@ -6,6 +6,7 @@ in coming. Without helpers it does all of the work; with helpers that do nothing
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -44,10 +45,14 @@ class TaskProofs:
         The task's circuit.
     values
         Each segment's inputs and the last one's outputs, ``[records, width]``.
+    hashes
+        What the first segment's proofs must have as public input, one a record; None if that is the record.
     """
 
-    def __init__(self, task: Task, prover: RecordProver, values: Sequence[Integers]) -> None:
-        self._task, self._prover = task, prover
+    def __init__(
+        self, task: Task, prover: RecordProver, values: Sequence[Integers], hashes: Sequence[int] | None = None
+    ) -> None:
+        self._task, self._prover, self._hashes = task, prover, hashes
         self._values = values
         self._links = list(itertools.pairwise(values))
         self._made: dict[int, list[bytes]] = {}
@@ -128,11 +133,11 @@ class TaskProofs:
     def _prove(self, segment: int) -> None:
         begun = time.monotonic()
         proofs: list[bytes] = []
-        for inputs, outputs in self._rows(segment):
-            self._tell(len(proofs))
+        for row, (inputs, outputs) in enumerate(self._rows(segment)):
+            self._tell(row)
             proofs.append(
                 segment_proof(
-                    lambda row: self._prover.prove_segment(segment, row),
+                    functools.partial(self._proof, segment, row),
                     self._task.proofs,
                     self._task.request.circuit,
                     segment,
@@ -142,6 +147,12 @@ class TaskProofs:
             )
         self._made[segment] = proofs
         self._slowest = max(self._slowest or 0.0, time.monotonic() - begun)
+
+    def _proof(self, segment: int, row: int, inputs: Integers) -> SegmentProof:
+        made = self._prover.prove_segment(segment, inputs)
+        if segment == 0 and self._hashes is not None and made.instances[0] != self._hashes[row]:
+            raise CircuitError(f"the proof of record {row} of these has another hash than the dataset")
+        return made
 
     def _rows(self, segment: int) -> list[tuple[Integers, Integers]]:
         inputs, outputs = self._links[segment]

@@ -17,8 +17,9 @@ from rexis.protocol.certificate import Commitment
 from rexis.protocol.digests import Digest, require_digest
 from rexis.protocol.errors import ConflictError, DigestMismatchError, MalformedError, UnavailableError
 from rexis.protocol.evidence import Evidence, Measured, RecordProof
+from rexis.protocol.onsite import PrivateDataset, salted
 from rexis.protocol.policy import Tier
-from rexis.protocol.records import Floats, Integers, TaskTrees, input_root
+from rexis.protocol.records import Floats, Integers, TaskTrees, input_root, quantise
 from rexis.protocol.signing import address_of, require_signer, sign_digest
 from rexis.protocol.statement import JobRequest, Kind, Statement, statement_for
 from rexis.protocol.tensors import Dataset
@@ -86,7 +87,7 @@ class Task:
     Attributes
     ----------
     dataset
-        All the encrypted records; the task's are ``start … start+count-1``.
+        All the encrypted records; the task's are ``start … start+count-1``. Of rung ``zk-onsite`` the worker's own.
     open_circuit
         Fetches and prepares the keys; costly.
     commit
@@ -97,7 +98,7 @@ class Task:
 
     lease: Lease
     account: LocalAccount
-    dataset: Dataset
+    dataset: Dataset | PrivateDataset
     executor: Executor
     open_circuit: Callable[[], RecordProver]
     proofs: ProofCache
@@ -115,12 +116,19 @@ class Task:
         """The task's own records."""
         return self.dataset.records[self.lease.start : self.lease.start + self.lease.count]
 
+    @property
+    def circuit_inputs(self) -> Integers:
+        """What goes into the circuit, a row a record: its fixed-point values, and its salt if it is private."""
+        start, count = self.lease.start, self.lease.count
+        rows = quantise(self.records, self.request.circuit.input_scale).reshape(count, -1)
+        if isinstance(self.dataset, PrivateDataset):
+            return salted(rows, self.dataset.secrets[start : start + count])
+        return rows
+
     def trees(self, outputs: Floats | Integers) -> TaskTrees:
         """The task's trees over these outputs."""
-        request = self.request
-        return TaskTrees(
-            request.policy.tier, request.circuit, self.dataset.records, self.dataset.salts, self.lease.start, outputs
-        )
+        policy, circuit, data = self.request.policy, self.request.circuit, self.dataset
+        return TaskTrees(policy.tier, circuit, data.committed, data.leaf_salts, self.lease.start, outputs)
 
     def statement(self, output_root: Digest) -> Statement:
         """The statement about these outputs."""
@@ -142,7 +150,9 @@ class Task:
         proofs: list[RecordProof],
         measured: Measured,
     ) -> Evidence:
-        """Signed evidence that opens each proved record."""
+        """Signed evidence that opens each proved record. Of private ones it says nothing that was measured."""
+        if isinstance(self.dataset, PrivateDataset):
+            measured = Measured.nothing(measured.provider)
         return Evidence(
             statement=statement,
             signature=sign_digest(self.account, self.lease.domain.digest(statement)),
@@ -203,13 +213,23 @@ def read_dataset(path: Path, request: JobRequest) -> Dataset:
         Its size, record length or root is not the request's.
     """
     dataset = Dataset.from_bytes(require_digest(path.read_bytes(), request.dataset_digest, "dataset"))
+    require_requested(dataset, request)
+    return dataset
+
+
+def require_requested(dataset: Dataset | PrivateDataset, request: JobRequest) -> None:
+    """Compare a dataset with what the requester signed.
+
+    Raises
+    ------
+    MalformedError, DigestMismatchError
+        Its size, records or root are not the request's.
+    """
     if len(dataset) != request.input_size:
         raise MalformedError(f"the dataset has {len(dataset)} records, the request says {request.input_size}")
-    length = dataset.records[0].size
     tier, circuit = request.policy.tier, request.circuit
-    if tier != Tier.COMMIT and length != circuit.input_length:
-        raise MalformedError(f"a record has {length} values, the circuit takes {circuit.input_length}")
-    found = input_root(tier, circuit, dataset.records, dataset.salts)
+    if tier != Tier.COMMIT and (fault := dataset.misfit(circuit)) is not None:
+        raise MalformedError(fault)
+    found = input_root(tier, circuit, dataset.committed, dataset.leaf_salts)
     if found != request.input_root:
         raise DigestMismatchError(f"the dataset's root is {found}, the request says {request.input_root}")
-    return dataset

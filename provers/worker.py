@@ -23,6 +23,7 @@ from provers.executor import OnnxExecutor, best_provider
 from provers.helper import Helper
 from provers.keeper import Held, LeaseKeeper, Stop, StopRequested
 from provers.onchain import ChainChecks, OnChain, Unchecked
+from provers.onsite import WITHHELD, OwnDatasets
 from provers.options import WorkerOptions
 from provers.pieces import CoordinatorBoard
 from provers.task import CircuitFiles, RecordProver, Task, check_lease, read_dataset
@@ -30,6 +31,7 @@ from provers.tiers import TIERS, TierProver
 from rexis.api import Info, Lease, Piece, Stage, VerdictView, WorkerRegistration
 from rexis.client import RexisClient
 from rexis.protocol.certificate import Commitment
+from rexis.protocol.circuit import Visibility
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import ChainError, LeaseError, RexisError, UnavailableError
 from rexis.protocol.statement import Statement
@@ -101,6 +103,7 @@ class Worker:
             finish=options.finish,
             fault=piece_fault(options.dishonest) if options.dishonest else None,
         )
+        self._own = OwnDatasets(options.onsite, options.onsite_requester or client.address)
         self._info: Info | None = None
         self._pause = _FIRST_PAUSE_S
         if self._fault is not None:
@@ -121,7 +124,8 @@ class Worker:
                     self._register()
                     registered = True
                 lease = self._client.lease(self._options.wait_seconds)
-                piece = self._client.piece() if lease is None and not self._stop.requested else None
+                idle = lease is None and not self._stop.requested and not self._own
+                piece = self._client.piece() if idle else None
             except UnavailableError as error:
                 self._back_off(error)
                 continue
@@ -188,8 +192,9 @@ class Worker:
         info, chain = self._pinned()
         check_lease(lease, info.domain)
         keeper.patiently(lambda: chain.require_model(lease.request))
+        private = self._own.requested(lease.request)
         model = self._get(lease.request.model_digest, keeper)
-        dataset = read_dataset(self._get(lease.request.dataset_digest, keeper), lease.request)
+        dataset = private or read_dataset(self._get(lease.request.dataset_digest, keeper), lease.request)
         task = Task(
             lease=lease,
             account=self._options.account,
@@ -199,7 +204,8 @@ class Worker:
             proofs=self._proofs,
             commit=lambda statement: self._commit(lease, statement, keeper, chain),
             at=keeper.at,
-            board=CoordinatorBoard(self._client, self._blobs, lease.lease_id, keeper),
+            # Private records go nowhere. (Their circuits have one segment, so that there is nothing to share either.)
+            board=None if private else CoordinatorBoard(self._client, self._blobs, lease.lease_id, keeper),
         )
         prover = self._prover(task)
         prover.prepare()
@@ -252,6 +258,7 @@ class Worker:
                 provider=best_provider(),
                 tiers=list(self._options.tiers or provable_tiers()),
                 memory_bytes=self._circuits.memory_bytes,
+                datasets=self._own.digests,
             )
         )
         self._info = info
@@ -279,6 +286,8 @@ class Worker:
         self._pause = min(self._pause * 2, _LONGEST_PAUSE_S)
 
     def _fail(self, lease: Lease, code: str, detail: str) -> None:
+        if lease.request.circuit.visibility == Visibility.HASHED:
+            code, detail = WITHHELD
         self._tell(lambda: self._client.fail(lease.lease_id, code, detail), "report the failure")
 
     def _tell(self, call: Callable[[], None], what: str) -> None:

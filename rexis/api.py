@@ -110,12 +110,15 @@ class WorkerRegistration(Strict):
         Tiers that this worker can prove.
     memory_bytes
         Memory that it will use for set-up and proofs.
+    datasets
+        Hashed datasets whose records the worker has (rung ``zk-onsite``); if there are any it gets tasks of these only.
     """
 
     name: ShortText
     provider: ShortText
     tiers: Annotated[list[TierField], Field(min_length=1, max_length=8)]
     memory_bytes: UInt64
+    datasets: Annotated[list[DigestField], Field(max_length=64, default_factory=list)]
 
 
 class WorkerView(Strict):
@@ -166,7 +169,7 @@ class DatasetRegistration(Strict):
 
 
 class DatasetView(Strict):
-    """A registered dataset."""
+    """A registered dataset. `shape` is that of its records, or of their hashes: a coordinator knows no more of them."""
 
     digest: DigestField
     owner: AddressField

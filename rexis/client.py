@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 import httpx
-import numpy as np
 from eth_account.signers.local import LocalAccount
 
 from rexis.api import (
@@ -64,6 +63,7 @@ from rexis.protocol.errors import (
     UnavailableError,
 )
 from rexis.protocol.evidence import Evidence
+from rexis.protocol.onsite import PrivateDataset
 from rexis.protocol.parsing import Address, Strict
 from rexis.protocol.policy import Policy, Tier
 from rexis.protocol.records import input_root
@@ -489,7 +489,7 @@ class RexisClient:
 def job_request(
     info: Info,
     model: ModelView,
-    dataset: Dataset,
+    dataset: Dataset | PrivateDataset,
     dataset_digest: Digest,
     policy: Policy,
     *,
@@ -523,11 +523,8 @@ def job_request(
             field="policy.tier",
             hint="use tier commit, or register the model with a circuit",
         )
-    length = int(np.prod(dataset.records.shape[1:]))
-    if policy.tier != Tier.COMMIT and length != circuit.input_length:
-        raise TensorError(
-            f"a record has {length} values, the model's circuit takes {circuit.input_length}", field="records"
-        )
+    if policy.tier != Tier.COMMIT and (fault := dataset.misfit(circuit)) is not None:
+        raise TensorError(fault, field="records")
     left = len(dataset) - record_start
     count = left if record_count is None else record_count
     if record_start < 0 or not 1 <= count <= left:
@@ -541,7 +538,7 @@ def job_request(
         key_epoch=model.key_epoch,
         circuit=circuit,
         dataset_digest=dataset_digest,
-        input_root=input_root(policy.tier, circuit, dataset.records, dataset.salts),
+        input_root=input_root(policy.tier, circuit, dataset.committed, dataset.leaf_salts),
         input_size=len(dataset),
         record_start=record_start,
         record_count=count,

@@ -7,6 +7,7 @@ import numpy as np
 from rexis.protocol.certificate import Certificate
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import DigestMismatchError
+from rexis.protocol.onsite import PrivateDataset
 from rexis.protocol.policy import Tier
 from rexis.protocol.records import Floats, Integers, dequantise, input_root, output_format, output_salts
 from rexis.protocol.tensors import Dataset, unpack_outputs
@@ -26,7 +27,7 @@ def as_floats(certificate: Certificate, outputs: Floats | Integers) -> Floats:
 
 
 def require_certified(
-    certificate: Certificate, dataset: Dataset, dataset_digest: Digest, outputs: Floats | Integers
+    certificate: Certificate, dataset: Dataset | PrivateDataset, dataset_digest: Digest, outputs: Floats | Integers
 ) -> None:
     """Check that these records went in and these outputs came out, by the roots of the certificate's statements.
 
@@ -45,14 +46,17 @@ def require_certified(
             f"the dataset has digest {dataset_digest}, the certificate is about {request.dataset_digest}",
             field="dataset",
         )
-    if input_root(tier, circuit, dataset.records, dataset.salts) != request.input_root:
+    if input_root(tier, circuit, dataset.committed, dataset.leaf_salts) != request.input_root:
         raise DigestMismatchError("the dataset's records do not have the certificate's input root", field="dataset")
     leaves = output_format(tier, circuit)
     for task in certificate.tasks:
         statement = task.evidence.statement
         start, end = statement.record_start, statement.record_start + statement.record_count
         rows = outputs[start - request.record_start : end - request.record_start]
-        if len(rows) == 0 or leaves.tree(rows, output_salts(dataset.salts[start:end])).root != statement.output_root:
+        if (
+            len(rows) == 0
+            or leaves.tree(rows, output_salts(dataset.leaf_salts[start:end])).root != statement.output_root
+        ):
             raise DigestMismatchError(
                 f"outputs of records {start} … {end - 1} are not the certified ones",
                 field="outputs",

@@ -19,7 +19,8 @@ The steps, whose numbers stand beside the code that takes them:
 
  Then, if asked:
 
-12. Re-execution: opened records, run again with the encrypted model, agree within the policy's tolerance.
+12. Re-execution: opened records, run again with the encrypted model, agree within the policy's tolerance. Skipped
+    where inputs are private.
 13. Circuit rebuilt: compiling the encrypted model again gives the pinned settings and verifying key.
 
  And against the chain (skipped with ``--offline``):
@@ -33,7 +34,8 @@ The steps, whose numbers stand beside the code that takes them:
 
  And what no proof is about:
 
-19. Privacy rung: the job's rung stands on the model owner's signed claim where it needs one, and on nothing else.
+19. Privacy rung: the job's rung stands on the model owner's signed claim where it needs one, for ``zk-onsite`` on the
+    circuit's hashed inputs, and on nothing else.
 
  And, if asked, after each task's step 10:
 
@@ -48,6 +50,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rexis.protocol.certificate import DEVELOPMENT_CHAINS, Certificate, CertifiedTask, Development
+from rexis.protocol.circuit import Visibility
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import EvidenceError, UnavailableError
 from rexis.protocol.merkle import check_inclusion
@@ -71,6 +74,10 @@ FORM, SEAL, REQUEST, DEVELOPMENT, CIRCUIT, COVER = 1, 2, 3, 4, 5, 6
 _REBUILT = "circuit rebuilt from the encrypted model"
 _MARKERS = {"chain": "chain", "srs": "SRS"}
 ANCHOR, REEXECUTION, REBUILD, RUNG = 11, 12, 13, 19
+_ONSITE = (
+    "the certificate shows of each proved record a hash and its output; that the hash is salted, only the encrypted "
+    "model shows (step 13); nothing shows where the records were, or what an output tells of them"
+)
 
 
 @dataclass(frozen=True)
@@ -194,7 +201,11 @@ class _Verification:
             attempt = max(task.commitment.attempt for task in certificate.tasks if task.commitment)
             verdict.shows.append(shows_of_job(certificate.request, attempt))
 
-        if options.reexecute > 0:
+        private = certificate.request.circuit.visibility == Visibility.HASHED
+        if options.reexecute > 0 and private:
+            why = "the inputs are private: no record can be executed again, the proofs stand alone"
+            verdict.add(REEXECUTION, "re-execution", Status.SKIPPED, why)
+        elif options.reexecute > 0:
             with verdict.step(REEXECUTION, "re-execution") as notes:
                 model = self._artifacts.read(
                     "encrypted model", certificate.request.model_digest, options.model, "--model"
@@ -336,10 +347,10 @@ def _check_rung(certificate: Certificate) -> str:
     """Step 19. That the claim's owner is the model's, step 15 has seen on chain."""
     request, signed = certificate.request, certificate.rung_claim
     rung, name = request.policy.rung, enum_name(request.policy.rung)
-    if rung == Rung.EE_OUTSOURCED:
+    if rung != Rung.EE_PRIVATE_WEIGHTS:
         if signed is not None:
             raise EvidenceError(f"a claim, but the job asked for rung {name}", field="rungClaim")
-        return f"{name}: nothing is claimed of the weights"
+        return f"{name}: {_ONSITE if rung == Rung.ZK_ONSITE else 'nothing is claimed of the weights'}"
     if signed is None:
         raise EvidenceError(f"is missing: rung {name} rests on the model owner's claim", field="rungClaim")
     model, epoch = request.model_digest, request.key_epoch

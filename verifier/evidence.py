@@ -3,7 +3,7 @@
 The numbers are those of the list in :mod:`verifier.certificate`:
 
 7. the statement is the one that the signed request implies, and its worker signed it;
-8. exactly the records that the tier asks for are opened and proved;
+8. exactly the records that the tier asks for are opened and proved; of private ones nothing measured is told;
 9. each opening leads to the committed input and output roots;
 10. each proof verifies against the pinned circuit, with public instances rebuilt from the opening;
 20. if asked, the Solidity verifier says the same of each proof as step 10, also of those that step 10 refuses.
@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rexis.protocol.certificate import CircuitMaterial
+from rexis.protocol.circuit import Visibility
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import EvidenceError
-from rexis.protocol.evidence import Evidence
+from rexis.protocol.evidence import Evidence, Measured
 from rexis.protocol.parsing import Address
 from rexis.protocol.policy import Tier
 from rexis.protocol.records import check_opening
@@ -82,6 +83,7 @@ def walk_evidence(evidence: Evidence, context: TaskContext, verdict: Verdict) ->
 
     with verdict.step(SELECTION, f"records that the tier asks for, {context.name}") as notes:
         required = _check_selection(evidence, context, digest)
+        _require_silence(evidence)
         notes.say(f"{len(required)} of {context.count} records opened, {len(evidence.proofs)} proved")
 
     with verdict.step(OPENINGS, f"Merkle openings, {context.name}") as notes:
@@ -165,6 +167,13 @@ def _check_selection(evidence: Evidence, context: TaskContext, digest: Digest) -
     _require_indices("openings", [item.index for item in evidence.openings], required)
     _require_indices("proofs", [item.index for item in evidence.proofs], required if tier.PROVES else [])
     return required
+
+
+def _require_silence(evidence: Evidence) -> None:
+    """Errors and times depend on records: where inputs are private, evidence has none."""
+    measured, circuit = evidence.measured, evidence.statement.circuit
+    if circuit.visibility == Visibility.HASHED and measured != Measured.nothing(measured.provider):
+        raise EvidenceError("tells errors or times of private inputs, which must be 0", field="evidence.measured")
 
 
 def _require_indices(what: str, found: list[int], required: list[int]) -> None:

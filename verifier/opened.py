@@ -17,7 +17,7 @@ class OpenedRecord:
     index
         Absolute index in the dataset.
     inputs, outputs
-        In the task's encoding: float32, or int64 fixed point.
+        In the task's encoding: float32, or int64 fixed point. Of private inputs there is their hash alone, one integer.
     """
 
     index: int

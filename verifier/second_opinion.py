@@ -19,7 +19,7 @@ from circuits.verifying import MAX_PROOF_BYTES
 from contracts.evm import LocalVerifier
 from contracts.onchain import public_instances
 from rexis.protocol.certificate import CircuitMaterial
-from rexis.protocol.circuit import Circuit
+from rexis.protocol.circuit import Circuit, Visibility
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import DigestMismatchError, EvidenceError
 from rexis.protocol.evidence import RecordProof
@@ -74,7 +74,8 @@ def check_second_opinion(
         expected = g2_words(read_srs(srs, pinned.srs_digest))
         if any(expected != vka[_G2_WORDS] for vka in vkas):
             raise DigestMismatchError("the VKA's points are not those of the pinned SRS", field="circuit.vka")
-    accepted, gas = evm_answers(vkas, proofs, openings)
+    hashed = pinned.visibility == Visibility.HASHED
+    accepted, gas = evm_answers(vkas, proofs, openings, hashed=hashed)
     for position, opening in enumerate(openings):
         if first is not None and accepted[position] != (first[position] is None):
             ezkl, evm = ("rejects", "accepts") if accepted[position] else ("accepts", "rejects")
@@ -96,7 +97,11 @@ def check_second_opinion(
 
 
 def evm_answers(
-    vkas: Sequence[Sequence[Digest]], proofs: Sequence[RecordProof], openings: Sequence[Opening]
+    vkas: Sequence[Sequence[Digest]],
+    proofs: Sequence[RecordProof],
+    openings: Sequence[Opening],
+    *,
+    hashed: bool = False,
 ) -> tuple[list[bool], int]:
     """Whether the Solidity verifier accepts all proofs of each record, and the most gas that one took.
 
@@ -104,6 +109,8 @@ def evm_answers(
     ----------
     vkas
         One a segment of the circuit.
+    hashed
+        The openings hold hashes in the place of inputs; the circuit has one segment.
     """
     verifiers = [LocalVerifier(vka) for vka in vkas]
     accepted, most = [], 0
@@ -112,7 +119,7 @@ def evm_answers(
         good = len(proof.proofs) == len(verifiers) == len(payloads) - 1
         if good:
             for verifier, data, ends in zip(verifiers, proof.proofs, itertools.pairwise(payloads), strict=True):
-                accepts, gas = _accepts(verifier, data, public_instances(*ends))
+                accepts, gas = _accepts(verifier, data, public_instances(*ends, hashed=hashed))
                 good, most = good and accepts, max(most, gas)
         accepted.append(good)
     return accepted, most

@@ -1,6 +1,7 @@
 """A zoo model under an EE key, with records and a job, as a worker and a checker meet them.
 
-The key comes from a fixed seed, so that the circuit, its errors and the size of its proofs are the same in every run.
+What is encrypted is the model after the rewrites that its circuit was tuned for, as in `rexis demo`. The key comes
+from a fixed seed, so that the circuit, its errors and the size of its proofs are the same in every run.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import onnx
 
 from bench.costs.proof_parts import material_of
 from circuits.build import ProvingCircuit
+from circuits.profile import rewrites_for, tuned_models
+from circuits.rewrites import rewrite
 from contracts.devchain import CHAIN_ID
 from contracts.onchain import Deployment
 from models.zoo import held_out, load_manifest, load_model_bytes
@@ -48,7 +51,8 @@ class Scene:
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self.folder, self.manifest = name, folder, load_manifest(name)
         self.plain = load_model_bytes(name)
-        encrypted = encrypt_model(self.plain, epoch=1, seed=bytes(32))
+        rewrites = rewrites_for(name) if name in tuned_models() else ()
+        encrypted = encrypt_model(rewrite(self.plain, rewrites), epoch=1, seed=bytes(32))
         self.key, self.encrypted = encrypted.key, encrypted.model
         self.held_out, self.labels = held_out(name)
         folder.mkdir(parents=True)

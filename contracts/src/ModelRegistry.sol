@@ -87,12 +87,12 @@ contract ModelRegistry {
         return entry.owner != address(0) && entry.revokedAt == 0;
     }
 
-    /// @dev Either no circuit, every field zero, or public instances with at least one input and one output.
+    /// @dev Either no circuit, every field zero, or public or hashed inputs, with at least one input and one output.
     function _requireConsistent(Circuit calldata circuit, bytes32 circuitHash) private pure {
         Circuit memory none;
         bool consistent = circuit.visibility == Statements.VISIBILITY_NONE
             ? circuitHash == Statements.hash(none)
-            : circuit.visibility == Statements.VISIBILITY_PUBLIC && circuit.inputLength != 0
+            : circuit.visibility <= Statements.VISIBILITY_HASHED && circuit.inputLength != 0
                 && circuit.outputLength != 0;
         if (!consistent) revert InconsistentCircuit();
     }

@@ -44,6 +44,7 @@ library Statements {
     uint8 internal constant TIER_ZK = 3;
     uint8 internal constant VISIBILITY_NONE = 0;
     uint8 internal constant VISIBILITY_PUBLIC = 1;
+    uint8 internal constant VISIBILITY_HASHED = 2;
 
     string internal constant CIRCUIT_TYPE = "Circuit(bytes32 vkDigest,bytes32 vkaDigest,bytes32 srsDigest,bytes32 settingsDigest,uint8 visibility,"
         "uint8 inputScale,uint8 outputScale,uint32 inputLength,uint32 outputLength)";

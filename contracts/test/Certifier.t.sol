@@ -73,9 +73,12 @@ contract CertifierTest is CertifierBase {
     }
 
     function test_certifyRecord_revertsIfInstancesAreNotPublic() public {
-        Call memory c = honest(1);
-        c.statement.circuit.visibility = 0;
-        _expect(abi.encodeWithSelector(Certifier.UnsupportedVisibility.selector, 0), c);
+        uint8[2] memory others = [Statements.VISIBILITY_NONE, Statements.VISIBILITY_HASHED];
+        for (uint256 i = 0; i < others.length; ++i) {
+            Call memory c = honest(1);
+            c.statement.circuit.visibility = others[i];
+            _expect(abi.encodeWithSelector(Certifier.UnsupportedVisibility.selector, others[i]), c);
+        }
     }
 
     function test_certifyRecord_revertsIfRecordRangeIsBad() public {

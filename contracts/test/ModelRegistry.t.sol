@@ -80,7 +80,7 @@ contract ModelRegistryTest is Test {
         Circuit memory hidden; // fields set, but visibility none
         hidden.outputScale = 1;
         Circuit memory unknown = _circuit();
-        unknown.visibility = 2;
+        unknown.visibility = 3;
         Circuit memory noInput = _circuit();
         noInput.inputLength = 0;
         Circuit memory noOutput = _circuit();
@@ -90,6 +90,14 @@ contract ModelRegistryTest is Test {
             vm.expectRevert(abi.encodeWithSelector(ModelRegistry.InconsistentCircuit.selector));
             _registry.register(_MODEL, 1, bad[i]);
         }
+    }
+
+    function test_register_takesHashedInputs() public {
+        Circuit memory hashed = _circuit();
+        hashed.visibility = Statements.VISIBILITY_HASHED;
+        vm.prank(_OWNER);
+        _registry.register(_MODEL, 1, hashed);
+        vm.assertEq(_registry.get(_MODEL, 1).circuitHash, Statements.hash(hashed), "circuitHash");
     }
 
     function test_revoke_endsTheEpochOnly() public {

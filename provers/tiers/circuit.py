@@ -13,7 +13,8 @@ from rexis.api import Stage
 from rexis.protocol.digests import sha256
 from rexis.protocol.errors import CircuitError, TensorError
 from rexis.protocol.evidence import Evidence, RecordProof
-from rexis.protocol.records import Integers, TaskTrees, boundary_payload, quantise
+from rexis.protocol.onsite import PrivateDataset
+from rexis.protocol.records import Integers, TaskTrees, boundary_payload
 from rexis.protocol.statement import Statement
 from rexis.protocol.tensors import pack_outputs
 
@@ -31,7 +32,7 @@ class CircuitProver:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._prover: RecordProver | None = None
-        self._inputs = quantise(task.records, task.request.circuit.input_scale).reshape(task.lease.count, -1)
+        self._inputs = task.circuit_inputs
         self._outputs = np.empty((0, task.request.circuit.output_length), dtype=np.int64)
 
     def prepare(self) -> None:
@@ -67,7 +68,7 @@ class CircuitProver:
         task = self._task
         begun = time.perf_counter()
         values = self._values(indices)
-        made = TaskProofs(task, self._ready(), values).all()
+        made = TaskProofs(task, self._ready(), values, self._hashes(indices)).all()
         proofs = [
             RecordProof(
                 index=index,
@@ -92,6 +93,13 @@ class CircuitProver:
         if differs.any():
             raise CircuitError(f"record {indices[int(differs.argmax())]} is proved with other outputs than it had")
         return values
+
+    def _hashes(self, indices: list[int]) -> list[int] | None:
+        """What stands for private records in their proofs; None if the records stand there themselves."""
+        dataset = self._task.dataset
+        if not isinstance(dataset, PrivateDataset):
+            return None
+        return [int.from_bytes(dataset.public.hashes[index].tobytes(), "big") for index in indices]
 
     def _ready(self) -> RecordProver:
         if self._prover is None:

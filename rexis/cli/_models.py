@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 MAX_MODEL_BYTES = 256 << 20
 _GUESSED_BY = 8  # random records
+_CHECKED = 300  # of a zoo model's held-out records
 
 
 def read_model(name_or_file: str) -> bytes:
     """An ONNX file, or a zoo model."""
     from rexis.files import read_file
 
-    if _is_file(name_or_file):
+    if is_file(name_or_file):
         return read_file(Path(name_or_file), "model", max_bytes=MAX_MODEL_BYTES)
     from models.zoo import load_model_bytes
 
@@ -68,7 +69,7 @@ def known_profile(name_or_file: str | None, model: str) -> CircuitProfile | None
         if name_or_file.endswith(".onnx"):
             raise typer.BadParameter("a model is no profile: leave it out to have one guessed", param_hint="--profile")
         return read_profile(name_or_file)
-    return read_profile(model) if model in tuned_models() and not _is_file(model) else None
+    return read_profile(model) if model in tuned_models() and not is_file(model) else None
 
 
 def guessed_profile(model: bytes, wide: CircuitSettings, ezkl: EzklProcess) -> tuple[CircuitProfile, str]:
@@ -116,14 +117,15 @@ def calibration_for(name: str, model: bytes, count: int) -> Calibration:
 
     from rexis.cli._calibration import Calibration, drawn
 
-    if _is_file(name):
+    if is_file(name):
         return drawn(model, count)
     with needs("models"):
         from models.zoo import held_out, training_split
-    rows = training_split(name)[0]
-    chosen = np.random.default_rng(0).permutation(len(rows))[:count]
-    return Calibration(rows[chosen], held_out(name)[0], "zoo")
+    rows, others = training_split(name)[0], held_out(name)[0]
+    chosen, checked = (np.random.default_rng(0).permutation(len(each)) for each in (rows, others))
+    return Calibration(rows[chosen[:count]], others[np.sort(checked[:_CHECKED])], "zoo")
 
 
-def _is_file(name: str) -> bool:
+def is_file(name: str) -> bool:
+    """Whether a name is that of a file, and not of a zoo model."""
     return name.endswith(".onnx") or Path(name).is_file()

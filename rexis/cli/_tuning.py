@@ -5,59 +5,87 @@ from __future__ import annotations
 import math
 import os
 import platform
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 
 from circuits.process import EzklProcess
+from circuits.rewrites import rewrite
 from circuits.settings import EZKL_VERSION
-from circuits.tuning import HEADROOM, Bound, Candidate, Found, Limits, Side, assess
+from circuits.tuning import HEADROOM, Bound, Candidate, Found, Limits, Side, assess, worthwhile
 from rexis.cli._calibration import Calibration, headroom_of, outputs_of
 from rexis.ee import decrypt_outputs, encrypt_records
 from rexis.ee.compiler import encrypt_model
 from rexis.protocol.digests import sha256, tensor_digest
 from rexis.protocol.errors import EncryptionError
-from rexis.protocol.records import Floats
+from rexis.protocol.records import Floats, dequantise, quantise
 
 _PLAIN = "--plain tunes the model as it is"
 
 
-def sides_of(plain: bytes, records: Floats, keys: int, tolerance: float) -> list[Side]:
-    """The records under so many fresh keys.
+@dataclass(frozen=True)
+class Calibrated:
+    """A plain model, and the rewritten one whose circuit is tuned (the same one if nothing was worth rewriting)."""
 
-    Parameters
-    ----------
-    keys
-        0 for the model and the records as they are.
-    tolerance
-        Regressions have no classes: there an output agrees if it is off by no more than this.
+    plain: bytes
+    rewrites: tuple[str, ...]
+    rewritten: bytes
 
-    Raises
-    ------
-    EncryptionError
-        EE cannot encrypt the model, with the node and the reason.
-    """
-    if not keys:
-        return [plain_side(plain, records, tolerance)]
-    reference = outputs_of(plain, records)
-    return [_side(plain, records, reference, tolerance) for _ in range(keys)]
+    @classmethod
+    def of(cls, plain: bytes, ezkl: EzklProcess, *, rewriting: bool) -> Self:
+        """Rewrite a model where that takes rows off its circuit."""
+        names = worthwhile(plain, ezkl) if rewriting else ()
+        return cls(plain, names, rewrite(plain, names) if names else plain)
+
+    def sides(self, records: Floats, keys: int, tolerance: float) -> list[Side]:
+        """The records under so many fresh keys.
+
+        Parameters
+        ----------
+        keys
+            0 for the model and the records as they are.
+        tolerance
+            Regressions have no classes: there an output agrees if it is off by no more than this.
+
+        Raises
+        ------
+        EncryptionError
+            EE cannot encrypt the model, with the node and the reason.
+        """
+        reference = outputs_of(self.plain, records)
+        if not keys:
+            headroom = headroom_of(self.plain)
+            return [Side(self.rewritten, records, lambda found: _judged(found, reference, tolerance), headroom)]
+        return [_side(self.rewritten, records, reference, tolerance) for _ in range(keys)]
 
 
 def plain_side(plain: bytes, records: Floats, tolerance: float = math.inf) -> Side:
     """The model and the records as they are."""
-    reference = outputs_of(plain, records)
-    return Side(plain, records, lambda found: _judged(found, reference, tolerance), headroom_of(plain))
+    return Calibrated(plain, (), plain).sides(records, 0, tolerance)[0]
 
 
 def written(
-    plain: bytes, calibration: Calibration, keys: int, bound: Bound, limits: Limits, found: Found
+    model: Calibrated, calibration: Calibration, keys: int, bound: Bound, limits: Limits, found: Found
 ) -> dict[str, Any]:
     """What was searched, seen and chosen, and how the choice fares on records and a key that it was not chosen by."""
     records, check = calibration.records, calibration.check
+    side = model.sides(check, min(keys, 1), bound.error)[0]
+    seen: list[Floats] = []
+
+    def judge(outputs: Floats) -> tuple[float, float]:
+        seen.append(outputs)
+        return side.judge(outputs)
+
     with EzklProcess() as ezkl:
-        error, agreement = assess(ezkl, sides_of(plain, check, min(keys, 1), bound.error), found.best.profile)
+        error, agreement = assess(ezkl, [replace(side, judge=judge)], found.best.profile)
+    scale = found.best.profile.input_scale
+    again = outputs_of(side.model, dequantise(quantise(side.records, scale), scale))
+    off = max((float(np.abs(outputs.reshape(again.shape) - again).max()) for outputs in seen), default=math.inf)
     return {
-        "model": str(sha256(plain)),
+        "model": str(sha256(model.plain)),
+        "rewritten": str(sha256(model.rewritten)),
+        "rewrites": list(model.rewrites),
         "calibration": {
             "source": calibration.source,
             "records": len(records),
@@ -69,9 +97,32 @@ def written(
         "layoutsCompared": found.tried,
         "chosen": _shown(found.best),
         "frontier": [_shown(each) for each in found.frontier],
-        "checked": {"records": len(check), "error": _finite(error), "agreement": agreement},
+        "checked": {
+            "records": len(check),
+            "error": _finite(error),
+            "agreement": agreement,
+            "reexecutionError": _finite(off),
+        },
         "machine": {"cores": os.cpu_count(), "processor": platform.machine(), "ezkl": EZKL_VERSION},
     }
+
+
+def checked_line(report: dict[str, Any]) -> str:
+    """What the check of a report saw."""
+    checked = report["checked"]
+    under = " under another key" if report["calibration"]["keys"] else ""
+    start = f"checked on {checked['records']} other records{under}: "
+    if checked["error"] is None:
+        return start + "some have no witness"
+    return start + f"decisions agree {checked['agreement']:.1%}, largest error {checked['error']:.3g}"
+
+
+def outside(report: dict[str, Any], bound: Bound) -> str | None:
+    """The warning that is due where the check of a report left the bound."""
+    checked = report["checked"]
+    if checked["error"] is not None and bound.allows(checked["error"], checked["agreement"]):
+        return None
+    return "warning: that is outside the bound. Tune with more records and keys, or with a tighter one."
 
 
 def _side(plain: bytes, records: Floats, reference: Floats, tolerance: float) -> Side:
@@ -110,6 +161,7 @@ def _shown(each: Candidate) -> dict[str, Any]:
         "predictedCpuSeconds": round(cost.cpu_seconds, 3),
         "predictedPeakBytes": cost.peak_bytes,
         "predictedProofBytes": cost.proof_bytes,
+        "predictedGas": cost.gas,
         "seconds": each.seconds,
         "proofBytes": each.proof_bytes,
     }

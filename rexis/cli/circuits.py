@@ -15,6 +15,7 @@ from rexis.cli._models import (
     given_records,
     guess_line,
     guessed_profile,
+    is_file,
     known_profile,
     note_records,
     read_model,
@@ -29,7 +30,11 @@ if TYPE_CHECKING:
     from circuits.profile import CircuitProfile
     from circuits.tuning import Candidate, Found
 
+
 app = typer.Typer(help="Estimate, tune and rebuild circuits.", no_args_is_help=True)
+
+WRITTEN = ("profile.json", "rewrites.json", "evidence.json", "frontier.svg", "model.onnx")
+"""What ``tune --out`` writes, the last only where the model is a file and another one than was given."""
 
 _MAX_SETTINGS_BYTES = 8 << 20
 
@@ -150,6 +155,9 @@ def tune(
     records: Annotated[int, typer.Option(min=2, help="Calibration records to use.")] = 24,
     keys: Annotated[int, typer.Option(min=1, help="EE keys to try them under.")] = 2,
     finalists: Annotated[int, typer.Option(min=1, help="Layouts to build and time.")] = 3,
+    rewrites: Annotated[
+        bool, typer.Option(help="Rewrite the plain model first, where that keeps its function and saves rows.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Search the cheapest circuit within a bound on decisions and errors, by a cost model first and proofs last.
@@ -165,14 +173,14 @@ def tune(
         from circuits.tuning import ID_SCALES, SCALES, Bound, Limits
         from circuits.tuning import tune as search
         from rexis.cli._calibration import warned_of
-        from rexis.cli._tuning import sides_of, written
+        from rexis.cli._tuning import Calibrated, checked_line, outside, written
 
     from rexis.files import require_absent
 
     if out is not None:
         if out.exists() and not out.is_dir():
             raise ConflictError(f"{out} exists and is no folder", field="out", hint="choose another name")
-        require_absent(out / "profile.json", out / "evidence.json", *([out / "model.onnx"] if axis else []))
+        require_absent(*(out / name for name in WRITTEN))
     onnx = with_axes(read_model(model), axis)
     if plain:
         keys = 0
@@ -196,7 +204,9 @@ def tune(
         )
     if wide.output_length == 1 and max_error is None:
         note("warning: one output has no decisions, and without --max-error nothing bounds its error.")
-    sides = sides_of(onnx, calibration.records, keys, bound.error)
+    with working("counting rows"), EzklProcess() as ezkl:
+        calibrated = Calibrated.of(onnx, ezkl, rewriting=rewrites)
+    sides = calibrated.sides(calibration.records, keys, bound.error)
     scales = SCALES if vocabulary_of(onnx) is None else ID_SCALES
     if calibration.is_random:
         note(
@@ -205,25 +215,54 @@ def tune(
         )
     with tempfile.TemporaryDirectory(prefix="rexis-tune-") as folder, steps() as at:
         found = search(sides, bound, work_dir=Path(folder), limits=limits, finalists=finalists, scales=scales, at=at)
-    report = written(onnx, calibration, keys, bound, limits, found) | {"otherFunction": astray}
+    report = written(calibrated, calibration, keys, bound, limits, found) | {"otherFunction": astray}
     if out is not None:
-        _write(out, found.best.profile, report, onnx if axis else None)
+        changed = calibrated.rewritten if is_file(model) and (axis or calibrated.rewrites) else None
+        _write(out, found.best.profile, report, changed)
     if as_json:
         emit(report)
         return
     _table(found)
-    best = report["checked"]
-    error = "unknown, for one has no witness" if best["error"] is None else f"{best['error']:.3g}"
-    say(
-        f"checked on {best['records']} other records{' under another key' if keys else ''}: decisions agree "
-        f"{best['agreement']:.1%}, largest error {error}"
-    )
-    if best["agreement"] < agreement or best["error"] is None or best["error"] > bound.error:
-        note("warning: that is outside the bound. Tune with more records and keys, or with a tighter one.")
+    say(checked_line(report))
+    if warning := outside(report, bound):
+        note(warning)
+    if calibrated.rewrites:
+        say(f"tuned for the model rewritten by {', '.join(calibrated.rewrites)}: encrypt that one")
     if calibration.is_random:
         say(f"calibration: {calibration.source}")
     if out is not None:
         say(f"written to {out}")
+
+
+@app.command("rewrite")
+def rewrite_model(
+    model: Model,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The rewritten plain model (ONNX).")],
+    names: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            metavar="NAME",
+            help="A rewrite; may be repeated. Default: what the model's profile was tuned for.",
+        ),
+    ] = None,
+) -> None:
+    """Rewrite a plain model so that its circuit gets smaller and its function stays. Encrypt and register the result.
+
+    The same model and names give the same file.
+    """
+    from rexis.files import write_file
+
+    with needs("circuits"):
+        from circuits.profile import rewrites_for
+        from circuits.rewrites import rewrite
+
+    if names is None and is_file(model):
+        raise typer.BadParameter("a file has no profile of its own: name the rewrites", param_hint="--with")
+    plain = read_model(model)
+    chosen = tuple(names) if names is not None else rewrites_for(model)
+    write_file(out, rewrite(plain, chosen) if chosen else plain)
+    say(f"{model} rewritten by {', '.join(chosen) or 'nothing'}: {out}")
 
 
 @app.command("rebuild")
@@ -301,14 +340,21 @@ def cut(
 
 
 def _write(out: Path, profile: CircuitProfile, report: dict[str, Any], model: bytes | None) -> None:
+    from rexis.cli._frontier import drawn
     from rexis.files import write_file
 
     out.mkdir(parents=True, exist_ok=True)
-    write_file(out / "profile.json", profile.to_json() + b"\n")
-    write_file(out / "evidence.json", (json.dumps(report, indent=2, sort_keys=True) + "\n").encode())
+    made = (
+        profile.to_json() + b"\n",
+        (json.dumps(report["rewrites"]) + "\n").encode(),
+        (json.dumps(report, indent=2, sort_keys=True) + "\n").encode(),
+        drawn(report).encode(),
+    )
+    for name, data in zip(WRITTEN, made, strict=False):
+        write_file(out / name, data)
     if model is not None:
         write_file(out / "model.onnx", model)
-        note(f"the model with its axes fixed is {out / 'model.onnx'}: encrypt and register that one")
+        note(f"the model that this circuit is for is {out / 'model.onnx'}: encrypt and register that one")
 
 
 def _shown(cost: Estimate) -> dict[str, Any]:
@@ -342,7 +388,7 @@ def _lines(cost: Estimate) -> list[str]:
 
 
 def _table(found: Found) -> None:
-    head = ("scales", "digits", "rows", "inner", "error", "agreement", "cpu s", "proof", "memory", "measured")
+    head = ("scales", "digits", "rows", "inner", "error", "agreement", "cpu s", "proof", "gas", "memory", "measured")
     rows = [head, *(_row(each, found.best) for each in found.frontier)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -363,6 +409,7 @@ def _row(each: Candidate, best: Candidate) -> tuple[str, ...]:
         f"{each.agreement:.1%}",
         f"{cost.cpu_seconds:.2f}",
         f"{cost.proof_bytes} B",
+        f"{cost.gas / 1e6:.2f} M",
         f"{cost.needed_bytes >> 20} MiB",
         measured,
     )

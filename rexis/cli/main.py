@@ -11,7 +11,22 @@ from typing import Annotated
 
 import typer
 
-from rexis.cli import auditor, bench, circuits, ee, keys, local, operator, owner, plan, policy, requester, wallets, zoo
+from rexis.cli import (
+    auditor,
+    bench,
+    circuits,
+    ee,
+    keys,
+    local,
+    onsite,
+    operator,
+    owner,
+    plan,
+    policy,
+    requester,
+    wallets,
+    zoo,
+)
 from rexis.cli.console import complain
 from rexis.protocol.errors import RexisError
 
@@ -57,6 +72,7 @@ app.add_typer(circuits.app, name="circuits", rich_help_panel=_OWNER)
 app.add_typer(zoo.app, name="zoo", rich_help_panel=_OWNER)
 
 app.command(rich_help_panel=_REQUESTER)(requester.encrypt)
+app.add_typer(onsite.app, name="onsite", rich_help_panel=_REQUESTER)
 app.command(rich_help_panel=_REQUESTER)(plan.plan)
 app.add_typer(policy.app, name="policy", rich_help_panel=_REQUESTER)
 app.command(rich_help_panel=_REQUESTER)(requester.submit)

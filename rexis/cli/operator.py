@@ -14,6 +14,7 @@ from rexis.cli.options import (
     PassphraseFile,
     Rpc,
     Wallet,
+    address,
     needs,
     open_chain,
     open_wallet,
@@ -129,6 +130,17 @@ def run_worker(
     finish: Annotated[
         bool, typer.Option("--finish", help="When told to stop, finish the task rather than give it back.")
     ] = False,
+    onsite: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="A private dataset (`rexis onsite commit`): prove on it, here, and do nothing else. May be repeated.",
+        ),
+    ] = None,
+    onsite_requester: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Whose jobs on it are done. Default: those of this worker's own wallet."),
+    ] = None,
     dishonest: Annotated[str | None, typer.Option("--dishonest-for-tests-only", hidden=True)] = None,
     passphrase_file: PassphraseFile = None,
 ) -> None:
@@ -152,6 +164,7 @@ def run_worker(
         "batch_size": batch_size,
         "memory_bytes": int(memory * (1 << 30)) if memory else None,
         "proof_seconds": proof_timeout,
+        "onsite_requester": address(onsite_requester, "--onsite-requester") if onsite_requester else None,
     }
     run_worker(
         WorkerOptions(
@@ -163,6 +176,7 @@ def run_worker(
             unchecked_chain=unchecked_chain,
             finish=finish,
             dishonest=dishonest,
+            onsite=tuple(onsite or ()),
             **{option: value for option, value in found.items() if value is not None},
         )
     )

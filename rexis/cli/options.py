@@ -56,6 +56,7 @@ class RungName(StrEnum):
 
     EE_OUTSOURCED = "ee-outsourced"
     EE_PRIVATE_WEIGHTS = "ee-private-weights"
+    ZK_ONSITE = "zk-onsite"
 
 
 KeyFile = Annotated[Path, typer.Option("--key", envvar="REXIS_KEY", metavar="FILE", help="The EE key.")]

@@ -67,7 +67,10 @@ def register(
     ] = None,
     rung: Annotated[
         RungName,
-        typer.Option(help="The rung to offer it as. ee-private-weights is your signed claim, and needs --card."),
+        typer.Option(
+            help="The rung to offer it as. ee-private-weights is your signed claim, and needs --card; zk-onsite makes "
+            "a circuit whose inputs are hashed, for data owners who prove on their own machine."
+        ),
     ] = RungName.EE_OUTSOURCED,
     card: Annotated[
         Path | None,
@@ -94,6 +97,8 @@ def register(
 
     if (profile is None) != (srs is None):
         raise typer.BadParameter("a circuit needs both --profile and --srs", param_hint="--profile")
+    if rung == RungName.ZK_ONSITE and profile is None:
+        raise typer.BadParameter("rung zk-onsite rests on proofs: give --profile and --srs", param_hint="--rung")
     if (rung == RungName.EE_PRIVATE_WEIGHTS) != (card is not None):
         raise typer.BadParameter("rung ee-private-weights and a card go together", param_hint="--card")
     onnx = read_file(model, "encrypted model", max_bytes=_MAX_MODEL_BYTES)
@@ -108,7 +113,8 @@ def register(
     claim = None if found is None else _claim(found, sha256(onnx), epoch, account, chain.deployment.domain)
     with RexisClient(coordinator, account, domain=chain.deployment.domain) as client:
         client.info()  # a wrong coordinator is found before the minutes of work
-        built = _build(onnx, profile, srs, cache or _cache_folder()) if profile and srs else None
+        hashed = rung == RungName.ZK_ONSITE
+        built = _build(onnx, profile, srs, cache or _cache_folder(), hashed=hashed) if profile and srs else None
         circuit = built.artefacts.description if built else NO_CIRCUIT
         blobs: dict[str, Path | bytes] = {"encrypted model": onnx}
         if built is not None:
@@ -136,7 +142,7 @@ def register(
     if built is None:
         say("circuit      none: tier commit only")
     else:
-        say(f"circuit      2^{built.srs.logrows} rows, vk {circuit.vk_digest}")
+        say(f"circuit      2^{built.srs.logrows} rows, inputs {enum_name(circuit.visibility)}, vk {circuit.vk_digest}")
         say(f"SRS          {built.srs.kind.value}, {circuit.srs_digest}")
     if view.rung_claim is not None:
         say(f"rung         {enum_name(view.rung_claim.claim.rung)}: {view.rung_claim.claim}")
@@ -163,17 +169,22 @@ def revoke(
         say(f"revoked {model_digest}, epoch {epoch}, in block {done.block}")
 
 
-def _build(onnx: bytes, profile: str, srs: str, cache: Path) -> ProvingCircuit:
+def _build(onnx: bytes, profile: str, srs: str, cache: Path, *, hashed: bool) -> ProvingCircuit:
     with needs("circuits"):
         from circuits.artefacts import CircuitCache
         from circuits.boundary import boundary_of, require_one_record
         from circuits.build import build_circuit
         from circuits.diagnosis import require_circuit
         from circuits.process import EzklProcess
+        from circuits.profile import CircuitProfile
         from circuits.srs import SrsKind
         from circuits.verifying import require_vka
 
     chosen = read_profile(profile)
+    if hashed:
+        chosen = CircuitProfile.from_object(chosen.to_object() | {"inputVisibility": "hashed"})
+    elif chosen.input_visibility == "hashed":
+        raise typer.BadParameter("the profile hashes inputs: that is for --rung zk-onsite", param_hint="--profile")
     require_one_record(boundary_of(onnx))
     found = _srs(srs, chosen.logrows, cache / "srs")
     note(f"SRS: {found.kind.value}, {found.digest}")

@@ -52,7 +52,7 @@ def plan(
         ),
     ] = None,
     profile: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help="A tuned profile. Default: the zoo model's own.")
+        str | None, typer.Option(metavar="NAME|FILE", help="A tuned profile. Default: the zoo model's own, or a guess.")
     ] = None,
     cpu_hour_price: Annotated[float | None, typer.Option(min=0, help="Money for an hour of processor time.")] = None,
     gas_price: Annotated[float | None, typer.Option(min=0, help="Money for a million gas.")] = None,

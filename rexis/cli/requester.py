@@ -171,7 +171,10 @@ def submit(
     ] = False,
     rung: Annotated[
         RungName,
-        typer.Option(help="Privacy rung. ee-private-weights takes only a model whose owner claims it, by signature."),
+        typer.Option(
+            help="Privacy rung. ee-private-weights takes only a model whose owner claims it, by signature; zk-onsite "
+            "uploads hashes alone, and your own worker proves: `rexis worker run --onsite FILE`."
+        ),
     ] = RungName.EE_OUTSOURCED,
     wait: Annotated[bool, typer.Option("--wait", help="Show progress until the job is certified or failed.")] = False,
     deployment: Annotated[
@@ -197,7 +200,8 @@ def submit(
     from contracts.onchain import require_deployment
     from rexis.client import job_request
     from rexis.files import read_file
-    from rexis.protocol.tensors import Dataset
+    from rexis.protocol.onsite import PrivateDataset, read_own_dataset
+    from rexis.protocol.policy import Tier
 
     model_digest = digest(model, "--model")
     policy = _policy(tier, sample_size, shard_size, max_attempts, abs_tolerance, rel_tolerance, certify_on_chain, rung)
@@ -209,7 +213,13 @@ def submit(
             field="dataset",
             hint="run the encrypted model on them without a job",
         )
-    records = Dataset.from_bytes(blob)
+    records = read_own_dataset(blob)
+    if isinstance(records, PrivateDataset) != (rung == RungName.ZK_ONSITE):
+        raise typer.BadParameter(
+            "zk-onsite takes what `rexis onsite commit` wrote, and no other rung does", param_hint="--rung"
+        )
+    if isinstance(records, PrivateDataset):
+        blob = records.public.to_bytes()  # from here on there are only hashes
     domain = read_deployment(deployment).domain if deployment else None
     with connect(coordinator, wallet, passphrase_file, domain) as client:
         _require_tier(client, policy)
@@ -217,6 +227,8 @@ def submit(
         require_deployment(info.domain, info.contracts)
         registered = client.model(model_digest, epoch)
         _require_rung(registered, policy, info.domain)
+        if policy.tier != Tier.COMMIT and (fault := records.misfit(registered.circuit)) is not None:
+            raise TensorError(fault, field="dataset")  # before anything is uploaded
         if deployment is not None and rpc is not None:
             _require_on_chain(registered, rpc, deployment)
         with transfer("uploading the dataset") as progress:
@@ -427,7 +439,7 @@ def _require_rung(model: ModelView, policy: Policy, domain: Domain) -> None:
     from rexis.protocol.policy import Rung
     from rexis.protocol.rung import require_rung_claim
 
-    if policy.rung == Rung.EE_OUTSOURCED:
+    if policy.rung != Rung.EE_PRIVATE_WEIGHTS:
         return
     if model.rung_claim is None:
         raise ConflictError(
@@ -510,10 +522,12 @@ def _check_outputs(certificate: Certificate, outputs: bytes, dataset: Path) -> N
     from rexis.files import read_file
     from rexis.outputs import read_outputs, require_certified
     from rexis.protocol.digests import sha256
-    from rexis.protocol.tensors import Dataset
+    from rexis.protocol.onsite import PrivateDataset, read_own_dataset
 
     blob = read_file(dataset, "dataset", max_bytes=_MAX_DATASET_BYTES)
-    require_certified(certificate, Dataset.from_bytes(blob), sha256(blob), read_outputs(certificate, outputs))
+    found = read_own_dataset(blob)
+    dataset_digest = found.digest if isinstance(found, PrivateDataset) else sha256(blob)
+    require_certified(certificate, found, dataset_digest, read_outputs(certificate, outputs))
 
 
 def _keep(path: Path, data: bytes) -> None:

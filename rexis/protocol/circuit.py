@@ -13,10 +13,15 @@ from rexis.protocol.typed_data import Struct
 
 
 class Visibility(IntEnum):
-    """Where the circuit's inputs and outputs stand in a proof."""
+    """Where the circuit's inputs stand in a proof; its outputs are public.
+
+    ``public``: as they are. ``hashed``: as one Poseidon hash over the record and its salt values
+    (:mod:`rexis.protocol.onsite`).
+    """
 
     NONE = 0
     PUBLIC = 1
+    HASHED = 2
 
 
 VisibilityField = Annotated[Visibility, read_enum(Visibility), WRITE_ENUM, UINT8]
@@ -26,7 +31,8 @@ class Circuit(Struct):
     """The ezkl artefacts of one encrypted model at batch size 1, by digest.
 
     ezkl's reusable verifier accepts any VKA that anybody registered, so the statement itself pins the vka digest
-    (Keccak-256) beside the vk, SRS and settings digests (SHA-256). Every field is zero where a tier uses no circuit.
+    (Keccak-256) beside the vk, SRS and settings digests (SHA-256). Lengths are those of a record and of its output.
+    Every field is zero where a tier uses no circuit.
     """
 
     vk_digest: DigestField

@@ -49,7 +49,8 @@ class Policy(Struct):
     abs_tolerance_e9, rel_tolerance_e9
         |re-executed − committed| ≤ abs + rel·|re-executed|, in units of 10⁻⁹.
     rung
-        See :class:`Rung`. ``ee-private-weights`` needs the model owner's claim (:mod:`rexis.protocol.rung`).
+        See :class:`Rung`. ``ee-private-weights`` needs the model owner's claim (:mod:`rexis.protocol.rung`),
+        ``zk-onsite`` a tier that proves, and a circuit with hashed inputs (:mod:`rexis.protocol.onsite`).
     validators
         Independent verdicts wanted. 0 until the validator protocol exists.
     certify_on_chain
@@ -75,7 +76,12 @@ class Policy(Struct):
         if self.certify_on_chain and self.tier != Tier.ZK:
             raise ValueError("certifyOnChain needs tier zk")
         if self.rung == Rung.ZK_ONSITE:
-            raise ValueError("this version runs rungs ee-outsourced and ee-private-weights only")
+            if self.tier == Tier.COMMIT:
+                raise ValueError("rung zk-onsite rests on proofs: it needs tier sampled or zk")
+            if self.certify_on_chain:
+                raise ValueError(
+                    "the Certifier contract takes public inputs only: rung zk-onsite cannot be certified on chain"
+                )
         if self.validators != 0:
             raise ValueError("this version has no validators: validators must be 0")
         return self

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import FailFast, Field
 
-from rexis.protocol.circuit import Circuit
+from rexis.protocol.circuit import Circuit, Visibility
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.errors import MalformedError, TensorError
+from rexis.protocol.field import SCALAR_FIELD
 from rexis.protocol.merkle import MAX_PATH, MerkleTree, check_inclusion
 from rexis.protocol.parsing import DigestField, HexBytes, Strict, UInt64
 from rexis.protocol.policy import Tier
@@ -24,9 +25,13 @@ from rexis.protocol.policy import Tier
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 Salts = NDArray[np.uint8]
+Hashes = NDArray[np.uint8]
+"""Poseidon hashes of salted records, ``[n, 32]``: field elements, big-endian."""
 
 _RECORD_DOMAIN = b"rexis.record.v1\0"
 _OUTPUT_SALT_DOMAIN = b"rexis.output-salt.v1\0"
+_HASH_SALT_DOMAIN = b"rexis.hash-salt.v1\0"
+HASH_BYTES = 32
 SALT_BYTES = 32
 # Integers beyond 2^52 would have lost precision in binary64, where the rounding is done.
 _MAX_QUANTISED = 2.0**52
@@ -47,6 +52,11 @@ class Encoding(IntEnum):
 
     FLOAT32 = 0
     FIXED = 1
+    HASH = 2
+
+
+# Kind and type of a payload's values, and bytes of one. A hash is one value, which numpy has no type for.
+_WRITTEN = {Encoding.FLOAT32: ("f", "<f4", 4), Encoding.FIXED: ("i", ">i8", 8), Encoding.HASH: ("u", "u1", HASH_BYTES)}
 
 
 class LeafFormat(Strict):
@@ -55,30 +65,31 @@ class LeafFormat(Strict):
     Attributes
     ----------
     scale
-        Fixed-point scale: value = integer · 2^-scale. 0 for float32.
+        Fixed-point scale: value = integer · 2^-scale. Of a hash: that of the record under it. 0 for float32.
     """
 
     side: Side
     encoding: Encoding
     scale: Annotated[int, Field(ge=0, le=_MAX_SCALE)]
 
-    @property
-    def _dtype(self) -> str:
-        return "<f4" if self.encoding == Encoding.FLOAT32 else ">i8"
-
-    def payload(self, values: Floats | Integers) -> bytes:
-        """The raw bytes of one record's values, flattened in C order."""
-        kind = "f" if self.encoding == Encoding.FLOAT32 else "i"
+    def payload(self, values: Floats | Integers | Hashes) -> bytes:
+        """The raw bytes of one record's values, flattened in C order; of a hash, its bytes."""
+        kind, dtype, _ = _WRITTEN[self.encoding]
         if values.dtype.kind != kind:
             raise TensorError(f"{self.encoding.name.lower()} leaves cannot hold {values.dtype.name}")
-        return np.ascontiguousarray(values, dtype=self._dtype).tobytes()
+        return np.ascontiguousarray(values, dtype=dtype).tobytes()
 
-    def values(self, payload: bytes) -> Floats | Integers:
-        """The values back from a payload; refuses NaN, infinity and partial values."""
-        width = 4 if self.encoding == Encoding.FLOAT32 else 8
+    def values(self, payload: bytes) -> NDArray[Any]:
+        """The values back from a payload; refuses NaN, infinity and partial values. A hash is one Python integer."""
+        _, dtype, width = _WRITTEN[self.encoding]
         if len(payload) % width or not payload or len(payload) > width * MAX_VALUES:
             raise MalformedError(f"a payload of {len(payload)} bytes does not hold {width}-byte values")
-        found = np.frombuffer(payload, dtype=self._dtype)
+        if self.encoding == Encoding.HASH:
+            element = int.from_bytes(payload, "big")
+            if len(payload) != HASH_BYTES or element >= SCALAR_FIELD:
+                raise MalformedError("a payload is not one hash, a number below the field's order")
+            return np.array([element], dtype=object)
+        found = np.frombuffer(payload, dtype=dtype)
         if self.encoding == Encoding.FLOAT32:
             if not bool(np.isfinite(found).all()):
                 raise TensorError("record holds NaN or infinity")
@@ -87,7 +98,7 @@ class LeafFormat(Strict):
 
     def leaf(self, salt: bytes, payload: bytes) -> bytes:
         """Leaf data of one record."""
-        width = 4 if self.encoding == Encoding.FLOAT32 else 8
+        width = _WRITTEN[self.encoding][2]
         return b"".join(
             (
                 _RECORD_DOMAIN,
@@ -98,7 +109,7 @@ class LeafFormat(Strict):
             )
         )
 
-    def tree(self, values: Floats | Integers, salts: Salts) -> MerkleTree:
+    def tree(self, values: Floats | Integers | Hashes, salts: Salts) -> MerkleTree:
         """The tree over all rows of `values` ``[n, …]`` with `salts` ``[n, 32]``."""
         rows = values.reshape(len(values), -1)
         if len(rows) != len(salts):
@@ -111,6 +122,8 @@ _BOUNDARY = LeafFormat(side=Side.OUTPUT, encoding=Encoding.FIXED, scale=0)
 
 def input_format(tier: Tier, circuit: Circuit) -> LeafFormat:
     """Format of the input tree's leaves."""
+    if circuit.visibility == Visibility.HASHED:
+        return LeafFormat(side=Side.INPUT, encoding=Encoding.HASH, scale=circuit.input_scale)
     return _format(Side.INPUT, tier, circuit.input_scale)
 
 
@@ -155,8 +168,24 @@ def output_salts(salts: Salts) -> Salts:
     return np.frombuffer(derived, dtype=np.uint8).reshape(-1, SALT_BYTES)
 
 
+def hash_salts(hashes: Hashes) -> Salts:
+    """The salts of hashes' leaves, ``[n, 32]``.
+
+    A hash needs none, since it is salted itself. The salts are for the outputs (:func:`output_salts`): who has not seen
+    a record's hash cannot try outputs out on its leaf.
+    """
+    derived = b"".join(_hash_salt(row.tobytes()) for row in hashes)
+    return np.frombuffer(derived, dtype=np.uint8).reshape(-1, SALT_BYTES)
+
+
+def _hash_salt(hashed: bytes) -> Digest:
+    return sha256(_HASH_SALT_DOMAIN, hashed)
+
+
 class Opening(Strict):
     """One record of a task, opened: values and salt with their paths to the input and output roots.
+
+    Where the circuit's inputs are hashed, the record is not in it: `input` is its hash.
 
     Attributes
     ----------
@@ -186,7 +215,7 @@ class TaskTrees:
     tier, circuit
         Fix the leaf formats.
     records
-        The whole dataset's encrypted records, float32 ``[n, …]``.
+        The whole dataset's encrypted records, float32 ``[n, …]``; or their hashes, where the circuit hashes its inputs.
     salts
         uint8 ``[n, 32]``.
     start
@@ -199,7 +228,7 @@ class TaskTrees:
         self,
         tier: Tier,
         circuit: Circuit,
-        records: Floats,
+        records: Floats | Hashes,
         salts: Salts,
         start: int,
         outputs: Floats | Integers,
@@ -252,12 +281,22 @@ def boundary_values(payload: bytes) -> Integers:
     return np.asarray(_BOUNDARY.values(payload), dtype=np.int64)
 
 
-def encode_inputs(tier: Tier, circuit: Circuit, records: Floats) -> Floats | Integers:
-    """Records as the tier commits them: unchanged for ``commit``, fixed point for the others."""
-    return records if tier == Tier.COMMIT else quantise(records, circuit.input_scale)
+def encode_inputs(tier: Tier, circuit: Circuit, records: Floats | Hashes) -> Floats | Integers | Hashes:
+    """Records as the tier commits them: unchanged for ``commit``, fixed point for the others; hashes as they are.
+
+    Raises
+    ------
+    TensorError
+        Hashes where the circuit takes records, or records where it takes hashes.
+    """
+    hashed = records.dtype == np.uint8
+    if hashed != (circuit.visibility == Visibility.HASHED):
+        held, taken = ("hashes", "records") if hashed else ("records", "hashes of them")
+        raise TensorError(f"the dataset holds {held}, the circuit takes {taken}", field="records")
+    return records if hashed or tier == Tier.COMMIT else quantise(records.astype(np.float32), circuit.input_scale)
 
 
-def input_root(tier: Tier, circuit: Circuit, records: Floats, salts: Salts) -> Digest:
+def input_root(tier: Tier, circuit: Circuit, records: Floats | Hashes, salts: Salts) -> Digest:
     """Root of a dataset's input tree for one tier."""
     return input_format(tier, circuit).tree(encode_inputs(tier, circuit, records), salts).root
 
@@ -278,14 +317,18 @@ def check_opening(
     Raises
     ------
     MerkleError, MalformedError, TensorError
-        The index lies outside the task, a payload has the wrong length, or a path leads elsewhere.
+        The index lies outside the task, a payload has the wrong length, a hash another salt than its own, or a path
+        leads elsewhere.
     """
     if not start <= opening.index < start + count:
         raise MalformedError(f"record {opening.index} lies outside the task's {start} … {start + count - 1}")
     in_format, out_format = input_format(tier, circuit), output_format(tier, circuit)
     inputs, outputs = in_format.values(opening.input), out_format.values(opening.output)
     if tier != Tier.COMMIT:
-        _require_length(inputs, circuit.input_length, f"input of record {opening.index}")
+        hashed = circuit.visibility == Visibility.HASHED
+        _require_length(inputs, 1 if hashed else circuit.input_length, f"input of record {opening.index}")
+        if hashed and opening.salt != _hash_salt(opening.input):
+            raise MalformedError(f"the salt of record {opening.index} is not the one that its hash gives")
         _require_length(outputs, circuit.output_length, f"output of record {opening.index}")
     check_inclusion(
         input_root,

@@ -10,10 +10,10 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from rexis.protocol.circuit import NO_CIRCUIT, Circuit
+from rexis.protocol.circuit import NO_CIRCUIT, Circuit, Visibility
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.parsing import UINT8, WRITE_ENUM, Address, AddressField, DigestField, UInt16, UInt64, read_enum
-from rexis.protocol.policy import Policy, Tier, TierField
+from rexis.protocol.policy import Policy, Rung, Tier, TierField
 from rexis.protocol.typed_data import Domain, Struct
 
 STATEMENT_VERSION = 1
@@ -73,6 +73,8 @@ class JobRequest(Struct):
         if self.record_start + self.record_count > self.input_size:
             raise ValueError("recordStart + recordCount lies beyond inputSize")
         _require_circuit_for(self.policy.tier, self.circuit)
+        if (self.policy.rung == Rung.ZK_ONSITE) != (self.circuit.visibility == Visibility.HASHED):
+            raise ValueError("rung zk-onsite and a circuit with hashed inputs go together")
         return self
 
     def job_id(self, domain: Domain) -> Digest:

@@ -217,7 +217,7 @@ def test_verifier_contract_does_not_depend_on_the_circuit(
     reason="needs a network namespace without interfaces",
 )
 def test_verifying_needs_no_network(circuit: ProvingCircuit, proof: Proof) -> None:
-    claim = {"proof": proof.proofs[0].hex(), "instances": [*proof.inputs, *proof.outputs]}
+    claim = {"proof": proof.proofs[0].hex(), "instances": proof.segments[0].instances}
     files = {
         name: str(circuit.segments[0].folder / file) for name, file in (("vk", "vk"), ("settings", "settings.json"))
     }

@@ -120,3 +120,26 @@ def test_a_smaller_layout_fits_or_there_is_none() -> None:
     assert found is not None
     assert found.needed_bytes <= needed // 2
     assert smaller(large, 1 << 20) is None
+
+
+# Hashed inputs, measured with ezkl 23.0.5: bytes of the proving key and of a proof.
+@pytest.mark.parametrize(
+    ("columns", "key", "proof"),
+    [
+        pytest.param(Columns(10, 1556, 1, 2, (1, 1), 0, 0, 0, 3, hashed=True), 10_622_747, 3904, id="two blocks"),
+        pytest.param(Columns(11, 1642, 3, 1, (1, 1), 0, 0, 0, 3, hashed=True), 24_519_731, 4928, id="inner columns"),
+        pytest.param(Columns(12, 966, 2, 1, (1, 1), 0, 0, 0, 3, hashed=True), 41_169_051, 3840, id="one block"),
+    ],
+)
+def test_a_hash_has_columns_of_its_own(columns: Columns, key: int, proof: int) -> None:
+    assert columns.extension == 8
+    assert estimate(columns).key_bytes == pytest.approx(key, rel=0.05)
+    assert estimate(columns).proof_bytes == pytest.approx(proof, rel=0.1)
+
+
+def test_a_circuit_too_wide_for_a_vka_is_told_apart() -> None:
+    """Measured: 43 blocks have a VKA of 64,352 bytes; over 45 blocks ezkl panics."""
+    widest, panics = (circuit(9, 1, blocks * 504, 500, switch=3) for blocks in (43, 46))
+    assert estimate(widest).vka_bytes == pytest.approx(64_352, rel=0.05)
+    assert not estimate(panics).has_vka
+    assert estimate(circuit(9, 1, 36 * 504, 500)).has_vka

@@ -33,9 +33,8 @@ def test_set_up_that_does_not_fit_is_refused_with_numbers_and_a_layout_that_fits
     assert refused.value.hint.startswith("logrows 1")
     with pytest.raises(ResourceError) as refused:
         memory.require_memory(large, 1 << 20)
-    assert refused.value.hint == (
-        "no layout of this model fits: cut it into segments (`rexis circuits cut`), or find a larger machine"
-    )
+    assert refused.value.hint is not None
+    assert refused.value.hint.startswith("no layout of this model fits: cut it into segments (`rexis circuits cut`)")
 
 
 class TestMachine:

@@ -12,8 +12,7 @@ import pytest
 
 from circuits.artefacts import CircuitCache
 from circuits.build import build_circuit
-from circuits.cost import columns_of
-from circuits.cost import estimate as cost_of
+from circuits.cost import estimate_of
 from circuits.diagnosis import require_circuit
 from circuits.process import EzklProcess
 from circuits.profile import CircuitProfile
@@ -44,7 +43,7 @@ def search(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         calls.append({"sides": len(sides), **how})
         with EzklProcess() as ezkl:
             settings = require_circuit(sides[0].model, ezkl)
-        best = Candidate(settings.profile, 0.01, 1.0, cost_of(columns_of(settings), settings.rows), 1.0, 1000)
+        best = Candidate(settings.profile, 0.01, 1.0, estimate_of(settings), 1.0, 1000)
         return Found(best, [best], 1)
 
     monkeypatch.setattr("circuits.tuning.tune", tune)
@@ -170,5 +169,5 @@ def test_the_model_with_its_axes_fixed_is_written(
     out = tmp_path / "tuned"
     axis = ("--axis", "seq_len=3")
     ran = cli.ok("circuits", "tune", model("open_sequence"), *axis, "--records", 3, "--out", out)
-    assert f"the model with its axes fixed is {out / 'model.onnx'}" in ran.err
+    assert f"the model that this circuit is for is {out / 'model.onnx'}" in ran.err
     cli.ok("circuits", "estimate", out / "model.onnx", "--profile", out / "profile.json")

@@ -10,6 +10,7 @@ import pytest
 
 from coordinator.placement import Candidate, waiting_reason
 from coordinator.services import Coordinator
+from coordinator.tables import TaskRow
 from rexis.api import JobState, Progress, Stage, TaskState, WorkerRegistration
 from rexis.protocol.digests import sha256
 from rexis.protocol.errors import EvidenceError, ForbiddenError, LeaseError
@@ -255,3 +256,31 @@ def test_leases_survive_a_restart(published: Scene, coordinator: Coordinator) ->
     lease = published.lease(worker)
     coordinator._store.close()  # a new connection sees what is on disk
     assert coordinator.leases.heartbeat(lease.lease_id, worker.address, PROGRESS).expires_at
+
+
+def test_private_records_are_proved_by_who_has_them(published: Scene) -> None:
+    """Tasks on a private dataset go to a worker that holds it, and such a worker gets no others."""
+    held, other = sha256(b"held"), sha256(b"another")
+    job = published.submit(policy=make_policy(shard_size=5))
+    (task,) = job.tasks
+    registration = WorkerRegistration(name="w", provider="CPUExecutionProvider", tiers=[Tier.COMMIT], memory_bytes=1)
+    owner, neighbour, stranger = FakeWorker(), FakeWorker(), published.worker()
+    workers, leases, store = published.coordinator.workers, published.coordinator.leases, published.coordinator._store
+    workers.register(owner.address, registration.model_copy(update={"datasets": [held]}))
+    workers.register(neighbour.address, registration.model_copy(update={"datasets": [other]}))
+    assert leases.grant(owner.address) is None
+    with store.writing() as session:
+        session.get_one(TaskRow, str(task.task_id)).private_dataset = str(held)
+    assert leases.grant(stranger.address) is None
+    assert leases.grant(neighbour.address) is None
+    assert published.job(job).tasks[0].waiting == "waiting for a free worker"
+    assert leases.grant(owner.address) is not None
+
+
+def test_why_private_records_wait() -> None:
+    able = Candidate("a", frozenset({"zk"}), frozenset(), online=True, memory_bytes=0)
+    holder = replace(able, datasets=frozenset({"d"}))
+    assert waiting_reason("zk", 0, [able], [], last=False, private="d").startswith("no worker holds the records")
+    assert waiting_reason("zk", 0, [holder], [], last=False, private="e").startswith("no worker holds the records")
+    assert waiting_reason("zk", 0, [able, holder], [], last=False, private="d") == "waiting for a free worker"
+    assert waiting_reason("zk", 0, [holder], [], last=False) == "no worker registered"

@@ -148,10 +148,17 @@ class Pieced:
             nonce=sha256(name),
         )
 
-    def worker(self, memory_bytes: int = 1 << 40) -> FakeWorker:
-        worker, tiers = FakeWorker(), [Tier.SAMPLED, Tier.ZK]
+    def worker(self, memory_bytes: int = 1 << 40, datasets: Sequence[Digest] = ()) -> FakeWorker:
+        worker = FakeWorker()
         self.scene.coordinator.workers.register(
-            worker.address, WorkerRegistration(name="w", provider="CPU", tiers=tiers, memory_bytes=memory_bytes)
+            worker.address,
+            WorkerRegistration(
+                name="w",
+                provider="CPU",
+                tiers=[Tier.SAMPLED, Tier.ZK],
+                memory_bytes=memory_bytes,
+                datasets=list(datasets),
+            ),
         )
         return worker
 
@@ -506,6 +513,7 @@ def test_who_gets_pieces(pieced: Pieced) -> None:
     assert pieced.pieces.grant(pieced.lead.address) is None
     assert pieced.pieces.grant(pieced.scene.worker(Tier.COMMIT).address) is None
     assert pieced.pieces.grant(pieced.worker(memory_bytes=1 << 20).address) is None
+    assert pieced.pieces.grant(pieced.worker(datasets=[sha256(b"private")]).address) is None
     hoarder = pieced.worker()
     pieced.pieces._terms = replace(pieced.pieces._terms, at_a_time=2)
     assert [pieced.grant(hoarder).segment for _ in range(2)] == [0, 1]

@@ -14,6 +14,7 @@ from eth_account.signers.local import LocalAccount
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from circuits.field import instances_from
 from circuits.proving import SegmentProof
 from contracts.onchain import Deployment
 from rexis.api import (
@@ -37,6 +38,7 @@ from rexis.protocol.circuit import NO_CIRCUIT, Circuit, Visibility
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.errors import LeaseError, NotFoundError, RexisError
 from rexis.protocol.evidence import Evidence
+from rexis.protocol.onsite import PrivateDataset
 from rexis.protocol.parsing import Address
 from rexis.protocol.policy import Policy, Rung, Tier
 from rexis.protocol.records import dequantise, input_root, quantise
@@ -86,7 +88,7 @@ def make_dataset(count: int) -> Dataset:
 
 def make_lease(
     tier: Tier,
-    dataset: Dataset,
+    dataset: Dataset | PrivateDataset,
     requester: LocalAccount,
     *,
     circuit: Circuit = CIRCUIT,
@@ -103,7 +105,7 @@ def make_lease(
         max_attempts=3,
         abs_tolerance_e9=10**6,
         rel_tolerance_e9=0,
-        rung=Rung.EE_OUTSOURCED,
+        rung=Rung.ZK_ONSITE if circuit.visibility == Visibility.HASHED else Rung.EE_OUTSOURCED,
         validators=0,
         certify_on_chain=False,
     )
@@ -113,7 +115,7 @@ def make_lease(
         key_epoch=1,
         circuit=circuit,
         dataset_digest=dataset.digest,
-        input_root=input_root(tier, circuit, dataset.records, dataset.salts),
+        input_root=input_root(tier, circuit, dataset.committed, dataset.leaf_salts),
         input_size=len(dataset),
         record_start=0,
         record_count=len(dataset),
@@ -226,7 +228,8 @@ class FakeCircuit:
         assert segment == 0
         self.proved.append(inputs)
         outputs = self.outputs(inputs[np.newaxis])[0]
-        return SegmentProof(proof_text(inputs, outputs), tuple(inputs.tolist()), tuple(outputs.tolist()))
+        given, found = tuple(inputs.tolist()), tuple(outputs.tolist())
+        return SegmentProof(proof_text(inputs, outputs), given, found, tuple(instances_from(given, found)))
 
     def check_segment(
         self, segment: int, proofs: Sequence[bytes], inputs: NDArray[np.int64], outputs: NDArray[np.int64]
@@ -251,7 +254,8 @@ class FakeChain(FakeCircuit):
         """Names what it is about."""
         self.proved.append(inputs)
         outputs = self.run_segment(segment, inputs[np.newaxis])[0]
-        return SegmentProof(proof_text(inputs, outputs), tuple(inputs.tolist()), tuple(outputs.tolist()))
+        given, found = tuple(inputs.tolist()), tuple(outputs.tolist())
+        return SegmentProof(proof_text(inputs, outputs), given, found, tuple(instances_from(given, found)))
 
 
 def proof_text(inputs: NDArray[Any], outputs: NDArray[Any]) -> bytes:

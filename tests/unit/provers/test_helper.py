@@ -12,6 +12,7 @@ from circuits.chain import ChainSettings
 from circuits.proving import SegmentProof
 from provers.circuit import Circuits
 from provers.onchain import Unchecked
+from provers.onsite import OwnDatasets
 from provers.task import CircuitFiles
 from rexis.api import Piece, Stage
 from rexis.protocol.circuit import Circuit
@@ -233,3 +234,23 @@ def test_a_dishonest_helper_lies_about_proofs(
     (handed_in,) = help_with(bench, piece_of(bench)).handed_in_pieces
     inputs, outputs = VALUES[SEGMENT : SEGMENT + 2]
     assert lie(handed_in.proofs, [proof_text(*row) for row in zip(inputs, outputs, strict=True)])
+
+
+@pytest.mark.parametrize("own", [0, 1])
+def test_a_worker_on_the_data_owners_machine_helps_nobody(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, own: int
+) -> None:
+    """It works on its own datasets only."""
+    monkeypatch.setattr(OwnDatasets, "__len__", lambda self: own)
+    turns: list[int] = []
+    asked: list[int] = []
+
+    def idle() -> None:
+        turns.append(1)
+        if len(turns) == 3:
+            bench.request_stop()
+
+    bench.coordinator.when_idle = idle
+    monkeypatch.setattr(bench.coordinator, "piece", lambda: asked.append(1))
+    bench.run()
+    assert len(asked) == (0 if own else 2)

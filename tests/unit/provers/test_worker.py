@@ -12,6 +12,7 @@ import pytest
 from provers import worker as worker_module
 from provers.circuit import Circuits
 from provers.onchain import OnChain, Unchecked
+from provers.onsite import WITHHELD
 from provers.options import WorkerOptions
 from provers.task import CircuitFiles
 from rexis.api import Progress, Stage
@@ -20,10 +21,13 @@ from rexis.protocol.circuit import Circuit
 from rexis.protocol.errors import ChainError, ForbiddenError, NotFoundError, UnavailableError
 from rexis.protocol.policy import Tier
 from rexis.protocol.statement import JobRequest
+from tests.unit.protocol.test_onsite import circuit as hashed_circuit
+from tests.unit.protocol.test_onsite import private
 from tests.unit.provers.bench import REQUESTER, Bench, lease_of, slow
 from tests.unit.provers.fakes import (
     CIRCUIT,
     FakeCircuit,
+    make_lease,
 )
 
 
@@ -103,6 +107,13 @@ def test_an_error_of_our_own_is_reported_without_its_text(bench: Bench, monkeypa
 
     monkeypatch.setattr(worker_module, "read_dataset", broken)
     assert bench.run(lease_of(Tier.COMMIT)).failures == [("internal", "the worker failed: ValueError")]
+
+
+def test_why_private_records_could_not_be_proved_stays_here(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    data = private()
+    done = bench.run(make_lease(Tier.ZK, data, REQUESTER, circuit=hashed_circuit()))
+    assert done.failures == [WITHHELD]
+    assert any(str(data.digest) in record.message for record in caplog.records)
 
 
 def test_a_model_that_is_not_on_chain_is_not_computed(bench: Bench) -> None:

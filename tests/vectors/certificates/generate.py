@@ -12,12 +12,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from circuits.process import EzklProcess
+from circuits.profile import CircuitProfile
 from circuits.srs import Srs, ensure_development_srs
 from rexis.protocol.digests import sha256
 from rexis.protocol.parsing import canonical_json
 from tests.vectors.certificates import attacks
 from tests.vectors.certificates.case import CASES, Case
-from tests.vectors.certificates.issuer import PROFILE, Issuer
+from tests.vectors.certificates.issuer import ONSITE_PROFILE, PROFILE, Issuer
 from tests.vectors.certificates.recorded_chain import STATE, recording_chain
 from verifier.artifacts import artifact_name
 
@@ -32,7 +33,9 @@ def main() -> None:
     with TemporaryDirectory(prefix="rexis-vectors-") as name:
         made = Path(name, "made")
         with EzklProcess() as ezkl, recording_chain(Path(name, "state")) as dev:
-            issuer = Issuer(dev, ezkl, _srs(Path(name, "srs")), _srs(Path(name, "other-srs")), Path(name, "cache"))
+            srs = [_srs(Path(name, folder), PROFILE) for folder in ("srs", "other-srs")]
+            srs.append(_srs(Path(name, "srs"), ONSITE_PROFILE))
+            issuer = Issuer(dev, ezkl, *srs, cache=Path(name, "cache"))
             for case in CASES:
                 _write(case, issuer, made / case.folder)
                 print(case.folder)
@@ -41,8 +44,8 @@ def main() -> None:
     _write_table()
 
 
-def _srs(folder: Path) -> Srs:
-    return ensure_development_srs(PROFILE.logrows, folder)
+def _srs(folder: Path, profile: CircuitProfile) -> Srs:
+    return ensure_development_srs(profile.logrows, folder)
 
 
 def _write(case: Case, issuer: Issuer, folder: Path) -> None:
@@ -59,8 +62,10 @@ def _write_artifacts(issuer: Issuer, folder: Path) -> None:
     for data in (
         issuer.srs.path.read_bytes(),
         issuer.other_srs.path.read_bytes(),
+        issuer.onsite_srs.path.read_bytes(),
         issuer.model.onnx,
         issuer.other_model.onnx,
+        issuer.onsite_model.onnx,
         issuer.segmented_model.onnx,
         *issuer.artifacts,
     ):

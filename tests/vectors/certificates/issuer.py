@@ -29,6 +29,7 @@ from web3.utils.address import get_create_address
 
 from circuits.artefacts import CircuitArtefacts, CircuitCache, read_vka
 from circuits.build import ProvingCircuit, build_circuit
+from circuits.hashing import poseidon
 from circuits.process import EzklProcess
 from circuits.profile import CircuitProfile
 from circuits.proving import Proof, Prover
@@ -39,10 +40,11 @@ from contracts.devchain import DevChain
 from contracts.node import checksummed
 from rexis.protocol.certificate import DEVELOPMENT_CHAINS, FORMAT, CircuitMaterial, seal_text
 from rexis.protocol.challenge import challenge_indices
-from rexis.protocol.circuit import NO_CIRCUIT, Circuit
+from rexis.protocol.circuit import NO_CIRCUIT, Circuit, Visibility
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.evidence import Evidence, Measured, RecordProof
 from rexis.protocol.merkle import MerkleTree
+from rexis.protocol.onsite import SALT_VALUES, HashedDataset, PrivateDataset, salted
 from rexis.protocol.parsing import Address, to_hex
 from rexis.protocol.policy import Policy, Rung, Tier
 from rexis.protocol.records import (
@@ -53,6 +55,7 @@ from rexis.protocol.records import (
     input_root,
     output_format,
     output_salt,
+    quantise,
 )
 from rexis.protocol.signing import address_of, sign_digest, sign_text
 from rexis.protocol.statement import JobRequest, Kind, Statement, statement_for
@@ -65,6 +68,8 @@ Document = dict[str, Any]
 PROFILE = CircuitProfile(
     input_scale=6, param_scale=6, decomposition_base=256, decomposition_legs=2, inner_columns=1, logrows=9
 )
+# With hashed inputs: the hash alone has 576 rows.
+ONSITE_PROFILE = PROFILE.model_copy(update={"logrows": 10, "input_visibility": "hashed"})
 _CUTS = (2,)  # after the ReLU
 ISSUED_AT = "2026-01-02T00:00:00Z"
 _FLOAT_TOLERANCE_E9 = 10_000  # 1e-5
@@ -77,8 +82,8 @@ def account(name: str) -> LocalAccount:
     return made
 
 
-def network(seed: int) -> bytes:
-    """A 4-3-2 network with ReLU as ONNX bytes; the seed gives the weights."""
+def network(seed: int, width: int = 4) -> bytes:
+    """A 4-3-2 network with ReLU as ONNX bytes; the seed gives the weights, `width` other than 4 inputs."""
     rng = np.random.default_rng(seed)
 
     def weights(name: str, *shape: int) -> onnx.TensorProto:
@@ -90,7 +95,8 @@ def network(seed: int) -> bytes:
             helper.make_node("Relu", ["hidden"], ["active"]),
             helper.make_node("Gemm", ["active", "w2", "b2"], ["output"]),
         ],
-        [weights("w1", 4, 3), weights("b1", 3), weights("w2", 3, 2), weights("b2", 2)],
+        [weights("w1", width, 3), weights("b1", 3), weights("w2", 3, 2), weights("b2", 2)],
+        width,
     )
     onnx.checker.check_model(onnx.load_from_string(data))
     return data
@@ -131,11 +137,11 @@ def endless_network() -> bytes:
     )
 
 
-def _model(nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto]) -> bytes:
+def _model(nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto], width: int = 4) -> bytes:
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 4])],
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", width])],
         [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["batch", 2])],
         constants,
     )
@@ -208,7 +214,7 @@ class Job:
     request: JobRequest
     signature: bytes
     domain: Domain
-    data: Dataset
+    data: Dataset | PrivateDataset
     model: Model
     material: CircuitMaterial | None
 
@@ -248,7 +254,7 @@ class Plan:
     """
 
     shards: Sequence[tuple[int, int]] | None = None
-    data: Dataset | None = None
+    data: Dataset | PrivateDataset | None = None
     payload: Callable[[int, bytes], bytes] = lambda index, honest: honest
     statement: Callable[[Statement], Statement] = lambda honest: honest
     signer: str = "worker"
@@ -306,14 +312,16 @@ class Issuer:
         The chain.
     ezkl
         A child process, the caller's to close.
-    srs, other_srs
-        Development SRS; the second for attacks that swap it.
+    srs, other_srs, onsite_srs
+        Development SRS; the second for attacks that swap it, the third for circuits with hashed inputs.
     cache
         Folder for keys.
     """
 
-    def __init__(self, dev: DevChain, ezkl: EzklProcess, srs: Srs, other_srs: Srs, cache: Path) -> None:
-        self.dev, self.srs, self.other_srs = dev, srs, other_srs
+    def __init__(
+        self, dev: DevChain, ezkl: EzklProcess, srs: Srs, other_srs: Srs, onsite_srs: Srs, cache: Path
+    ) -> None:
+        self.dev, self.srs, self.other_srs, self.onsite_srs = dev, srs, other_srs, onsite_srs
         self._ezkl, self._cache = ezkl, CircuitCache(cache)
         self._chains: dict[tuple[str, str], Chain] = {}
         self._jobs = 0
@@ -321,11 +329,13 @@ class Issuer:
         self._second: Deployment | None = None
         self.artifacts: list[bytes] = []  # models of the attackers
         self._proofs: dict[tuple[Digest, bytes], Proof] = {}
+        self._hashed: dict[bytes, NDArray[np.int64]] = {}  # what goes into the circuit, by its hash
         self.model, self.other_model = self._build(1), self._build(2)
         self.segmented_model, self.other_segmented_model = self._build(3, _CUTS), self._build(4, _CUTS)
         self.deployment = self._node("owner").deploy_all()
+        self.onsite_model = self.hashing(network(5))
         owner = self.chain("owner")
-        for model in (self.model, self.other_model):
+        for model in (self.model, self.other_model, self.onsite_model):
             owner.register(model.digest, 1, model.circuit)
             owner.register_vka(model.material.vka)
         owner.register(self.segmented_model.digest, 1, self.segmented_model.circuit)
@@ -333,6 +343,20 @@ class Issuer:
     def _build(self, seed: int, cuts: tuple[int, ...] = ()) -> Model:
         model, profile = network(seed), PROFILE.model_copy(update={"cuts": cuts})
         return Model(model, build_circuit(model, profile, self.srs, self._cache, self._ezkl))
+
+    def hashing(self, model: bytes) -> Model:
+        """A model with a circuit that hashes its inputs."""
+        return Model(model, build_circuit(model, ONSITE_PROFILE, self.onsite_srs, self._cache, self._ezkl))
+
+    def private(self, data: Dataset, scale: int) -> PrivateDataset:
+        """Records salted and hashed."""
+        return PrivateDataset.of(data.records, scale, lambda rows: poseidon(rows, self._ezkl))
+
+    def unsalted(self, data: Dataset, scale: int) -> PrivateDataset:
+        """Records hashed with zeros where salts should be."""
+        zeros = np.zeros((len(data), 2 * SALT_VALUES), dtype=np.uint8)
+        hashes = poseidon(salted(quantise(data.records, scale), zeros), self._ezkl)
+        return PrivateDataset(data.records, zeros, HashedDataset(hashes, scale))
 
     def _node(self, name: str) -> Chain:
         self.dev.fund(address_of(account(name)))
@@ -428,6 +452,7 @@ class Issuer:
         max_attempts: int = 3,
         certify_on_chain: bool = False,
         rung: Rung = Rung.EE_OUTSOURCED,
+        data: Dataset | PrivateDataset | None = None,
     ) -> Job:
         """A new job over `count` records, signed. `circuit` and `material` default to the model's own."""
         model, domain = model or self.model, domain or self.deployment.domain
@@ -435,7 +460,10 @@ class Issuer:
             circuit, material = NO_CIRCUIT, None
         else:
             circuit, material = circuit or model.circuit, material or model.material
-        data = records(7, count + 1)
+        data = data or records(7, count + 1)
+        if circuit.visibility == Visibility.HASHED:
+            rung = Rung.ZK_ONSITE
+            data = data if isinstance(data, PrivateDataset) else self.private(data, circuit.input_scale)
         tolerance = _FLOAT_TOLERANCE_E9 if tier == Tier.COMMIT else _FIXED_TOLERANCE_E9
         self._jobs += 1
         request = JobRequest(
@@ -444,7 +472,7 @@ class Issuer:
             key_epoch=epoch,
             circuit=circuit,
             dataset_digest=data.digest,
-            input_root=input_root(tier, circuit, data.records, data.salts),
+            input_root=input_root(tier, circuit, data.committed, data.leaf_salts),
             input_size=len(data),
             record_start=1,
             record_count=count,
@@ -509,9 +537,13 @@ class Issuer:
         data, request = plan.data or job.data, job.request
         tier, circuit = job.tier, request.circuit
         in_format, out_format = input_format(tier, circuit), output_format(tier, circuit)
-        encoded = encode_inputs(tier, circuit, data.records)
-        honest = self._outputs(job, encoded[start : start + count])
-        salts = [data.salts[index].tobytes() for index in range(len(data))]
+        encoded = encode_inputs(tier, circuit, data.committed)
+        rows = encoded
+        if isinstance(data, PrivateDataset):
+            rows = salted(quantise(data.records, circuit.input_scale), data.secrets)
+            self._hashed |= {shown.tobytes(): row for shown, row in zip(encoded, rows, strict=True)}
+        honest = self._outputs(job, rows[start : start + count])
+        salts = [salt.tobytes() for salt in data.leaf_salts]
         inputs = [in_format.payload(row) for row in encoded]
         outputs = [plan.payload(start + offset, out_format.payload(row)) for offset, row in enumerate(honest)]
         in_tree = MerkleTree(in_format.leaf(salt, payload) for salt, payload in zip(salts, inputs, strict=True))
@@ -558,6 +590,7 @@ class Issuer:
         proofs = []
         if job.tier != Tier.COMMIT:
             proofs = [self.prove(job, i, task.openings[i].input) for i in task.opened]
+        private = job.request.circuit.visibility == Visibility.HASHED
         return Evidence(
             statement=task.statement,
             signature=task.signature,
@@ -565,7 +598,11 @@ class Issuer:
             openings=[task.openings[index] for index in task.opened],
             proofs=proofs,
             measured=Measured(
-                max_abs_error_e9=0, rms_error_e9=0, compute_ms=1, prove_ms=300, provider="CPUExecutionProvider"
+                max_abs_error_e9=0,
+                rms_error_e9=0,
+                compute_ms=0 if private else 1,
+                prove_ms=0 if private else 300,
+                provider="CPUExecutionProvider",
             ),
         )
 
@@ -573,7 +610,7 @@ class Issuer:
         """Honest proofs of what the job's model makes of one input."""
         key = (job.model.circuit.vk_digest, payload)
         if key not in self._proofs:
-            row = np.frombuffer(payload, dtype=">i8").astype(np.int64)
+            row = self._hashed.get(payload, np.frombuffer(payload, dtype=">i8").astype(np.int64))
             self._proofs[key] = Prover(job.model.proving, self._ezkl).prove(row)
         made = self._proofs[key]
         boundaries = [boundary_payload(values) for values in made.boundaries]
@@ -665,6 +702,14 @@ class Issuer:
     @cached_property
     def _zk(self) -> Document:
         return self.issue(self.job(Tier.ZK))
+
+    @cached_property
+    def _onsite(self) -> Document:
+        return self.issue(self.job(Tier.ZK, model=self.onsite_model))
+
+    def onsite(self) -> Document:
+        """Tier zk and rung zk-onsite, one task of two records."""
+        return deepcopy(self._onsite)
 
     @cached_property
     def segmented(self) -> Document:

@@ -5,6 +5,7 @@ from tests.vectors.certificates.attacks import (
     circuits,
     documents,
     honest,
+    onsite,
     proofs,
     requests,
     rungs,
@@ -12,4 +13,4 @@ from tests.vectors.certificates.attacks import (
     tasks,
 )
 
-__all__ = ["chain", "circuits", "documents", "honest", "proofs", "requests", "rungs", "segments", "tasks"]
+__all__ = ["chain", "circuits", "documents", "honest", "onsite", "proofs", "requests", "rungs", "segments", "tasks"]
