@@ -76,10 +76,20 @@ class SegmentProver:
         From :func:`circuits.build.prepare_segment`, or one of a :class:`~circuits.build.ProvingCircuit`.
     ezkl
         The child, or children, to use; they stay the caller's to close.
+    at_once
+        Use no more than so many of the children, for example for want of memory.
     """
 
-    def __init__(self, segment: ProvingSegment, srs: Srs, ezkl: EzklProcess | EzklPool) -> None:
+    def __init__(
+        self, segment: ProvingSegment, srs: Srs, ezkl: EzklProcess | EzklPool, at_once: int | None = None
+    ) -> None:
         self._settings, self._arguments, self._ezkl = segment.settings, _arguments(segment, srs), ezkl
+        self._at_once = at_once or ezkl.size
+
+    @property
+    def at_once(self) -> int:
+        """How many calls are worth making at a time."""
+        return self._at_once
 
     def outputs(self, inputs: Integers) -> Integers:
         """Exact outputs ``[n, output_length]`` for fixed-point inputs ``[n, witness_length]``.
@@ -125,17 +135,19 @@ class Prover:
         From :func:`circuits.build.prepare_keys`.
     ezkl
         The child, or children, to use; they stay the caller's to close.
+    at_once
+        Use no more than so many of the children, for example for want of memory.
     """
 
-    def __init__(self, circuit: ProvingCircuit, ezkl: EzklProcess | EzklPool) -> None:
-        self._circuit, self._ezkl = circuit, ezkl
+    def __init__(self, circuit: ProvingCircuit, ezkl: EzklProcess | EzklPool, at_once: int | None = None) -> None:
+        self._circuit, self._at_once = circuit, at_once or ezkl.size
         self._settings = circuit.artefacts.parsed
         self._segments = [SegmentProver(segment, circuit.srs, ezkl) for segment in circuit.segments]
 
     @property
     def at_once(self) -> int:
-        """How many calls run at a time; more wait."""
-        return self._ezkl.size
+        """How many calls are worth making at a time."""
+        return self._at_once
 
     def outputs(self, records: Integers) -> Integers:
         """Exact outputs of the circuit, ``[n, output_length]``, for fixed-point records ``[n, input_length]``.

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from circuits.artefacts import CircuitArtefacts, CircuitCache
 from circuits.build import prepare_keys, prepare_segment
 from circuits.chain import MAX_CHAIN_BYTES, ChainSettings
-from circuits.memory import available_bytes, require_memory, total_bytes
+from circuits.memory import available_bytes, needed_bytes, require_memory, total_bytes
+from circuits.pool import EzklPool
 from circuits.process import DEFAULT_TIMEOUT, EzklProcess
 from circuits.proving import Prover, SegmentProver
+from circuits.settings import CircuitSettings
 from circuits.srs import read_srs
 from circuits.verifying import MAX_VK_BYTES
 from provers.task import CircuitFiles
@@ -24,6 +27,7 @@ _MAX_MODEL_BYTES = 2 << 30  # protobuf's own limit
 # The limit counts addresses, of which a process has more than memory: libraries, stacks. Measured with the breast
 # cancer model: 124 MiB resident, and done under a limit of 230 MiB.
 _ADDRESSES_BYTES = 256 << 20
+DEFAULT_PROVERS = os.cpu_count() or 1
 
 
 def provable_tiers() -> tuple[Tier, ...]:
@@ -34,7 +38,7 @@ def provable_tiers() -> tuple[Tier, ...]:
 
 
 class Circuits:
-    """Opens circuits, one at a time, in one child process that lives as long as the worker.
+    """Opens circuits, one at a time, in child processes that live as long as the worker.
 
     Parameters
     ----------
@@ -45,13 +49,22 @@ class Circuits:
         and what the machine has.
     seconds
         End a child that takes longer over one set-up or one proof.
+    provers
+        Children that prove side by side, at most; fewer where the memory is not there for them.
     """
 
-    def __init__(self, keys: Path, memory_bytes: int | None, seconds: float = DEFAULT_TIMEOUT) -> None:
+    def __init__(
+        self,
+        keys: Path,
+        memory_bytes: int | None,
+        seconds: float = DEFAULT_TIMEOUT,
+        provers: int = DEFAULT_PROVERS,
+    ) -> None:
         self._cache = CircuitCache(keys)
         self._memory_bytes = memory_bytes
         limit = _ADDRESSES_BYTES + (total_bytes() if memory_bytes is None else memory_bytes)
-        self._ezkl = EzklProcess(memory_limit=limit, timeout=seconds)
+        self._ezkl = EzklProcess(memory_limit=limit, timeout=seconds)  # for set-up, with all cores
+        self._provers = EzklPool(provers, memory_limit=limit, timeout=seconds)
 
     @property
     def memory_bytes(self) -> int:
@@ -84,12 +97,13 @@ class Circuits:
             By the estimate it would take more memory than the worker may use.
         """
         settings = read_file(files.settings, "settings", max_bytes=MAX_CHAIN_BYTES)
-        for segment in ChainSettings.parse(settings).segments:
+        segments = ChainSettings.parse(settings).segments
+        for segment in segments:
             require_memory(segment, self.memory_bytes)
         model = read_file(files.model, "model", max_bytes=_MAX_MODEL_BYTES)
         srs = read_srs(files.srs, pinned.srs_digest)
         made = prepare_keys(model, settings, pinned, srs, self._cache, self._ezkl, waiting, progress)
-        return Prover(made, self._ezkl)
+        return Prover(made, self._provers, self._at_once(segments))
 
     def open_segment(
         self,
@@ -114,17 +128,25 @@ class Circuits:
             srs_digest=pinned.srs_digest,
         )
         artefacts.require(pinned)
-        for settings in artefacts.parsed.segments[segment : segment + 1]:
+        segments = artefacts.parsed.segments[segment : segment + 1]
+        for settings in segments:
             require_memory(settings, self.memory_bytes)
         model = read_file(files.model, "model", max_bytes=_MAX_MODEL_BYTES)
         srs = read_srs(files.srs, pinned.srs_digest)
         made = prepare_segment(model, artefacts, pinned, segment, srs, self._cache, self._ezkl, waiting)
-        return SegmentProver(made, srs, self._ezkl)
+        return SegmentProver(made, srs, self._provers, self._at_once(segments))
+
+    def _at_once(self, segments: Sequence[CircuitSettings]) -> int:
+        """Proofs that the memory is there for."""
+        each = max(needed_bytes(segment) for segment in segments)
+        return max(1, min(self._provers.size, self.memory_bytes // each))
 
     def close(self) -> None:
-        """End the child process for good."""
+        """End the children for good."""
         self._ezkl.close()
+        self._provers.close()
 
     def kill(self) -> None:
-        """End what is going on, from any thread; the call in progress fails."""
+        """End what is going on, from any thread; the calls in progress fail."""
         self._ezkl.kill()
+        self._provers.kill()

@@ -16,6 +16,7 @@ from provers.display import Display, log
 from provers.keeper import Held, LeaseKeeper, Stop, StopRequested
 from provers.onchain import ChainChecks
 from provers.pieces import segment_proof
+from provers.side_by_side import side_by_side
 from provers.task import CircuitFiles, check_request
 from rexis.api import Piece, PieceProofs, Stage
 from rexis.client import RexisClient
@@ -33,6 +34,11 @@ _WITNESS_BATCH = 32
 
 class PieceProver(Protocol):
     """One segment of a circuit, ready to run and prove (:class:`circuits.proving.SegmentProver`)."""
+
+    @property
+    def at_once(self) -> int:
+        """How many calls are worth making at a time, from as many threads."""
+        ...
 
     def outputs(self, inputs: Integers) -> Integers:
         """Exactly what the segment gives, ``[n, output_length]``."""
@@ -144,15 +150,18 @@ class Helper:
             part = slice(start, start + _WITNESS_BATCH)
             if not np.array_equal(prover.outputs(inputs[part]), outputs[part]):
                 raise EvidenceError("the segment gives other outputs than the task's lead says", field="values")
-        proofs = []
-        for row in range(piece.records):
-            keeper.at(Stage.PROVE, row, piece.records)
-            proofs.append(
-                segment_proof(
-                    prover.prove, self._proofs, piece.request.circuit, piece.segment, inputs[row], outputs[row]
-                )
+
+        def proof(row: int) -> bytes:
+            return segment_proof(
+                prover.prove, self._proofs, piece.request.circuit, piece.segment, inputs[row], outputs[row]
             )
-        return proofs
+
+        return side_by_side(
+            proof,
+            range(piece.records),
+            prover.at_once,
+            lambda row: keeper.at(Stage.PROVE, row, piece.records),
+        )
 
     def _leave(self, piece: Piece, code: str, detail: str) -> None:
         """Tell the coordinator something that it would also find out by itself, when the piece's time runs out."""

@@ -17,6 +17,7 @@ from circuits.proving import SegmentProof
 from provers.cache import BlobCache, ProofCache
 from provers.display import log
 from provers.keeper import LeaseKeeper
+from provers.side_by_side import side_by_side
 from provers.task import Board, RecordProver, Task
 from rexis.api import PieceOffer, PieceProofs, PieceState, PiecesView, PieceView, Stage
 from rexis.client import RexisClient
@@ -131,21 +132,14 @@ class TaskProofs:
                 raise CircuitError(reason)
 
     def _prove(self, segment: int) -> None:
-        begun = time.monotonic()
-        proofs: list[bytes] = []
-        for row, (inputs, outputs) in enumerate(self._rows(segment)):
-            self._tell(row)
-            proofs.append(
-                segment_proof(
-                    functools.partial(self._proof, segment, row),
-                    self._task.proofs,
-                    self._task.request.circuit,
-                    segment,
-                    inputs,
-                    outputs,
-                )
-            )
-        self._made[segment] = proofs
+        begun, (inputs, outputs) = time.monotonic(), self._links[segment]
+
+        def proof(row: int) -> bytes:
+            prove = functools.partial(self._proof, segment, row)
+            circuit = self._task.request.circuit
+            return segment_proof(prove, self._task.proofs, circuit, segment, inputs[row], outputs[row])
+
+        self._made[segment] = side_by_side(proof, range(len(inputs)), self._prover.at_once, self._tell)
         self._slowest = max(self._slowest or 0.0, time.monotonic() - begun)
 
     def _proof(self, segment: int, row: int, inputs: Integers) -> SegmentProof:

@@ -32,6 +32,11 @@ OnStage = Callable[[Stage, int, int], None]
 class RecordProver(Protocol):
     """A circuit with its keys, ready to run and prove fixed-point records (:class:`circuits.proving.Prover`)."""
 
+    @property
+    def at_once(self) -> int:
+        """How many calls are worth making at a time, from as many threads."""
+        ...
+
     def outputs(self, records: Integers) -> Integers:
         """Exactly what the circuit outputs, ``[n, output_length]`` in its output scale."""
         ...

@@ -16,7 +16,7 @@ from typing import Self
 
 from contracts.onchain import require_deployment
 from provers.cache import BlobCache, ProofCache, make_private_folder
-from provers.circuit import Circuits, provable_tiers
+from provers.circuit import DEFAULT_PROVERS, Circuits, provable_tiers
 from provers.dishonest import parse_fault, piece_fault
 from provers.display import Display, log, show
 from provers.executor import OnnxExecutor, best_provider
@@ -92,7 +92,12 @@ class Worker:
         folder = make_private_folder(options.cache)
         self._blobs = BlobCache(folder / "blobs", max_bytes=options.cache_bytes, fetch=client.download_blob)
         self._proofs = ProofCache(folder / "proofs", max_bytes=options.proof_cache_bytes)
-        self._circuits = Circuits(make_private_folder(folder / "keys"), options.memory_bytes, options.proof_seconds)
+        self._circuits = Circuits(
+            make_private_folder(folder / "keys"),
+            options.memory_bytes,
+            options.proof_seconds,
+            options.provers or DEFAULT_PROVERS,
+        )
         self._helper = Helper(
             client,
             self._circuits,

@@ -7,6 +7,7 @@ import time
 import numpy as np
 
 from provers.pieces import TaskProofs
+from provers.side_by_side import side_by_side
 from provers.task import RecordProver, Task
 from provers.tiers.computed import Computed, fixed_point_errors, milliseconds_since
 from rexis.api import Stage
@@ -44,10 +45,13 @@ class CircuitProver:
         """What the circuit outputs for every record, and how far that is from the float32 model."""
         task, circuit, count = self._task, self._task.request.circuit, self._task.lease.count
         begun = time.perf_counter()
-        parts = []
-        for start in range(0, count, _WITNESS_BATCH):
-            task.at(Stage.COMPUTE, start, count)
-            parts.append(self._ready().outputs(self._inputs[start : start + _WITNESS_BATCH]))
+        starts = range(0, count, _WITNESS_BATCH)
+        parts = side_by_side(
+            lambda start: self._ready().outputs(self._inputs[start : start + _WITNESS_BATCH]),
+            starts,
+            self._ready().at_once,
+            lambda place: task.at(Stage.COMPUTE, starts[place], count),
+        )
         self._outputs = np.concatenate(parts)
         reference = task.executor.run(task.records)
         if reference.size != self._outputs.size:

@@ -212,6 +212,8 @@ class FakeBoard:
 class FakeCircuit:
     """The linear model in fixed point, as one segment; proofs are readable text."""
 
+    at_once = 1
+
     def __init__(self) -> None:
         self.proved: list[NDArray[np.int64]] = []
 

@@ -49,6 +49,8 @@ class FakeSettings:
 class FakeSegment:
     """One segment of a :class:`FakeChain`."""
 
+    at_once = 1
+
     def __init__(self, chain: FakeChain, segment: int) -> None:
         self._chain, self._segment = chain, segment
 
