@@ -130,6 +130,7 @@ def prepare_keys(
     cache: CircuitCache,
     ezkl: EzklProcess,
     waiting: Callable[[], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> ProvingCircuit:
     """Rebuild a registered circuit from the encrypted model: what a worker runs, and an auditor who has the model.
 
@@ -141,6 +142,8 @@ def prepare_keys(
         The circuit of the job; every field must come out the same.
     waiting
         Called while another process makes the same keys; may raise, which ends the wait.
+    progress
+        Called with how many segments' keys are there, and of how many.
 
     Raises
     ------
@@ -158,10 +161,67 @@ def prepare_keys(
             raise DigestMismatchError(f"{what} have digest {found}, not the pinned {expected}")
     segments = _cut(onnx_bytes, parsed.cuts)
     circuit = _keyed(
-        segments, parsed, srs, cache, ezkl, waiting, before=lambda: _require_settings_of(segments, parsed, ezkl)
+        segments,
+        parsed,
+        srs,
+        cache,
+        ezkl,
+        waiting,
+        before=lambda: _require_settings_of(segments, parsed, ezkl),
+        progress=progress,
     )
     circuit.artefacts.require(pinned)
     return circuit
+
+
+def prepare_segment(
+    onnx_bytes: bytes,
+    artefacts: CircuitArtefacts,
+    pinned: Circuit,
+    segment: int,
+    srs: Srs,
+    cache: CircuitCache,
+    ezkl: EzklProcess,
+    waiting: Callable[[], None] | None = None,
+) -> ProvingSegment:
+    """Rebuild one segment of a registered circuit: what a worker runs that helps with it.
+
+    Parameters
+    ----------
+    artefacts
+        Of the whole circuit, as registered: what this segment's are compared with.
+    pinned, waiting
+        As for :func:`prepare_keys`.
+
+    Raises
+    ------
+    DigestMismatchError
+        The artefacts are not the pinned ones, or the model gives other settings, vk or VKA for this segment.
+    CircuitError
+        As :func:`build_circuit`; or there is no such segment.
+    TensorError, ResourceError
+        As :func:`build_circuit`.
+    """
+    artefacts.require(pinned)
+    if srs.digest != pinned.srs_digest:
+        raise DigestMismatchError(f"SRS has digest {srs.digest}, not the pinned {pinned.srs_digest}")
+    if not 0 <= segment < len(artefacts.segments):
+        raise CircuitError(f"the circuit has {len(artefacts.segments)} segments, not {segment + 1}", field="segment")
+    _require_srs_for(artefacts.parsed, srs)
+    registered = artefacts.segments[segment]
+    settings, part = registered.settings, _cut(onnx_bytes, artefacts.parsed.cuts)[segment]
+
+    def require_settings() -> None:
+        _require_same_settings([make_settings(part, settings.profile, ezkl)], [settings])
+
+    made = _keyed_segment(part, settings, srs, cache, ezkl, waiting, require_settings)
+    for what, found, expected in (
+        ("vk", (made.folder / "vk").read_bytes(), registered.vk),
+        ("VKA", read_vka((made.folder / "vka").read_bytes()), registered.vka),
+    ):
+        if found != expected:
+            raise DigestMismatchError(f"the model gives another {what} for segment {segment} than the pinned one")
+    return made
 
 
 def _cut(onnx_bytes: bytes, cuts: Sequence[int]) -> list[bytes]:
@@ -175,18 +235,24 @@ def _require_settings_of(segments: Sequence[bytes], settings: ChainSettings, ezk
     The vk does not show it: the same vk comes of settings that name other scales for inputs and outputs, and then every
     committed value is read as a power of two too large or too small.
     """
-    made = make_chain(segments, settings.profile, ezkl)
-    if made.digest == settings.digest:
-        return
+    _require_same_settings(make_chain(segments, settings.profile, ezkl).segments, settings.segments)
+
+
+def _require_same_settings(made: Sequence[CircuitSettings], pinned: Sequence[CircuitSettings]) -> None:
     names: set[str] = set()
-    for ours, theirs in zip(made.segments, settings.segments, strict=True):
-        one, other = json.loads(ours.data), json.loads(theirs.data)
-        names |= {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
-    raise DigestMismatchError(
-        f"the model gives settings with digest {made.digest}, not the pinned {settings.digest}: "
-        f"{', '.join(sorted(names))}",
-        field="settings",
-    )
+    for ours, theirs in zip(made, pinned, strict=True):
+        if ours.data != theirs.data:
+            one, other = json.loads(ours.data), json.loads(theirs.data)
+            names |= {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
+    if names:
+        raise DigestMismatchError(
+            f"the model gives settings that are not the pinned ones: {', '.join(sorted(names))}", field="settings"
+        )
+
+
+def _require_srs_for(settings: ChainSettings, srs: Srs) -> None:
+    if srs.logrows != settings.logrows:
+        raise CircuitError(f"the circuit needs an SRS for logrows {settings.logrows}, this one is for {srs.logrows}")
 
 
 def _keyed(
@@ -197,10 +263,10 @@ def _keyed(
     ezkl: EzklProcess,
     waiting: Callable[[], None] | None = None,
     before: Callable[[], None] = lambda: None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> ProvingCircuit:
     """The keys for settings that are the model's; `before` makes sure of that once, where they came from elsewhere."""
-    if srs.logrows != settings.logrows:
-        raise CircuitError(f"the circuit needs an SRS for logrows {settings.logrows}, this one is for {srs.logrows}")
+    _require_srs_for(settings, srs)
     require_room_in_certificate(settings.segments)
     sure = False
 
@@ -210,10 +276,11 @@ def _keyed(
             before()
         sure = True
 
-    made = [
-        _keyed_segment(onnx_bytes, one, srs, cache, ezkl, waiting, make_sure)
-        for onnx_bytes, one in zip(segments, settings.segments, strict=True)
-    ]
+    made: list[ProvingSegment] = []
+    for onnx_bytes, one in zip(segments, settings.segments, strict=True):
+        made.append(_keyed_segment(onnx_bytes, one, srs, cache, ezkl, waiting, make_sure))
+        if progress is not None:
+            progress(len(made), len(segments))
     vka = join_vkas([read_vka((segment.folder / "vka").read_bytes()) for segment in made])
     if len(vka) > MAX_VKA_WORDS:
         raise CircuitError(f"the VKA has {len(vka)} words, a certificate holds {MAX_VKA_WORDS}", field="vka")

@@ -6,7 +6,7 @@ it. Dynamic programming then finds, for each number of rows and of inner columns
 whose segments all fit the memory; the cheapest of these is the choice.
 
 Few large segments have fewer boundaries, whose values are range-checked on both sides; many small ones need less memory
-each.
+each and can be proven by more workers at a time.
 """
 
 from __future__ import annotations

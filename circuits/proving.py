@@ -13,6 +13,7 @@ from circuits.build import ProvingCircuit, ProvingSegment
 from circuits.pool import EzklPool
 from circuits.process import EzklProcess
 from circuits.srs import Srs
+from circuits.verifying import check_segment, links_of
 from rexis.protocol.circuit import Visibility
 from rexis.protocol.errors import TensorError
 
@@ -66,6 +67,65 @@ class Proof:
         return self.segments[-1].outputs
 
 
+class SegmentProver:
+    """Proves one segment of a circuit.
+
+    Parameters
+    ----------
+    segment
+        From :func:`circuits.build.prepare_segment`, or one of a :class:`~circuits.build.ProvingCircuit`.
+    ezkl
+        The child, or children, to use; they stay the caller's to close.
+    at_once
+        Use no more than so many of the children, for example for want of memory.
+    """
+
+    def __init__(
+        self, segment: ProvingSegment, srs: Srs, ezkl: EzklProcess | EzklPool, at_once: int | None = None
+    ) -> None:
+        self._settings, self._arguments, self._ezkl = segment.settings, _arguments(segment, srs), ezkl
+        self._at_once = at_once or ezkl.size
+
+    @property
+    def at_once(self) -> int:
+        """How many calls are worth making at a time."""
+        return self._at_once
+
+    def outputs(self, inputs: Integers) -> Integers:
+        """Exact outputs ``[n, output_length]`` for fixed-point inputs ``[n, witness_length]``.
+
+        Raises
+        ------
+        CircuitError
+            Activations that leave the circuit's range.
+        TensorError
+            Wrong shape or dtype.
+        """
+        self._require(inputs, (len(inputs), self._settings.witness_length))
+        rows = self._ezkl.call("witness", **_of(self._arguments, _WITNESS), records=inputs.tolist())
+        return np.array(rows, dtype=np.int64).reshape(len(inputs), self._settings.output_length)
+
+    def prove(self, inputs: Integers) -> SegmentProof:
+        """Prove the segment for one record's inputs; the proof has been verified before it is returned.
+
+        Raises
+        ------
+        CircuitError, TensorError
+            As :meth:`outputs`; or ezkl failed.
+        """
+        self._require(inputs, (self._settings.witness_length,))
+        row = inputs.tolist()
+        made = self._ezkl.call("prove", **self._arguments, record=row)
+        given, outputs, instances = (tuple(values) for values in (row, made["outputs"], made["instances"]))
+        return SegmentProof(bytes.fromhex(made["proof"]), given, outputs, instances)
+
+    def _require(self, inputs: Integers, shape: tuple[int, ...]) -> None:
+        if inputs.dtype != np.int64 or inputs.shape != shape:
+            raise TensorError(
+                f"the segment takes int64 {list(shape)}, not {inputs.dtype} {list(inputs.shape)}", field="inputs"
+            )
+
+
 class Prover:
     """Proves records of one circuit, for as many threads at a time as there are children.
 
@@ -75,17 +135,19 @@ class Prover:
         From :func:`circuits.build.prepare_keys`.
     ezkl
         The child, or children, to use; they stay the caller's to close.
+    at_once
+        Use no more than so many of the children, for example for want of memory.
     """
 
-    def __init__(self, circuit: ProvingCircuit, ezkl: EzklProcess | EzklPool) -> None:
-        self._ezkl = ezkl
+    def __init__(self, circuit: ProvingCircuit, ezkl: EzklProcess | EzklPool, at_once: int | None = None) -> None:
+        self._circuit, self._at_once = circuit, at_once or ezkl.size
         self._settings = circuit.artefacts.parsed
-        self._arguments = [_arguments(segment, circuit.srs) for segment in circuit.segments]
+        self._segments = [SegmentProver(segment, circuit.srs, ezkl) for segment in circuit.segments]
 
     @property
     def at_once(self) -> int:
-        """How many calls run at a time; more wait."""
-        return self._ezkl.size
+        """How many calls are worth making at a time."""
+        return self._at_once
 
     def outputs(self, records: Integers) -> Integers:
         """Exact outputs of the circuit, ``[n, output_length]``, for fixed-point records ``[n, input_length]``.
@@ -104,10 +166,10 @@ class Prover:
 
     def trace(self, records: Integers) -> list[Integers]:
         """As :meth:`outputs`, but what every segment gives: the boundaries' values, then the outputs."""
-        rows, found = self._rows(records), []
-        for settings, arguments in zip(self._settings.segments, self._arguments, strict=True):
-            rows = self._ezkl.call("witness", **_of(arguments, _WITNESS), records=rows)
-            found.append(np.array(rows, dtype=np.int64).reshape(len(rows), settings.output_length))
+        values, found = self._flat(records), []
+        for segment in self._segments:
+            values = segment.outputs(values)
+            found.append(values)
         return found
 
     def prove(self, record: Integers) -> Proof:
@@ -120,10 +182,10 @@ class Prover:
         TensorError
             Wrong shape or dtype.
         """
-        row, made = self._rows(np.asarray(record)[np.newaxis])[0], []
-        for segment in range(len(self._arguments)):
-            made.append(self._proved(segment, row))
-            row = list(made[-1].outputs)
+        values, made = self._flat(np.asarray(record)[np.newaxis])[0], []
+        for segment in self._segments:
+            made.append(segment.prove(values))
+            values = np.array(made[-1].outputs, dtype=np.int64)
         return Proof(tuple(made))
 
     def prove_segment(self, segment: int, inputs: Integers) -> SegmentProof:
@@ -134,19 +196,22 @@ class Prover:
         CircuitError, TensorError
             As :meth:`prove`.
         """
-        expected = self._settings.segments[segment].witness_length
-        if inputs.dtype != np.int64 or inputs.shape != (expected,):
-            raise TensorError(
-                f"segment {segment} takes int64 [{expected}], not {inputs.dtype} {list(inputs.shape)}", field="inputs"
-            )
-        return self._proved(segment, inputs.tolist())
+        return self._segments[segment].prove(inputs)
 
-    def _proved(self, segment: int, row: list[int]) -> SegmentProof:
-        made = self._ezkl.call("prove", **self._arguments[segment], record=row)
-        inputs, outputs, instances = (tuple(values) for values in (row, made["outputs"], made["instances"]))
-        return SegmentProof(bytes.fromhex(made["proof"]), inputs, outputs, instances)
+    def check_segment(
+        self, segment: int, proofs: Sequence[bytes], inputs: Integers, outputs: Integers
+    ) -> list[str | None]:
+        """Check proofs of one segment that somebody else made: None for each that holds, else why not.
 
-    def _rows(self, records: Integers) -> list[list[int]]:
+        Parameters
+        ----------
+        inputs, outputs
+            ``[n, …]``, what the n proofs must be about.
+        """
+        circuit = self._circuit
+        return check_segment(circuit.artefacts, segment, links_of(proofs, inputs, outputs), circuit.srs)
+
+    def _flat(self, records: Integers) -> Integers:
         if records.dtype != np.int64:
             raise TensorError(f"a circuit takes int64 records, not {records.dtype}", hint="quantise them first")
         if records.ndim < 2 or records[0:1].size != self._settings.witness_length * min(len(records), 1):
@@ -154,8 +219,7 @@ class Prover:
                 f"shape {list(records.shape)} does not fit the circuit",
                 hint=f"expected [n, {self._settings.witness_length}]",
             )
-        rows: list[list[int]] = records.reshape(len(records), -1).tolist()
-        return rows
+        return records.reshape(len(records), self._settings.witness_length)
 
 
 _WITNESS = ("compiled", "scale")

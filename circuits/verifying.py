@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from circuits.artefacts import CircuitArtefacts, SegmentArtefacts, read_vka, vka_digest_of
 from circuits.chain import ChainSettings
 from circuits.field import instances_from
@@ -79,13 +82,13 @@ def check_proofs(artefacts: CircuitArtefacts, claims: Sequence[Claim], srs: Srs)
                 break
             prefix = f"segment {place}: " if len(artefacts.segments) > 1 else ""
             links = [_link(claims[position], place) for position in left]
-            for position, reason in zip(left, _check_segment(segment, links, srs, artefacts, ezkl), strict=True):
+            for position, reason in zip(left, _check_links(segment, links, srs, artefacts, ezkl), strict=True):
                 reasons[position] = None if reason is None else prefix + reason
     return reasons
 
 
 @dataclass(frozen=True)
-class _Link:
+class Link:
     """One segment's part of a claim."""
 
     proof: bytes
@@ -93,14 +96,44 @@ class _Link:
     outputs: Sequence[int]
 
 
-def _link(claim: Claim, place: int) -> _Link:
+def links_of(proofs: Sequence[bytes], inputs: NDArray[np.int64], outputs: NDArray[np.int64]) -> list[Link]:
+    """Proofs of one segment for n records, with its inputs and outputs ``[n, …]``."""
+    return [Link(*parts) for parts in zip(proofs, inputs.tolist(), outputs.tolist(), strict=True)]
+
+
+def check_segment(artefacts: CircuitArtefacts, segment: int, links: Sequence[Link], srs: Srs) -> list[str | None]:
+    """As :func:`check_proofs`, but of a single segment: None for each proof that holds, else why not."""
+    registered = artefacts.segments[segment]
+    sizes = registered.settings.public_inputs, registered.settings.output_length
+    reasons = [_link_fault(link, sizes) for link in links]
+    left = [position for position, reason in enumerate(reasons) if reason is None]
+    if left:
+        with _process() as ezkl:
+            found = _check_links(registered, [links[position] for position in left], srs, artefacts, ezkl)
+        for position, reason in zip(left, found, strict=True):
+            reasons[position] = reason
+    return reasons
+
+
+def _link(claim: Claim, place: int) -> Link:
     """The same values are a segment's outputs and the next one's inputs."""
     values = (claim.inputs, *claim.boundaries, claim.outputs)
-    return _Link(claim.proofs[place], values[place], values[place + 1])
+    return Link(claim.proofs[place], values[place], values[place + 1])
 
 
-def _check_segment(
-    segment: SegmentArtefacts, links: Sequence[_Link], srs: Srs, artefacts: CircuitArtefacts, ezkl: EzklProcess
+def _link_fault(link: Link, sizes: tuple[int, int]) -> str | None:
+    fault = _size_fault(link.proof)
+    if fault is None and (len(link.inputs), len(link.outputs)) != sizes:
+        fault = f"{len(link.inputs)} inputs and {len(link.outputs)} outputs, the segment has {sizes[0]} and {sizes[1]}"
+    return fault
+
+
+def _size_fault(proof: bytes) -> str | None:
+    return None if 0 < len(proof) <= MAX_PROOF_BYTES else f"a proof has 1 to {MAX_PROOF_BYTES} bytes, not {len(proof)}"
+
+
+def _check_links(
+    segment: SegmentArtefacts, links: Sequence[Link], srs: Srs, artefacts: CircuitArtefacts, ezkl: EzklProcess
 ) -> list[str | None]:
     reasons: list[str | None] = []
     with _files(segment.settings, segment.vk, srs, artefacts.srs_digest) as files:
@@ -147,8 +180,9 @@ def _shape_fault(claim: Claim, settings: ChainSettings) -> str | None:
             f"segments, and {count - 1} boundaries"
         )
     for proof in claim.proofs:
-        if not 0 < len(proof) <= MAX_PROOF_BYTES:
-            return f"a proof has 1 to {MAX_PROOF_BYTES} bytes, not {len(proof)}"
+        fault = _size_fault(proof)
+        if fault is not None:
+            return fault
     names = ["inputs", *(f"values on boundary {place}" for place in range(count - 1)), "outputs"]
     sizes = [settings.public_inputs, *settings.boundaries, settings.output_length]
     for what, values, expected in zip(names, (claim.inputs, *claim.boundaries, claim.outputs), sizes, strict=True):
@@ -159,7 +193,7 @@ def _shape_fault(claim: Claim, settings: ChainSettings) -> str | None:
     return None
 
 
-def _instances(link: _Link, settings: CircuitSettings) -> list[int]:
+def _instances(link: Link, settings: CircuitSettings) -> list[int]:
     """Public instances as field elements; :class:`MalformedError` for values that no record, and no hash, can be."""
     inputs, outputs = ([int(value) for value in values] for values in (link.inputs, link.outputs))
     return instances_from(inputs, outputs, hashed=settings.visibility == Visibility.HASHED)

@@ -12,7 +12,7 @@ from coordinator import problems
 from coordinator.documents import describe
 from coordinator.loops import Loops
 from coordinator.middleware import RequestLog
-from coordinator.routes import blobs, catalogue, docs, jobs, leases, system
+from coordinator.routes import blobs, catalogue, docs, jobs, leases, pieces, system
 from coordinator.services import Coordinator
 
 _DESCRIPTION = (
@@ -45,7 +45,7 @@ def create_app(coordinator: Coordinator) -> FastAPI:
     app.add_middleware(RequestLog)
     problems.install(app)
     describe(app)
-    for module in (system, blobs, catalogue, jobs, leases, docs):
+    for module in (system, blobs, catalogue, jobs, leases, pieces, docs):
         app.include_router(module.router)
         app.state.own_routes += module.router.routes
     return app

@@ -47,7 +47,14 @@ from rexis.protocol.records import (
 from rexis.protocol.rung import SignedRungClaim, require_rung_claim
 from rexis.protocol.tensors import Dataset
 from rexis.protocol.typed_data import Domain
-from verifier.circuit import artefacts_of, boundaries_of, check_vka, needed_bytes, proofs_can_be_checked
+from verifier.circuit import (
+    artefacts_of,
+    boundaries_of,
+    check_vka,
+    needed_by_segment,
+    needed_bytes,
+    proofs_can_be_checked,
+)
 
 _MAX_SETTINGS = 8 << 20
 _MAX_VK = 64 << 20
@@ -295,6 +302,10 @@ class Catalogue:
     def boundaries(self, circuit: Circuit) -> tuple[int, ...]:
         """Values on each boundary between the segments of a registered circuit; empty for a single one."""
         return boundaries_of(self._blobs.read(circuit.settings_digest, "settings", _MAX_SETTINGS))
+
+    def needed_by_segment(self, circuit: Circuit) -> tuple[int, ...]:
+        """Memory that a worker needs for each segment of a registered circuit, by the estimate."""
+        return needed_by_segment(self._blobs.read(circuit.settings_digest, "settings", _MAX_SETTINGS))
 
     def _require_held(self, caller: Address, digest: Digest, field: str, what: str) -> None:
         if not self._access.holds(caller, digest):

@@ -63,6 +63,7 @@ def _named(pattern: str) -> Any:
 
 _DIGEST = _named("^0x[0-9a-f]{64}$")
 LeasePath = Annotated[str, _named("^[0-9a-f]{32}$")]
+PiecePath = Annotated[str, _named("^[0-9a-f]{32}$")]
 
 
 def _digest(digest: Annotated[str, _DIGEST]) -> Digest:

@@ -12,13 +12,15 @@ from sqlmodel import Session, col, select, update
 from coordinator.catalogue import vka_words
 from coordinator.standing import Rules, placeable
 from coordinator.store import Store
-from coordinator.tables import CommitmentRow, FaultRow, JobRow, LeaseRow, Outcome, TaskRow
+from coordinator.tables import CommitmentRow, FaultRow, JobRow, LeaseRow, Outcome, PieceRow, TaskRow
 from coordinator.times import Clock, rfc3339
 from coordinator.workers import Workers
 from rexis.api import JobState, Lease, LeaseExtended, Progress, Stage, TaskState
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import EvidenceError, LeaseError
-from rexis.protocol.parsing import Address, parse_hex
+from rexis.protocol.evidence import MAX_SEGMENTS
+from rexis.protocol.parsing import Address, enum_name, parse_hex
+from rexis.protocol.policy import Tier
 from rexis.protocol.statement import JobRequest
 from rexis.protocol.typed_data import Domain
 
@@ -132,7 +134,8 @@ class Leases:
             before = Progress.from_json(lease.progress.encode()) if lease.progress else None
             committed = session.get(CommitmentRow, lease_id)
             waits = committed is not None and committed.challenge_block_hash is None
-            if waits or before is None or _place(progress, task) > _place(before, task):
+            most = _steps(session, lease_id, task, progress.stage)
+            if waits or before is None or place(progress, most) > place(before, most):
                 lease.progressed_at = now
                 lease.progress = progress.to_json().decode()
             if now - lease.progressed_at < self._terms.stalled_ms:
@@ -217,7 +220,11 @@ class Leases:
 
     def _give_the_task_up(self, session: Session, task_id: str) -> None:
         """Fail the job of a task that as many workers have failed as may."""
-        of_task = select(FaultRow).where(col(FaultRow.task_id) == task_id).order_by(col(FaultRow.id))
+        of_task = (
+            select(FaultRow)
+            .where(col(FaultRow.task_id) == task_id, col(FaultRow.helping).is_(False))
+            .order_by(col(FaultRow.id))
+        )
         found = session.exec(of_task).all()
         if len(found) < self._rules.max_faults:
             return
@@ -270,9 +277,17 @@ def close(session: Session, lease: LeaseRow, outcome: Outcome) -> None:
         session.add(task)
 
 
-def _place(progress: Progress, task: TaskRow) -> tuple[int, int]:
-    """Where progress stands; more records than there are do not count, so that a lease has only so many steps."""
-    return _STAGES.index(progress.stage), min(progress.done, task.count)
+def place(progress: Progress, most: int) -> tuple[int, int]:
+    """Where progress stands; more records or proofs than there are do not count: a lease has only so many steps."""
+    return _STAGES.index(progress.stage), min(progress.done, most)
+
+
+def _steps(session: Session, lease_id: str, task: TaskRow, stage: Stage) -> int:
+    """How many steps of progress a stage can have: segments whose keys are made, proofs, otherwise records."""
+    if stage == Stage.SETUP and task.tier != enum_name(Tier.COMMIT):
+        return MAX_SEGMENTS
+    pieces = select(func.count()).select_from(PieceRow).where(col(PieceRow.lease_id) == lease_id)
+    return task.count * max(1, session.exec(pieces).one())
 
 
 def records(task: TaskRow) -> str:

@@ -76,8 +76,9 @@ class Loops:
             await heard(rung, _IDLE_S)
 
     async def _expire(self) -> None:
-        if await self._run(self._coordinator.leases.expire):
-            self._coordinator.bell.ring()
+        for expire in (self._coordinator.leases.expire, self._coordinator.pieces.expire):
+            if await self._run(expire):
+                self._coordinator.bell.ring()
 
     async def _commit(self) -> None:
         """Write waiting commitments on chain, some at a time: each waits for its block."""

@@ -22,6 +22,7 @@ from coordinator.commitments import Commitments
 from coordinator.evidence import Intake
 from coordinator.jobs import Jobs, Limits, Place
 from coordinator.leases import Leases, Terms
+from coordinator.pieces import Pieces
 from coordinator.settings import Settings
 from coordinator.standing import Rules
 from coordinator.store import Store
@@ -93,6 +94,18 @@ class Coordinator:
             heartbeat_seconds=settings.heartbeat_seconds,
         )
         self.leases = Leases(store, clock, self.workers, domain, rules, terms)
+        self.pieces = Pieces(
+            store,
+            blobs,
+            self.access,
+            clock,
+            self.catalogue,
+            self.workers,
+            self.leases,
+            domain,
+            terms,
+            self._checking,
+        )
         self.commitments = Commitments(store, self._chain, self.leases, domain, settings.confirmations)
         self.intake = Intake(
             store,

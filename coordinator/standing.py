@@ -49,8 +49,14 @@ def attempts(task: Mapped[str]) -> ScalarSelect[int]:
 
 
 def faults(task: Mapped[str]) -> ScalarSelect[int]:
-    """Faults of a task."""
-    return select(func.count()).select_from(FaultRow).where(col(FaultRow.task_id) == task).scalar_subquery()
+    """Faults of a task's leads."""
+    found = (col(FaultRow.task_id) == task, col(FaultRow.helping).is_(False))
+    return select(func.count()).select_from(FaultRow).where(*found).scalar_subquery()
+
+
+def failed_by(worker: str) -> ColumnElement[bool]:
+    """The worker has failed the task, or a piece of it."""
+    return exists().where(col(FaultRow.task_id) == col(TaskRow.task_id), col(FaultRow.worker) == worker)
 
 
 def last_attempt(rules: Rules) -> ColumnElement[bool]:
@@ -65,13 +71,12 @@ def placeable(session: Session, worker: WorkerRow, now: int, rules: Rules) -> Co
     credit = credits_of(session, worker.address)[worker.address]
     barred = _barred(session, worker.address, now)
     task = col(TaskRow.task_id)
-    failed = exists().where(col(FaultRow.task_id) == task, col(FaultRow.worker) == worker.address)
     held = col(TaskRow.private_records)
     trusted = [tier for tier in tiers if rules.closed or credit[tier] > 0]
     return and_(
         col(TaskRow.tier).in_([tier for tier in tiers if tier not in barred]),
         col(TaskRow.needed_bytes) <= worker.memory_bytes,
-        ~failed,
+        ~failed_by(worker.address),
         held.in_(datasets) if datasets else held.is_(None),
         attempts(task) < col(TaskRow.max_attempts),
         or_(col(TaskRow.tier).in_(trusted), ~last_attempt(rules)),

@@ -7,9 +7,9 @@ from enum import StrEnum
 from sqlalchemy import BigInteger, Text
 from sqlmodel import Field, SQLModel
 
-from rexis.api import JobState, TaskState
+from rexis.api import JobState, PieceState, TaskState
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 
 class Outcome(StrEnum):
@@ -179,7 +179,8 @@ class FaultRow(SQLModel, table=True):
     """What went wrong with a task at one worker.
 
     `outcome` is how the lease ended; `committed` says that it cost one of the task's attempts. A worker with a fault
-    doesn't get the task again.
+    doesn't get the task again. `helping` says that it had only a piece of it, whose lead went on: such a fault does not
+    count as one of the task's.
     """
 
     __tablename__ = "fault"
@@ -191,6 +192,32 @@ class FaultRow(SQLModel, table=True):
     code: str
     detail: str = Field(sa_type=Text)
     committed: bool = False
+    helping: bool = False
+
+
+class PieceRow(SQLModel, table=True):
+    """One segment of one leased task's proved records, which ends with the lease.
+
+    `needed_bytes` is the memory that it takes by the estimate. `worker` holds it or has made it: with `proofs_digest`,
+    a helper whose proofs were checked; without, the task's lead, whose piece has no time of its own. `left_by` is a
+    space-separated list of helpers that had it and did not make it, `reason` why the last one did not.
+    """
+
+    __tablename__ = "piece"
+    piece_id: str = Field(primary_key=True)
+    lease_id: str = Field(foreign_key="lease.lease_id", index=True)
+    segment: int
+    records: int = Field(sa_type=BigInteger)
+    needed_bytes: int = Field(sa_type=BigInteger)
+    values_digest: str
+    state: PieceState = Field(default=PieceState.OPEN, sa_type=Text, index=True)
+    worker: str | None = Field(default=None, index=True)
+    progressed_at: int = Field(default=0, sa_type=BigInteger)
+    expires_at: int | None = Field(default=None, sa_type=BigInteger)
+    progress: str | None = None
+    proofs_digest: str | None = None
+    left_by: str = Field(default="", sa_type=Text)
+    reason: str | None = Field(default=None, sa_type=Text)
 
 
 class CommitmentRow(SQLModel, table=True):

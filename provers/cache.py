@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -117,6 +118,7 @@ class ProofCache:
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
         self._folder = make_private_folder(folder)
         self._max_bytes = max_bytes
+        self._evicting = threading.Lock()
 
     def get(self, vk_digest: Digest, instances: Integers) -> bytes | None:
         """A proof made before; one that the disk has damaged counts as none."""
@@ -134,7 +136,8 @@ class ProofCache:
     def put(self, vk_digest: Digest, instances: Integers, proof: bytes) -> None:
         """Keep a proof."""
         write_file(self._path(vk_digest, instances), sha256(proof) + proof, private=True, overwrite=True)
-        evict(self._folder, "*.proof", self._max_bytes)
+        with self._evicting:
+            evict(self._folder, "*.proof", self._max_bytes)
 
     def _path(self, vk_digest: Digest, instances: Integers) -> Path:
         name = sha256(_PROOF_DOMAIN, vk_digest, instances.astype(">i8").tobytes())

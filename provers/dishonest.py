@@ -125,6 +125,9 @@ class GarbageProofs(Dishonest):
 
 Fault = Callable[[Task, TierProver], TierProver]
 
+PieceFault = Callable[[list[bytes]], list[bytes]]
+"""What a dishonest helper hands in instead of its proofs of a piece."""
+
 _PLAIN: dict[str, Fault] = {
     "foreign-signature": ForeignSignature,
     "wrong-statement": WrongStatement,
@@ -132,6 +135,10 @@ _PLAIN: dict[str, Fault] = {
     "garbage-proofs": GarbageProofs,
 }
 _ALTER = "alter-outputs"
+_PIECES: dict[str, PieceFault] = {
+    "swap-proofs": lambda proofs: proofs[1:] + proofs[:1],
+    "garbage-proofs": lambda proofs: [_flipped(proof) for proof in proofs],
+}
 
 
 def parse_fault(text: str) -> Fault:
@@ -160,6 +167,11 @@ def parse_fault(text: str) -> Fault:
             return lambda task, honest: AlterOutputs(task, honest, share)
     known = ", ".join((f"{_ALTER}:FRACTION", f"{_ALTER}:COUNT", *_PLAIN))
     raise MalformedError(f"no fault {text!r}", field="dishonest", hint=f"one of {known}")
+
+
+def piece_fault(text: str) -> PieceFault | None:
+    """What a fault means for a piece; None where it is about statements or outputs, of which a helper has none."""
+    return _PIECES.get(text)
 
 
 def _resigned(task: Task, evidence: Evidence, account: LocalAccount) -> Evidence:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Self, TypeVar
 
 from provers.display import Display, log
-from rexis.api import Lease, LeaseExtended, Progress, Stage
+from rexis.api import Progress, Stage
 from rexis.protocol.errors import LeaseError, NotFoundError, RexisError, UnavailableError
 
 _TICK_S = 0.1
@@ -40,12 +41,26 @@ class Stop:
         return self.requested
 
 
-class Heartbeats(Protocol):
-    """The part of the client that a keeper needs."""
+@dataclass(frozen=True)
+class Held:
+    """What a worker has for a time: a task's lease, or a piece of another worker's task.
 
-    def heartbeat(self, lease_id: str, progress: Progress) -> LeaseExtended:
-        """See :meth:`rexis.client.RexisClient.heartbeat`."""
-        ...
+    Attributes
+    ----------
+    name
+        For people.
+    total
+        Its records.
+    heartbeat_seconds
+        How often the coordinator wants a sign of life.
+    beat
+        Gives one, with the progress.
+    """
+
+    name: str
+    total: int
+    heartbeat_seconds: int
+    beat: Callable[[Progress], object]
 
 
 class LeaseKeeper:
@@ -53,10 +68,8 @@ class LeaseKeeper:
 
     Parameters
     ----------
-    client
-        The coordinator.
-    lease
-        The lease to keep.
+    held
+        What to keep.
     stop
         The worker's stop flag.
     finish
@@ -65,11 +78,10 @@ class LeaseKeeper:
         Shown every stage.
     """
 
-    def __init__(self, client: Heartbeats, lease: Lease, stop: Stop, *, finish: bool, display: Display) -> None:
-        self._client, self._lease, self._stop, self._display = client, lease, stop, display
+    def __init__(self, held: Held, stop: Stop, *, finish: bool, display: Display) -> None:
+        self._held, self._stop, self._display = held, stop, display
         self._ignores_stop = finish
-        self._name = f"records {lease.start}–{lease.start + lease.count - 1}"
-        self._progress = Progress(stage=Stage.FETCH, done=0, total=lease.count)
+        self._progress = Progress(stage=Stage.FETCH, done=0, total=held.total)
         self._lost: RexisError | None = None
         self._interrupts: list[Callable[[], None]] = []
         self._closed = threading.Event()
@@ -90,7 +102,7 @@ class LeaseKeeper:
         """Note how far the task is, after :meth:`check`."""
         self.check()
         self._progress = Progress(stage=stage, done=done, total=total)
-        self._display.stage(self._name, stage, done, total)
+        self._display.stage(self._held.name, stage, done, total)
 
     def check(self) -> None:
         """Return if the task should go on.
@@ -133,13 +145,15 @@ class LeaseKeeper:
                 if time.monotonic() > deadline:
                     raise
                 log.warning("%s; trying again", error)
-                self._wait(_RETRY_S)
+                self.wait(_RETRY_S)
 
-    def _wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> None:
+        """Sleep, after :meth:`check` and before it."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self.check()
             time.sleep(_TICK_S)
+        self.check()
 
     def _keep(self) -> None:
         due, told, told_at = time.monotonic(), self._progress, -_PROGRESS_S
@@ -153,11 +167,11 @@ class LeaseKeeper:
                 told = self._progress
                 self._beat(told)
                 told_at = time.monotonic()
-                due = told_at + self._lease.heartbeat_seconds
+                due = told_at + self._held.heartbeat_seconds
 
     def _beat(self, progress: Progress) -> None:
         try:
-            self._client.heartbeat(self._lease.lease_id, progress)
+            self._held.beat(progress)
         except (LeaseError, NotFoundError) as error:
             self._lost = error
         except RexisError as error:  # the coordinator's word alone ends a lease, not its silence

@@ -46,6 +46,8 @@ class WorkerOptions:
         Memory for keys and proofs. Default: what is free at the time.
     proof_seconds
         Longest set-up or proof; one that takes longer fails its task.
+    provers
+        Proofs made side by side, if the memory is there. Default: one a core.
     cache_bytes, proof_cache_bytes
         Bounds on the blobs and the finished proofs that are kept.
     finish
@@ -72,6 +74,7 @@ class WorkerOptions:
     batch_size: int = DEFAULT_BATCH
     memory_bytes: int | None = None
     proof_seconds: float = DEFAULT_TIMEOUT
+    provers: int | None = None
     cache_bytes: int = 20 * _GIB
     proof_cache_bytes: int = _GIB
     finish: bool = False

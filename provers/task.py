@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +12,7 @@ from eth_account.signers.local import LocalAccount
 from circuits.proving import SegmentProof
 from provers.cache import ProofCache
 from provers.executor import Executor
-from rexis.api import Lease, Stage
+from rexis.api import Lease, Piece, PiecesView, Stage
 from rexis.protocol.certificate import Commitment
 from rexis.protocol.digests import Digest, require_digest
 from rexis.protocol.errors import ConflictError, DigestMismatchError, MalformedError, UnavailableError
@@ -32,6 +32,11 @@ OnStage = Callable[[Stage, int, int], None]
 class RecordProver(Protocol):
     """A circuit with its keys, ready to run and prove fixed-point records (:class:`circuits.proving.Prover`)."""
 
+    @property
+    def at_once(self) -> int:
+        """How many calls are worth making at a time, from as many threads."""
+        ...
+
     def outputs(self, records: Integers) -> Integers:
         """Exactly what the circuit outputs, ``[n, output_length]`` in its output scale."""
         ...
@@ -42,6 +47,32 @@ class RecordProver(Protocol):
 
     def prove_segment(self, segment: int, inputs: Integers) -> SegmentProof:
         """A proof of one segment for one record, verified once on this side."""
+        ...
+
+    def check_segment(
+        self, segment: int, proofs: Sequence[bytes], inputs: Integers, outputs: Integers
+    ) -> list[str | None]:
+        """Why proofs of one segment that somebody else made do not hold; None for each that does."""
+        ...
+
+
+class Board(Protocol):
+    """Where the lead of a task finds other workers that prove pieces of it (:mod:`provers.pieces`)."""
+
+    def offer(self, values: Sequence[Integers]) -> None:
+        """Let others prove segments, given every segment's inputs and the last one's outputs ``[records, width]``."""
+        ...
+
+    def turn(self, finished: Sequence[int]) -> PiecesView:
+        """Say which segments' proofs are here, and learn how the others are and which to prove next."""
+        ...
+
+    def proofs(self, digest: Digest) -> list[bytes]:
+        """What a helper handed in."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Sleep; raises if the task is to end."""
         ...
 
 
@@ -66,6 +97,8 @@ class Task:
         Fetches and prepares the keys; costly.
     commit
         Hands a statement in and returns the challenge's commitment (tier ``sampled``).
+    board
+        Where others are found that prove a part; None to prove all.
     """
 
     lease: Lease
@@ -76,6 +109,7 @@ class Task:
     proofs: ProofCache
     commit: Callable[[Statement], Commitment]
     at: OnStage
+    board: Board | None = None
 
     @property
     def request(self) -> JobRequest:
@@ -140,22 +174,35 @@ def check_lease(lease: Lease, domain: Domain) -> None:
     Raises
     ------
     ConflictError
-        Another chain or EvidenceLog than `domain`, or a range that is no shard of the job.
+        A range that is no shard of the job; or see :func:`check_request`.
+    SignatureError, UnavailableError
+        See :func:`check_request`.
+    """
+    check_request(lease, domain)
+    if (lease.start, lease.count) not in lease.request.shards():
+        raise ConflictError(f"records {lease.start} + {lease.count} are not a shard of the job", field="start")
+
+
+def check_request(given: Lease | Piece, domain: Domain) -> None:
+    """A lease or piece is of a job that its requester signed, on the chain that this worker pinned.
+
+    Raises
+    ------
+    ConflictError
+        Another chain or EvidenceLog than `domain`.
     SignatureError
         The request is not signed by its requester.
     UnavailableError
         A kind of job that this version does not do.
     """
-    request = lease.request
-    if lease.domain != domain:
+    request = given.request
+    if given.domain != domain:
         raise ConflictError(
-            f"the lease is for chain {lease.domain.chain_id}, EvidenceLog {lease.domain.verifying_contract}; "
+            f"the task is for chain {given.domain.chain_id}, EvidenceLog {given.domain.verifying_contract}; "
             f"this worker works on chain {domain.chain_id}, {domain.verifying_contract}",
             field="domain",
         )
-    require_signer(request.job_id(domain), lease.request_signature, request.requester, "the job request")
-    if (lease.start, lease.count) not in request.shards():
-        raise ConflictError(f"records {lease.start} + {lease.count} are not a shard of the job", field="start")
+    require_signer(request.job_id(domain), given.request_signature, request.requester, "the job request")
     if request.kind != Kind.EVALUATION:
         raise UnavailableError("this version evaluates only", field="request.kind")
 

@@ -16,17 +16,19 @@ from typing import Self
 
 from contracts.onchain import require_deployment
 from provers.cache import BlobCache, ProofCache, make_private_folder
-from provers.circuit import Circuits, provable_tiers
-from provers.dishonest import parse_fault
+from provers.circuit import DEFAULT_PROVERS, Circuits, provable_tiers
+from provers.dishonest import parse_fault, piece_fault
 from provers.display import Display, log, show
 from provers.executor import OnnxExecutor, best_provider
-from provers.keeper import LeaseKeeper, Stop, StopRequested
+from provers.helper import Helper
+from provers.keeper import Held, LeaseKeeper, Stop, StopRequested
 from provers.onchain import ChainChecks, OnChain, Unchecked
 from provers.onsite import WITHHELD, OwnDatasets
 from provers.options import WorkerOptions
+from provers.pieces import CoordinatorBoard
 from provers.task import CircuitFiles, RecordProver, Task, check_lease, read_dataset
 from provers.tiers import TIERS, TierProver
-from rexis.api import Info, Lease, Stage, VerdictView, WorkerRegistration
+from rexis.api import Info, Lease, Piece, Stage, VerdictView, WorkerRegistration
 from rexis.client import RexisClient
 from rexis.protocol.certificate import Commitment
 from rexis.protocol.circuit import Visibility
@@ -90,7 +92,22 @@ class Worker:
         folder = make_private_folder(options.cache)
         self._blobs = BlobCache(folder / "blobs", max_bytes=options.cache_bytes, fetch=client.download_blob)
         self._proofs = ProofCache(folder / "proofs", max_bytes=options.proof_cache_bytes)
-        self._circuits = Circuits(make_private_folder(folder / "keys"), options.memory_bytes, options.proof_seconds)
+        self._circuits = Circuits(
+            make_private_folder(folder / "keys"),
+            options.memory_bytes,
+            options.proof_seconds,
+            options.provers or DEFAULT_PROVERS,
+        )
+        self._helper = Helper(
+            client,
+            self._circuits,
+            self._blobs,
+            self._proofs,
+            stop,
+            display,
+            finish=options.finish,
+            fault=piece_fault(options.dishonest) if options.dishonest else None,
+        )
         self._own = OwnDatasets(options.onsite, options.onsite_requester or client.address)
         self._info: Info | None = None
         self._pause = _FIRST_PAUSE_S
@@ -104,7 +121,7 @@ class Worker:
         self._circuits.close()
 
     def run(self) -> None:
-        """Lease and work until told to stop."""
+        """Lease and work until told to stop; while there is no task, help with others'."""
         registered = False
         while not self._stop.requested:
             try:
@@ -112,6 +129,8 @@ class Worker:
                     self._register()
                     registered = True
                 lease = self._client.lease(self._options.wait_seconds)
+                idle = lease is None and not self._stop.requested and not self._own
+                piece = self._client.piece() if idle else None
             except UnavailableError as error:
                 self._back_off(error)
                 continue
@@ -121,11 +140,15 @@ class Worker:
                 registered = False  # for example a coordinator that lost its database
                 self._back_off(error)
                 continue
-            if lease is None or self.serve(lease):
+            if (lease is None or self.serve(lease)) and (piece is None or self._help(piece)):
                 self._pause = _FIRST_PAUSE_S
             else:
                 self._wait()  # what broke one task may break the next: do not burn through the queue
         log.info("stopped")
+
+    def _help(self, piece: Piece) -> bool:
+        info, chain = self._pinned()
+        return self._helper.serve(piece, info.domain, chain)
 
     def serve(self, lease: Lease) -> bool:
         """Do one task; whatever goes wrong with it ends the task, not the worker.
@@ -137,10 +160,14 @@ class Worker:
         """
         name = f"records {lease.start}–{lease.start + lease.count - 1} of job {lease.request.job_id(lease.domain)}"
         log.info("leased %s, tier %s", name, lease.request.policy.tier.name.lower())
+        held = Held(
+            f"records {lease.start}–{lease.start + lease.count - 1}",
+            lease.count,
+            lease.heartbeat_seconds,
+            lambda progress: self._client.heartbeat(lease.lease_id, progress),
+        )
         try:
-            with LeaseKeeper(
-                self._client, lease, self._stop, finish=self._options.finish, display=self._display
-            ) as keeper:
+            with LeaseKeeper(held, self._stop, finish=self._options.finish, display=self._display) as keeper:
                 try:
                     verdict = self._do(lease, keeper)
                 except (RexisError, OSError):
@@ -182,6 +209,8 @@ class Worker:
             proofs=self._proofs,
             commit=lambda statement: self._commit(lease, statement, keeper, chain),
             at=keeper.at,
+            # Private records go nowhere. (Their circuits have one segment, so that there is nothing to share either.)
+            board=None if private else CoordinatorBoard(self._client, self._blobs, lease.lease_id, keeper),
         )
         prover = self._prover(task)
         prover.prepare()
@@ -202,7 +231,10 @@ class Worker:
         settings = self._get(circuit.settings_digest, keeper)
         srs = self._get(circuit.srs_digest, keeper)
         keeper.on_interrupt(self._circuits.kill)
-        return self._circuits.open(circuit, CircuitFiles(model, settings, srs), keeper.check)
+        files = CircuitFiles(model, settings, srs)
+        return self._circuits.open(
+            circuit, files, keeper.check, lambda done, total: keeper.at(Stage.SETUP, done, total)
+        )
 
     def _get(self, digest: Digest, keeper: LeaseKeeper) -> Path:
         return keeper.patiently(lambda: self._blobs.get(digest, keeper.check))

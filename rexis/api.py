@@ -12,8 +12,9 @@ from pydantic import BeforeValidator, FailFast, Field
 
 from rexis.protocol.certificate import MAX_VKA_WORDS, Commitment, Contracts
 from rexis.protocol.circuit import Circuit
+from rexis.protocol.evidence import MAX_SEGMENTS
 from rexis.protocol.parsing import AddressField, DigestField, HexBytes, Strict, UInt32, UInt64
-from rexis.protocol.policy import TierField
+from rexis.protocol.policy import MAX_SHARD, TierField
 from rexis.protocol.rung import SignedRungClaim
 from rexis.protocol.statement import JobRequest, Statement
 from rexis.protocol.typed_data import Domain
@@ -221,8 +222,19 @@ TaskStateField = Annotated[TaskState, BeforeValidator(TaskState)]
 StageField = Annotated[Stage, BeforeValidator(Stage)]
 
 
+class PieceState(StrEnum):
+    """Life of a piece: one segment of one task's proved records."""
+
+    OPEN = "open"
+    HELD = "held"
+    DONE = "done"
+
+
+PieceStateField = Annotated[PieceState, BeforeValidator(PieceState)]
+
+
 class Progress(Strict):
-    """How far a lease is; units are records."""
+    """How far a lease is; units are records, in stage ``setup`` segments of the circuit, in stage ``prove`` proofs."""
 
     stage: StageField
     done: UInt64
@@ -361,6 +373,89 @@ class Failure(Strict):
 
     code: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
     detail: Annotated[str, Field(max_length=2000)]
+
+
+class PieceOffer(Strict):
+    """``POST /v1/leases/{id}/pieces``: others may prove segments of this task; idempotent for the same values.
+
+    Attributes
+    ----------
+    values
+        SHA-256 of the blob with each segment's inputs and outputs (:func:`rexis.protocol.tensors.pack_values`).
+    """
+
+    segments: Annotated[UInt32, Field(ge=2, le=MAX_SEGMENTS)]
+    values: DigestField
+
+
+class PieceTurn(Strict):
+    """``POST /v1/leases/{id}/pieces/turn``: what the lead needs no others for any more, and its next piece.
+
+    Attributes
+    ----------
+    finished
+        Segments whose proofs the lead has.
+    """
+
+    finished: Annotated[list[UInt32], Field(max_length=MAX_SEGMENTS)]
+
+
+class PieceView(Strict):
+    """A piece, as its lead sees it.
+
+    Attributes
+    ----------
+    proofs
+        SHA-256 of the blob with the proofs that a helper handed in (:class:`PieceProofs`).
+    reason
+        Why its last holder left it.
+    """
+
+    segment: UInt32
+    state: PieceStateField
+    worker: AddressField | None
+    proofs: DigestField | None
+    reason: str | None
+
+
+class PiecesView(Strict):
+    """All pieces of a task, and the one that the lead is to prove now."""
+
+    yours: UInt32 | None
+    pieces: Annotated[list[PieceView], Field(max_length=MAX_SEGMENTS)]
+
+
+class Piece(Strict):
+    """``POST /v1/pieces``: the time-bounded right to prove one segment of another worker's task.
+
+    Attributes
+    ----------
+    records
+        How many proofs it takes.
+    values
+        SHA-256 of the blob with each segment's inputs and outputs for these records.
+    vka
+        Words of the model's VKA.
+    """
+
+    piece_id: LeaseId
+    expires_at: Time
+    heartbeat_seconds: UInt32
+    domain: Domain
+    request: JobRequest
+    request_signature: HexBytes
+    segment: Annotated[UInt32, Field(lt=MAX_SEGMENTS)]
+    records: Annotated[UInt64, Field(ge=1, le=MAX_SHARD)]
+    values: DigestField
+    vka: Vka
+
+
+class PieceProofs(Strict):
+    """``POST /v1/pieces/{id}/proofs``: a proof for each record, in their order."""
+
+    proofs: Annotated[
+        list[Annotated[HexBytes, Field(min_length=1)]], Field(min_length=1, max_length=MAX_SHARD), FailFast()
+    ]
 
 
 class StepView(Strict):

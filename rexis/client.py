@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Self, TypeVar
@@ -36,6 +36,11 @@ from rexis.api import (
     LeaseRequest,
     ModelRegistration,
     ModelView,
+    Piece,
+    PieceOffer,
+    PieceProofs,
+    PiecesView,
+    PieceTurn,
     Progress,
     TaskView,
     VerdictView,
@@ -406,6 +411,38 @@ class RexisClient:
             f"/v1/leases/{lease_id}/evidence", evidence, idempotent=True, read_seconds=_EVIDENCE_SECONDS
         )
         return VerdictView.from_json(body)
+
+    def offer_pieces(self, lease_id: str, offer: PieceOffer) -> None:
+        """Let others prove segments of a leased task."""
+        self._transport.post(f"/v1/leases/{lease_id}/pieces", offer, idempotent=True)
+
+    def pieces(self, lease_id: str, finished: Sequence[int]) -> PiecesView:
+        """How the pieces of a leased task are, and which of them is next for its lead.
+
+        Parameters
+        ----------
+        finished
+            Segments that the lead has the proofs of.
+        """
+        return self._post(PiecesView, f"/v1/leases/{lease_id}/pieces/turn", PieceTurn(finished=list(finished)))
+
+    def piece(self, wait_seconds: int = 0) -> Piece | None:
+        """Ask for a piece of another worker's task; ``None`` if none came in the time (at most 30 s)."""
+        request = LeaseRequest(wait_seconds=wait_seconds)
+        body = self._transport.post("/v1/pieces", request, idempotent=False, read_seconds=wait_seconds + 30.0)
+        return Piece.from_json(body) if body else None
+
+    def piece_heartbeat(self, piece_id: str, progress: Progress) -> LeaseExtended:
+        """Keep a piece and say how far it is; :class:`LeaseError` if it is lost."""
+        return self._post(LeaseExtended, f"/v1/pieces/{piece_id}/heartbeat", Heartbeat(progress=progress))
+
+    def hand_piece_in(self, piece_id: str, proofs: PieceProofs) -> None:
+        """Hand a piece's proofs in; :class:`EvidenceError` if the coordinator's own check refuses them."""
+        self._transport.post(f"/v1/pieces/{piece_id}/proofs", proofs, idempotent=True, read_seconds=_EVIDENCE_SECONDS)
+
+    def leave_piece(self, piece_id: str, code: str, detail: str) -> None:
+        """Leave a piece to others and say why."""
+        self._transport.post(f"/v1/pieces/{piece_id}/fail", Failure(code=code, detail=detail[:2000]), idempotent=True)
 
     def fail(self, lease_id: str, code: str, detail: str) -> None:
         """Give a task up and say why."""

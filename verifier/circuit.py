@@ -14,13 +14,13 @@ from circuits.chain import ChainSettings
 from circuits.cost import estimate_of, total
 from circuits.process import EzklProcess, ProcessGoneError
 from circuits.srs import SrsKind, read_srs, srs_kind
-from circuits.verifying import Claim, check_proofs, require_vka
+from circuits.verifying import Claim, check_proofs, check_segment, links_of, require_vka
 from rexis.protocol.certificate import CircuitMaterial
 from rexis.protocol.circuit import Circuit
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import EvidenceError, UnavailableError
 from rexis.protocol.evidence import RecordProof
-from rexis.protocol.records import boundary_values
+from rexis.protocol.records import Integers, boundary_values
 from verifier.opened import OpenedRecord
 
 # Set-up of a stranger's model, which takes what the largest honest circuits take.
@@ -51,6 +51,11 @@ def artefacts_of(material: CircuitMaterial | None, pinned: Circuit) -> CircuitAr
 def needed_bytes(settings: bytes) -> int:
     """Memory that a worker needs to set a circuit up and prove with it, one segment at a time, by the estimate."""
     return total([estimate_of(each) for each in ChainSettings.parse(settings).segments]).needed_bytes
+
+
+def needed_by_segment(settings: bytes) -> tuple[int, ...]:
+    """As :func:`needed_bytes`, of each segment: what a worker needs that proves this one only."""
+    return tuple(estimate_of(each).needed_bytes for each in ChainSettings.parse(settings).segments)
 
 
 def boundaries_of(settings: bytes) -> tuple[int, ...]:
@@ -92,6 +97,14 @@ def reasons_against(
     ]
     with _undecided_if_gone():
         return check_proofs(artefacts, claims, read_srs(srs))
+
+
+def reasons_against_segment(
+    artefacts: CircuitArtefacts, srs: Path, segment: int, proofs: Sequence[bytes], inputs: Integers, outputs: Integers
+) -> list[str | None]:
+    """As :func:`reasons_against`, but proofs of one segment, against its inputs and outputs ``[n, …]``."""
+    with _undecided_if_gone():
+        return check_segment(artefacts, segment, links_of(proofs, inputs, outputs), read_srs(srs))
 
 
 def require_all_hold(reasons: Sequence[str | None], records: Sequence[OpenedRecord]) -> None:

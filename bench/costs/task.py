@@ -62,12 +62,15 @@ class _Executor:
 
 
 class _Prover:
-    """A circuit's prover, timed."""
+    """A circuit's prover, timed; one proof at a time, so that times add up."""
+
+    at_once = 1
 
     def __init__(self, prover: RecordProver) -> None:
         self.outputs: Stopwatch[Integers] = Stopwatch(prover.outputs)
         self.trace: Stopwatch[list[Integers]] = Stopwatch(prover.trace)
         self.prove_segment: Stopwatch[SegmentProof] = Stopwatch(prover.prove_segment)
+        self.check_segment = prover.check_segment
 
     @property
     def prove_s(self) -> float:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from coordinator.bell import heard
 from coordinator.documents import (
     MEDIUM,
     Caller,
@@ -21,6 +19,7 @@ from coordinator.documents import (
     operation,
     read_document,
 )
+from coordinator.routes.waiting import first_found
 from rexis.api import (
     Challenge,
     CommitmentSubmission,
@@ -38,7 +37,6 @@ router = APIRouter(prefix="/v1/leases", tags=["leases"])
 _REFUSES = (409, 422)
 # Clients commonly wait 30 s for an answer.
 _CHALLENGE_WAIT_S = 15.0
-_POLL_S = 1.0
 # Larger ones are read a few at a time: a document takes several times its size while it is parsed.
 _SMALL_EVIDENCE = 1 << 20
 
@@ -55,16 +53,7 @@ _SMALL_EVIDENCE = 1 << 20
 async def lease(
     request: Request, caller: Caller, services: Services, document: Annotated[LeaseRequest, body(LeaseRequest)]
 ) -> Response:
-    deadline = asyncio.get_running_loop().time() + document.wait_seconds
-    while True:
-        rung = services.bell.listen()
-        granted = await run_in_threadpool(services.leases.grant, caller)
-        if granted is not None:
-            return answer(granted)
-        left = deadline - asyncio.get_running_loop().time()
-        if left <= 0 or services.bell.stopping or await request.is_disconnected():
-            return Response(status_code=HTTPStatus.NO_CONTENT)
-        await heard(rung, min(left, _POLL_S))
+    return await first_found(request, services, document.wait_seconds, lambda: services.leases.grant(caller))
 
 
 @router.post(
@@ -112,16 +101,11 @@ def commitment(
     ),
 )
 async def challenge(request: Request, caller: Caller, services: Services, lease_id: LeasePath) -> Response:
-    deadline = asyncio.get_running_loop().time() + _CHALLENGE_WAIT_S
-    while True:
-        rung = services.bell.listen()
-        found = await run_in_threadpool(services.commitments.challenge, lease_id, caller)
-        if found is not None:
-            return answer(Challenge(commitment=found))
-        left = deadline - asyncio.get_running_loop().time()
-        if left <= 0 or services.bell.stopping or await request.is_disconnected():
-            return Response(status_code=HTTPStatus.NO_CONTENT)
-        await heard(rung, min(left, _POLL_S))
+    def look() -> Challenge | None:
+        found = services.commitments.challenge(lease_id, caller)
+        return None if found is None else Challenge(commitment=found)
+
+    return await first_found(request, services, _CHALLENGE_WAIT_S, look)
 
 
 @router.post(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 
 import numpy as np
 
+from provers.pieces import TaskProofs
+from provers.side_by_side import side_by_side
 from provers.task import RecordProver, Task
 from provers.tiers.computed import Computed, fixed_point_errors, milliseconds_since
 from rexis.api import Stage
@@ -44,10 +45,13 @@ class CircuitProver:
         """What the circuit outputs for every record, and how far that is from the float32 model."""
         task, circuit, count = self._task, self._task.request.circuit, self._task.lease.count
         begun = time.perf_counter()
-        parts = []
-        for start in range(0, count, _WITNESS_BATCH):
-            task.at(Stage.COMPUTE, start, count)
-            parts.append(self._ready().outputs(self._inputs[start : start + _WITNESS_BATCH]))
+        starts = range(0, count, _WITNESS_BATCH)
+        parts = side_by_side(
+            lambda start: self._ready().outputs(self._inputs[start : start + _WITNESS_BATCH]),
+            starts,
+            self._ready().at_once,
+            lambda place: task.at(Stage.COMPUTE, starts[place], count),
+        )
         self._outputs = np.concatenate(parts)
         reference = task.executor.run(task.records)
         if reference.size != self._outputs.size:
@@ -67,43 +71,39 @@ class CircuitProver:
         """Evidence with a proof for each record in `indices` (absolute, ascending)."""
         task = self._task
         begun = time.perf_counter()
-        proofs = []
-        for done, index in enumerate(indices):
-            task.at(Stage.PROVE, done, len(indices))
-            proofs.append(self._proof(index))
-        task.at(Stage.PROVE, len(indices), len(indices))
+        values = self._values(indices)
+        made = TaskProofs(task, self._ready(), values, self._hashes(indices)).all()
+        proofs = [
+            RecordProof(
+                index=index,
+                proofs=[segment[row] for segment in made],
+                boundaries=[boundary_payload(part[row]) for part in values[1:-1]],
+            )
+            for row, index in enumerate(indices)
+        ]
         measured = computed.measured(milliseconds_since(begun))
         return task.evidence(statement, sha256(pack_outputs(computed.outputs)), trees, proofs, measured)
 
-    def _proof(self, index: int) -> RecordProof:
-        """Proofs for one of the task's records, segment by segment."""
-        row = index - self._task.lease.start
-        values = [self._inputs[row], *(part[0] for part in self._ready().trace(self._inputs[row : row + 1]))]
-        if values[-1].tolist() != self._outputs[row].tolist():
-            raise CircuitError(f"record {index} is proved with other outputs than it had")
-        proofs = [
-            self._segment_proof(index, segment, inputs, outputs)
-            for segment, (inputs, outputs) in enumerate(itertools.pairwise(values))
-        ]
-        return RecordProof(index=index, proofs=proofs, boundaries=[boundary_payload(part) for part in values[1:-1]])
-
-    def _segment_proof(self, index: int, segment: int, inputs: Integers, outputs: Integers) -> bytes:
-        """A proof of one segment for a record, from the cache if it was made before."""
+    def _values(self, indices: list[int]) -> list[Integers]:
+        """What goes into each segment for these records, and what comes out of the last: ``[records, width]`` each."""
         task = self._task
-        name = sha256(task.request.circuit.vk_digest, segment.to_bytes(4, "big"))
-        instances = np.concatenate([inputs, outputs])
-        found = task.proofs.get(name, instances)
-        if found is not None:
-            return found
-        made = self._ready().prove_segment(segment, inputs)
-        if made.outputs != tuple(outputs.tolist()):
-            raise CircuitError(f"segment {segment} was proved with other outputs than it had")
-        if isinstance(task.dataset, PrivateDataset):
-            hashed = int.from_bytes(task.dataset.public.hashes[index].tobytes(), "big")
-            if made.instances[0] != hashed:
-                raise CircuitError(f"record {index} was proved with another hash than its dataset has")
-        task.proofs.put(name, instances, made.data)
-        return made.data
+        rows = np.array(indices) - task.lease.start
+        inputs, parts = self._inputs[rows], []
+        for start in range(0, len(rows), _WITNESS_BATCH):
+            task.at(Stage.PROVE, 0, len(rows))
+            parts.append(self._ready().trace(inputs[start : start + _WITNESS_BATCH]))
+        values = [inputs, *(np.concatenate(part) for part in zip(*parts, strict=True))]
+        differs = (values[-1] != self._outputs[rows]).any(axis=1)
+        if differs.any():
+            raise CircuitError(f"record {indices[int(differs.argmax())]} is proved with other outputs than it had")
+        return values
+
+    def _hashes(self, indices: list[int]) -> list[int] | None:
+        """What stands for private records in their proofs; None if the records stand there themselves."""
+        dataset = self._task.dataset
+        if not isinstance(dataset, PrivateDataset):
+            return None
+        return [int.from_bytes(dataset.public.hashes[index].tobytes(), "big") for index in indices]
 
     def _ready(self) -> RecordProver:
         if self._prover is None:

@@ -127,6 +127,10 @@ def run_worker(
             min=1.0, metavar="SECONDS", help="Give a task up whose set-up or proof takes longer. Default: 3600."
         ),
     ] = None,
+    provers: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Proofs made side by side, if the memory is there. Default: one a core."),
+    ] = None,
     finish: Annotated[
         bool, typer.Option("--finish", help="When told to stop, finish the task rather than give it back.")
     ] = False,
@@ -164,6 +168,7 @@ def run_worker(
         "batch_size": batch_size,
         "memory_bytes": int(memory * (1 << 30)) if memory else None,
         "proof_seconds": proof_timeout,
+        "provers": provers,
         "onsite_requester": address(onsite_requester, "--onsite-requester") if onsite_requester else None,
     }
     run_worker(

@@ -114,6 +114,30 @@ def unpack_outputs(blob: bytes, *, count: int, fixed: bool) -> Floats | Integers
     return outputs
 
 
+def pack_values(values: Sequence[Integers]) -> bytes:
+    """What goes into the segments of a circuit and comes out, for some records, as a blob.
+
+    Parameters
+    ----------
+    values
+        ``[records, width]`` each: the inputs of the first segment, the values on each boundary, the last's outputs.
+    """
+    return save_tensors(**{str(place): part for place, part in enumerate(values)})
+
+
+def unpack_values(blob: bytes, *, count: int, widths: Sequence[int]) -> list[Integers]:
+    """Inverse of :func:`pack_values`, checked against the number of records and the width of each tensor."""
+    names = [str(place) for place in range(len(widths))]
+    tensors = load_tensors(blob, [set(names)], "values blob")
+    values = [tensors[name] for name in names]
+    for place, (part, width) in enumerate(zip(values, widths, strict=True)):
+        if part.dtype != np.int64 or part.shape != (count, width):
+            raise TensorError(
+                f"{part.dtype.name} {list(part.shape)}, expected int64 [{count}, {width}]", field=f"values.{place}"
+            )
+    return values
+
+
 def save_tensors(**tensors: NDArray[Any]) -> bytes:
     """Named tensors as safetensors."""
     return bytes(save({name: np.ascontiguousarray(array) for name, array in tensors.items()}))

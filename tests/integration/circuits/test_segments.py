@@ -11,10 +11,10 @@ import onnxruntime
 import pytest
 
 from circuits.artefacts import CircuitArtefacts, CircuitCache
-from circuits.build import ProvingCircuit, build_circuit, prepare_keys, rebuilt
+from circuits.build import ProvingCircuit, build_circuit, prepare_keys, prepare_segment, rebuilt
 from circuits.chain import ChainSettings, join_keys, join_vkas
 from circuits.process import EzklProcess
-from circuits.proving import Proof, Prover
+from circuits.proving import Proof, Prover, SegmentProver
 from circuits.segments import cut_model
 from circuits.srs import Srs
 from circuits.verifying import Claim, check_proofs, require_vka
@@ -124,11 +124,61 @@ def test_a_worker_rebuilds_the_chain_and_its_vkas(
     chain: ProvingCircuit, work: Path, srs: Srs, ezkl: EzklProcess
 ) -> None:
     artefacts = chain.artefacts
+    pinned, cache, told = artefacts.description, CircuitCache(work / "again"), []
     again = prepare_keys(
-        residual(0), artefacts.settings, artefacts.description, srs, CircuitCache(work / "again"), ezkl
+        residual(0), artefacts.settings, pinned, srs, cache, ezkl, progress=lambda *made: told.append(made)
     )
     assert again.artefacts == artefacts
+    assert told == [(1, 3), (2, 3), (3, 3)]
     require_vka(artefacts, srs)
+
+
+def test_one_segment_is_rebuilt_alone(
+    chain: ProvingCircuit, proofs: list[Proof], work: Path, srs: Srs, ezkl: EzklProcess
+) -> None:
+    artefacts, pinned, keys = chain.artefacts, chain.artefacts.description, work / "alone"
+    made = prepare_segment(residual(0), artefacts, pinned, 1, srs, CircuitCache(keys), ezkl)
+    assert len([folder for folder in keys.iterdir() if folder.is_dir()]) == 1
+    prover = SegmentProver(made, srs, ezkl)
+    inputs = np.array([proof.boundaries[0] for proof in proofs])
+    outputs = np.array([proof.boundaries[1] for proof in proofs])
+    assert prover.outputs(inputs).tolist() == outputs.tolist()
+    data = [prover.prove(row).data for row in inputs]
+    whole = Prover(chain, ezkl)
+    assert whole.check_segment(1, data, inputs, outputs) == [None] * 3
+    assert None not in whole.check_segment(1, data[1:] + data[:1], inputs, outputs)
+    assert None not in whole.check_segment(2, data, outputs, whole.trace(INTEGERS)[2])
+    short = whole.check_segment(1, data, inputs[:, :-1], outputs)
+    assert all("inputs and 8 outputs, the segment has 4" in str(reason) for reason in short)
+
+
+def test_a_segment_of_another_circuit_is_not_made(
+    chain: ProvingCircuit, work: Path, srs: Srs, ezkl: EzklProcess
+) -> None:
+    artefacts, cache = chain.artefacts, CircuitCache(work / "none")
+    pinned = artefacts.description
+
+    def prepare(model: bytes = residual(0), given: CircuitArtefacts = artefacts, segment: int = 1) -> None:
+        prepare_segment(model, given, given.description, segment, srs, cache, ezkl)
+
+    with pytest.raises(DigestMismatchError, match=r"not the pinned|another vk"):
+        prepare(residual(1))
+    keys = [segment.vk for segment in artefacts.segments]
+    with pytest.raises(DigestMismatchError, match="another vk"):
+        prepare(given=dataclasses.replace(artefacts, vk=join_keys([keys[0], keys[2], keys[1]])))
+    vkas = [segment.vka for segment in artefacts.segments]
+    with pytest.raises(DigestMismatchError, match="another VKA"):
+        prepare(given=dataclasses.replace(artefacts, vka=join_vkas([vkas[0], vkas[2], vkas[1]])))
+    with pytest.raises(DigestMismatchError, match="not the pinned"):
+        other = dataclasses.replace(artefacts, vk=keys[0])
+        prepare_segment(residual(0), other, pinned, 1, srs, cache, ezkl)
+    with pytest.raises(CircuitError, match="3 segments"):
+        prepare(segment=3)
+    document = json.loads(artefacts.settings)
+    document["segments"][1]["num_rows"] += 1
+    changed = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+    with pytest.raises(DigestMismatchError, match="not the pinned ones: num_rows"):
+        prepare(given=dataclasses.replace(artefacts, settings=changed))
 
 
 def _parts(artefacts: CircuitArtefacts, order: list[int], cuts: tuple[int, ...]) -> CircuitArtefacts:

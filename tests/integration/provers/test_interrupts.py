@@ -16,7 +16,7 @@ from circuits.build import ProvingCircuit
 from circuits.process import EzklProcess
 from provers.circuit import Circuits
 from provers.display import PlainDisplay
-from provers.keeper import LeaseKeeper, Stop, StopRequested
+from provers.keeper import Held, LeaseKeeper, Stop, StopRequested
 from provers.task import CircuitFiles
 from rexis.api import Lease, Stage
 from rexis.locks import locked
@@ -79,9 +79,11 @@ def test_a_stop_ends_the_wait_for_another_workers_keys(folder: Path, circuit: Pr
     with pytest.raises(StopRequested), keeper_of(lease, stop) as keeper, locked(lock), closing(circuits):
         threading.Timer(0.5, lambda: setattr(stop, "requested", True)).start()
         files = CircuitFiles(blobs / "model", blobs / "settings", blobs / "srs")
-        circuits.open(lease.request.circuit, files, keeper.check)
+        circuits.open(lease.request.circuit, files, keeper.check, lambda done, total: None)
     assert [path.name for path in keys.iterdir()] == [lock.name]
 
 
 def keeper_of(lease: Lease, stop: Stop) -> LeaseKeeper:
-    return LeaseKeeper(FakeCoordinator(new_account(), {}), lease, stop, finish=False, display=PlainDisplay())
+    coordinator = FakeCoordinator(new_account(), {})
+    held = Held("task", lease.count, 1, lambda progress: coordinator.heartbeat(lease.lease_id, progress))
+    return LeaseKeeper(held, stop, finish=False, display=PlainDisplay())

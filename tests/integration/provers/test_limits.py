@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import provers.circuit
+from circuits.build import ProvingCircuit
 from circuits.process import EzklProcess
+from provers.circuit import Circuits
+from provers.task import CircuitFiles
+from rexis.protocol.errors import ResourceError
 from tests.integration.provers.rig import work
 
 
@@ -21,6 +26,22 @@ def test_a_circuit_beyond_the_memory_by_the_estimate_is_refused_before_it_begins
     assert code == "too-large"
     assert ", 32 MiB are there" in detail
     assert done.handed_in == []
+
+
+def test_a_segment_beyond_the_memory_is_refused_before_it_begins(folder: Path, circuit: ProvingCircuit) -> None:
+    pinned, blobs, keys = circuit.artefacts.description, folder / "blobs", folder / "keys"
+    (folder / "vk").write_bytes(circuit.artefacts.vk)
+    files = CircuitFiles(blobs / "model", blobs / "settings", blobs / "srs")
+    for memory_bytes, fits in ((32 << 20, False), (1 << 30, True)):
+        with closing(Circuits(keys, memory_bytes)) as circuits:
+            given = (pinned, files, folder / "vk", circuit.artefacts.vka, 0, lambda: None)
+            if fits:
+                circuits.open_segment(*given)
+                assert keys.exists()
+                continue
+            with pytest.raises(ResourceError, match=", 32 MiB are there"):
+                circuits.open_segment(*given)
+            assert not keys.exists()
 
 
 def test_a_child_that_takes_more_memory_than_estimated_fails_the_task(

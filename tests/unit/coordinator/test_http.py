@@ -50,6 +50,12 @@ POSTS = (
     "/v1/leases/{lease}/commitment",
     "/v1/leases/{lease}/evidence",
     "/v1/leases/{lease}/fail",
+    "/v1/leases/{lease}/pieces",
+    "/v1/leases/{lease}/pieces/turn",
+    "/v1/pieces",
+    "/v1/pieces/{lease}/heartbeat",
+    "/v1/pieces/{lease}/proofs",
+    "/v1/pieces/{lease}/fail",
 )
 BAD_BODIES = (
     b"",
@@ -96,7 +102,7 @@ def test_without_a_token_nothing_is_read(http: TestClient, path: str) -> None:
     problem(http.post(path.format(lease="0" * 32), headers={"Authorization": "Basic eDp5"}), 401, "unauthorised")
 
 
-@pytest.mark.parametrize("path", [path for path in POSTS if "evidence" not in path])
+@pytest.mark.parametrize("path", [path for path in POSTS if "evidence" not in path and "proofs" not in path])
 def test_documents_have_a_limit(http: TestClient, scene: Scene, path: str) -> None:
     limit = (2 << 20) if path == "/v1/models" else (32 << 10)
     huge = b'{"address": "' + b"a" * limit + b'"}'
@@ -375,6 +381,7 @@ def test_every_answer_is_a_documented_one(
     scene.publish()
     headers = {} if fault == "token" else scene.headers()
     values = {"job_id": ZERO_DIGEST, "task_id": ZERO_DIGEST, "digest": ZERO_DIGEST, "epoch": 1, "lease_id": "0" * 32}
+    values["piece_id"] = values["lease_id"]
     if fault == "names":
         values = dict.fromkeys(values, "x")
     if fault == "member":

@@ -1,17 +1,11 @@
-"""A task goes to no worker with less memory than its circuit needs, on SQLite and, where one is given, on PostgreSQL.
-
-``REXIS_TEST_POSTGRESQL`` is the SQLAlchemy URL of a PostgreSQL server whose user may make databases.
-"""
+"""A task goes to no worker with less memory than its circuit needs, on SQLite and, where there is one, PostgreSQL."""
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
 
 from circuits.artefacts import CircuitArtefacts
 from circuits.chain import ChainSettings
@@ -37,7 +31,6 @@ from tests.unit.coordinator.fakes import (
 from tests.unit.coordinator.scene import Scene
 from verifier.circuit import needed_bytes
 
-SERVER = os.environ.get("REXIS_TEST_POSTGRESQL")
 SRS = b"an SRS"
 
 
@@ -49,22 +42,6 @@ def _artefacts() -> CircuitArtefacts:
 
 ARTEFACTS = _artefacts()
 NEEDED = needed_bytes(ARTEFACTS.settings)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/state.db"
-        return
-    if SERVER is None:
-        pytest.skip("REXIS_TEST_POSTGRESQL names no server")
-    name = f"rexis_test_{secrets.token_hex(6)}"
-    server = create_engine(SERVER, isolation_level="AUTOCOMMIT")
-    with server.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-        yield make_url(SERVER).set(database=name).render_as_string(hide_password=False)
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    server.dispose()
 
 
 @pytest.fixture

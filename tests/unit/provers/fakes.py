@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,22 @@ from onnx import TensorProto, helper, numpy_helper
 from circuits.field import instances_from
 from circuits.proving import SegmentProof
 from contracts.onchain import Deployment
-from rexis.api import Challenge, Info, Lease, LeaseExtended, Progress, Stage, StepView, VerdictView, WorkerRegistration
+from rexis.api import (
+    Challenge,
+    Info,
+    Lease,
+    LeaseExtended,
+    Piece,
+    PieceProofs,
+    PieceState,
+    PiecesView,
+    PieceView,
+    Progress,
+    Stage,
+    StepView,
+    VerdictView,
+    WorkerRegistration,
+)
 from rexis.protocol.certificate import Commitment, Contracts
 from rexis.protocol.circuit import NO_CIRCUIT, Circuit, Visibility
 from rexis.protocol.digests import Digest, sha256
@@ -124,8 +139,80 @@ def make_lease(
     return lease.model_copy(update=changes)
 
 
+class FakeBoard:
+    """The pieces of one task, as a coordinator keeps them.
+
+    Attributes
+    ----------
+    helps
+        Called at the beginning of each of the lead's turns: what helpers do meanwhile.
+    offered
+        The values, once they are.
+    """
+
+    def __init__(self) -> None:
+        self.helps: Callable[[FakeBoard], None] = lambda board: None
+        self.refuses: RexisError | None = None
+        self.offered: list[NDArray[np.int64]] = []
+        self.states: list[PieceState] = []
+        self.mine: set[int] = set()
+        self.made: dict[int, list[bytes]] = {}
+        self.waits = 0
+
+    def offer(self, values: Sequence[NDArray[np.int64]]) -> None:
+        """See :class:`provers.task.Board`."""
+        assert len(values) > 2, "a circuit of one segment has no pieces"
+        if self.refuses is not None:
+            raise self.refuses
+        self.offered = list(values)
+        self.states = [PieceState.OPEN] * (len(values) - 1)
+
+    def hold(self, segment: int) -> None:
+        """A helper takes a piece."""
+        self.states[segment] = PieceState.HELD
+
+    def make(self, segment: int, proofs: list[bytes]) -> None:
+        """A helper hands proofs in."""
+        self.states[segment], self.made[segment] = PieceState.DONE, proofs
+
+    def turn(self, finished: Sequence[int]) -> PiecesView:
+        """See :class:`provers.task.Board`."""
+        self.helps(self)
+        for segment in finished:
+            self.states[segment] = PieceState.DONE
+        yours = next((one for one in sorted(self.mine) if self.states[one] == PieceState.HELD), None)
+        if yours is None and PieceState.OPEN in self.states:
+            yours = self.states.index(PieceState.OPEN)
+            self.states[yours] = PieceState.HELD
+            self.mine.add(yours)
+        return PiecesView(
+            yours=yours,
+            pieces=[
+                PieceView(
+                    segment=segment,
+                    state=state,
+                    worker=None,
+                    proofs=sha256(bytes([segment])) if segment in self.made else None,
+                    reason=None,
+                )
+                for segment, state in enumerate(self.states)
+            ],
+        )
+
+    def proofs(self, digest: Digest) -> list[bytes]:
+        """See :class:`provers.task.Board`."""
+        return next(proofs for segment, proofs in self.made.items() if sha256(bytes([segment])) == digest)
+
+    def wait(self, seconds: float) -> None:
+        """See :class:`provers.task.Board`."""
+        self.waits += 1
+        assert self.waits < 1000, "waits for ever"
+
+
 class FakeCircuit:
     """The linear model in fixed point, as one segment; proofs are readable text."""
+
+    at_once = 1
 
     def __init__(self) -> None:
         self.proved: list[NDArray[np.int64]] = []
@@ -143,6 +230,32 @@ class FakeCircuit:
         assert segment == 0
         self.proved.append(inputs)
         outputs = self.outputs(inputs[np.newaxis])[0]
+        given, found = tuple(inputs.tolist()), tuple(outputs.tolist())
+        return SegmentProof(proof_text(inputs, outputs), given, found, tuple(instances_from(given, found)))
+
+    def check_segment(
+        self, segment: int, proofs: Sequence[bytes], inputs: NDArray[np.int64], outputs: NDArray[np.int64]
+    ) -> list[str | None]:
+        """What the text says."""
+        wanted = [proof_text(*row) for row in zip(inputs, outputs, strict=True)]
+        return [None if proof == text else "another text" for proof, text in zip(proofs, wanted, strict=True)]
+
+
+class FakeChain(FakeCircuit):
+    """The same in three segments: one that doubles, one that halves, and the model."""
+
+    def trace(self, records: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Boundaries and outputs."""
+        return [records * 2, records, self.outputs(records)]
+
+    def run_segment(self, segment: int, inputs: NDArray[np.int64]) -> NDArray[np.int64]:
+        """What one segment gives."""
+        return (inputs * 2, inputs // 2, self.outputs(inputs))[segment]
+
+    def prove_segment(self, segment: int, inputs: NDArray[np.int64]) -> SegmentProof:
+        """Names what it is about."""
+        self.proved.append(inputs)
+        outputs = self.run_segment(segment, inputs[np.newaxis])[0]
         given, found = tuple(inputs.tolist()), tuple(outputs.tolist())
         return SegmentProof(proof_text(inputs, outputs), given, found, tuple(instances_from(given, found)))
 
@@ -171,6 +284,10 @@ class FakeCoordinator:
     failures: list[tuple[str, str]] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
     challenges_before_answer: int = 1
+    pieces: list[Piece] = field(default_factory=list)
+    handed_in_pieces: list[PieceProofs] = field(default_factory=list)
+    left: list[tuple[str, str]] = field(default_factory=list)
+    refuses_pieces: RexisError | None = None
     url: str = "http://coordinator.test"
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -195,12 +312,27 @@ class FakeCoordinator:
 
     def lease(self, wait_seconds: int) -> Lease | None:
         if not self.leases:
-            self.when_idle()
+            if not self.pieces:
+                self.when_idle()
             return None
         found = self.leases.pop(0)
         if isinstance(found, RexisError):
             raise found
         return found
+
+    def piece(self) -> Piece | None:
+        return self.pieces.pop(0) if self.pieces else None
+
+    def piece_heartbeat(self, piece_id: str, progress: Progress) -> LeaseExtended:
+        return self.heartbeat(piece_id, progress)
+
+    def hand_piece_in(self, piece_id: str, proofs: PieceProofs) -> None:
+        self.handed_in_pieces.append(proofs)
+        if self.refuses_pieces is not None:
+            raise self.refuses_pieces
+
+    def leave_piece(self, piece_id: str, code: str, detail: str) -> None:
+        self.left.append((code, detail))
 
     def heartbeat(self, lease_id: str, progress: Progress) -> LeaseExtended:
         self.progress.append(progress)

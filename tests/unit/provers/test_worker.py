@@ -3,56 +3,33 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from provers import keeper as keeper_module
 from provers import worker as worker_module
 from provers.circuit import Circuits
-from provers.keeper import Stop
 from provers.onchain import OnChain, Unchecked
 from provers.onsite import WITHHELD
 from provers.options import WorkerOptions
 from provers.task import CircuitFiles
-from provers.worker import Worker
-from rexis.api import Lease, Progress, Stage
-from rexis.client import RexisClient
+from rexis.api import Progress, Stage
 from rexis.locks import locked
 from rexis.protocol.circuit import Circuit
-from rexis.protocol.digests import sha256
 from rexis.protocol.errors import ChainError, ForbiddenError, NotFoundError, UnavailableError
 from rexis.protocol.policy import Tier
-from rexis.protocol.signing import address_of, new_account
+from rexis.protocol.signing import address_of
 from rexis.protocol.statement import JobRequest
 from tests.unit.protocol.test_onsite import circuit as hashed_circuit
 from tests.unit.protocol.test_onsite import private
+from tests.unit.provers.bench import REQUESTER, Bench, lease_of, slow
 from tests.unit.provers.fakes import (
     CIRCUIT,
     FakeCircuit,
-    FakeCoordinator,
-    NoDisplay,
-    linear_model,
-    make_dataset,
     make_lease,
 )
-
-REQUESTER = new_account()
-DATASET = make_dataset(8)
-FILES = [linear_model(), DATASET.to_bytes(), b"settings", b"srs"]
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "_FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(worker_module, "_LONGEST_PAUSE_S", 0.02)
-    monkeypatch.setattr(worker_module, "_CHALLENGE_POLL_S", 0.01)
-    monkeypatch.setattr(keeper_module, "_RETRY_S", 0.01)
-    monkeypatch.setattr(keeper_module, "_TICK_S", 0.01)
 
 
 @pytest.fixture
@@ -60,60 +37,19 @@ def circuit(monkeypatch: pytest.MonkeyPatch) -> FakeCircuit:
     """Stands in for ezkl."""
     fake = FakeCircuit()
 
-    def opened(self: Circuits, pinned: Circuit, files: CircuitFiles, waiting: Callable[[], None]) -> FakeCircuit:
+    def opened(
+        self: Circuits,
+        pinned: Circuit,
+        files: CircuitFiles,
+        waiting: Callable[[], None],
+        progress: Callable[[int, int], None],
+    ) -> FakeCircuit:
         assert pinned == CIRCUIT
         assert (files.settings.read_bytes(), files.srs.read_bytes()) == (b"settings", b"srs")
         return fake
 
     monkeypatch.setattr(Circuits, "open", opened)
     return fake
-
-
-class Bench:
-    """A worker on a fake coordinator. :meth:`run` ends when no lease is left."""
-
-    def __init__(self, folder: Path) -> None:
-        self.stop = Stop()
-        self.account = new_account()
-        self.coordinator = FakeCoordinator(self.account, {})
-        self.coordinator.blobs = {sha256(blob): blob for blob in FILES}
-        self.coordinator.when_idle = self.request_stop
-        self.display = NoDisplay()
-        self.folder = folder
-        self.chain: Any = Unchecked()
-        self.options: dict[str, Any] = {}
-
-    def request_stop(self) -> None:
-        self.stop.requested = True
-
-    @contextmanager
-    def worker(self) -> Iterator[Worker]:
-        options = WorkerOptions(
-            coordinator="http://coordinator.test",
-            account=self.account,
-            name="worker",
-            cache=self.folder,
-            wait_seconds=0,
-            **self.options,
-        )
-        client = cast(RexisClient, self.coordinator)
-        with Worker(options, client, self.stop, self.display, self.chain) as worker:
-            yield worker
-
-    def run(self, *leases: Any) -> FakeCoordinator:
-        self.coordinator.leases = list(leases)
-        with self.worker() as worker:
-            worker.run()
-        return self.coordinator
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path / "cache")
-
-
-def lease_of(tier: Tier, **changes: Any) -> Lease:
-    return make_lease(tier, DATASET, REQUESTER, **changes)
 
 
 @pytest.mark.parametrize(("tier", "proofs"), [(Tier.COMMIT, 0), (Tier.SAMPLED, 2), (Tier.ZK, 8)])
@@ -204,19 +140,6 @@ def test_refused_evidence_does_not_end_the_worker(bench: Bench, caplog: pytest.L
     bench.coordinator.accepts = False
     assert len(bench.run(lease_of(Tier.COMMIT), lease_of(Tier.COMMIT)).handed_in) == 2
     assert "proofs: because" in caplog.text
-
-
-def slow(circuit: FakeCircuit, until: Callable[[], bool]) -> None:
-    """Make the first proof last until a condition holds."""
-    prove = circuit.prove_segment
-
-    def wait_first(segment: int, inputs: Any) -> Any:
-        deadline = time.monotonic() + 5
-        while not until() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        return prove(segment, inputs)
-
-    circuit.prove_segment = wait_first  # type: ignore[method-assign]
 
 
 def test_a_lost_lease_is_dropped(bench: Bench, circuit: FakeCircuit, caplog: pytest.LogCaptureFixture) -> None:
