@@ -196,7 +196,8 @@ def test_a_shared_development_srs_has_to_be_called_so(world: World, monkeypatch:
     shared = ensure_development_srs(profile_for("breast_cancer").logrows, world.folder / "shared")
     profile = ("--profile", "breast_cancer")
     code, _, err = world.register(*profile, "--srs", shared.path)
-    assert (code, "is not the perpetual powers of tau's SRS for 2^12 rows" in err) == (1, True)
+    rows = f"2^{profile_for('breast_cancer').logrows} rows"
+    assert (code, f"is not the perpetual powers of tau's SRS for {rows}" in err) == (1, True)
     assert "--srs development:FILE" in err
     assert world.server.blobs == {}
 
