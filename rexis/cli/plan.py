@@ -10,7 +10,6 @@ import typer
 from rexis.cli.console import emit, note, say, working
 from rexis.cli.options import Json, fraction, needs
 from rexis.protocol.errors import ResourceError
-from rexis.protocol.policy import Rung, Tier
 
 if TYPE_CHECKING:
     from circuits.chain import ChainSettings
@@ -101,6 +100,8 @@ def plan(
 
 def submit_options(option: Option) -> str:
     """The options of `rexis submit` that a policy amounts to."""
+    from rexis.protocol.policy import Rung
+
     words = ["--tier", option.tier.name.lower()]
     if option.sample_size:
         words += ["-k", str(option.sample_size)]
@@ -208,6 +209,7 @@ def _row(option: Option) -> dict[str, Any]:
 
 def _show(found: Plan, *, priced: bool) -> None:
     from circuits.planning import shown_time
+    from rexis.protocol.policy import Rung, Tier
 
     head = ["", "tier", "-k", "shard", "tasks", "proofs", "caught", "CPU", "memory", "proof size", "certificate", "gas"]
     rows = [head + ["money"] * priced]
