@@ -112,7 +112,7 @@ def calibrate(model: str, run_args: dict[str, Any], records: list[list[float]], 
 
 
 def prove(
-    compiled: str, pk: str, vk: str, settings: str, srs: str, scale: int, record: list[int], hashed: bool
+    compiled: str, pk: str, vk: str, settings: str, srs: str, scale: int, record: list[int], hashed: bool = False
 ) -> dict[str, Any]:
     """Prove one record, and check the proof before anybody else does.
 

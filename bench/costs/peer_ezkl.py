@@ -78,7 +78,7 @@ def _measure(scene: Scene, scope: Scope, checks: Checks, srs_folder: Path) -> Pe
             lambda: ezkl.call("prove", scale=scale, record=rows[0], **call), scope.proofs, scope.cell_seconds
         )
         peak = peak_bytes(ezkl.pid)
-    claims = [{"proof": made["proof"], "instances": [*rows[0], *made["outputs"]]}]
+    claims = [{"proof": made["proof"], "instances": made["instances"]}]
 
     def verified() -> list[str | None]:
         with EzklProcess() as checker:  # as rexis does it, so that both pay for the start of a process
