@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import inspect
 import json
 import os
 import resource
@@ -261,6 +262,22 @@ def _die_with(parent: int) -> None:
         os._exit(1)  # it died before that
 
 
+def _reply(request: dict[str, Any]) -> dict[str, Any]:
+    """The result, or why there is none: an error of ezkl's or of its files, or a fault of whoever called."""
+    operation = OPERATIONS.get(request["operation"])
+    if operation is None:
+        return {"fault": f"no operation {request['operation']!r}"}
+    try:
+        call = inspect.signature(operation).bind(**request["arguments"])
+    except TypeError as error:
+        return {"fault": f"{request['operation']}: {error}"}
+    try:
+        return {"result": operation(*call.args, **call.kwargs)}
+    except BaseException as error:
+        _raise_if_ours(error)
+        return {"error": _reason(error)}
+
+
 def main() -> None:
     """Serve requests until stdin ends."""
     parent, memory_limit = int(sys.argv[1]), int(sys.argv[2])
@@ -276,13 +293,7 @@ def main() -> None:
     fcntl.fcntl(2, fcntl.F_SETFL, os.O_APPEND)  # so that a truncated log starts at 0 again
     for line in sys.stdin:
         os.ftruncate(2, 0)
-        try:
-            request = json.loads(line)
-            reply = {"result": OPERATIONS[request["operation"]](**request["arguments"])}
-        except BaseException as error:
-            _raise_if_ours(error)
-            reply = {"error": _reason(error)}
-        protocol.write(json.dumps(reply) + "\n")
+        protocol.write(json.dumps(_reply(json.loads(line))) + "\n")
         protocol.flush()
 
 

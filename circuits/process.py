@@ -168,6 +168,8 @@ class EzklProcess:
         if not answer.endswith(b"\n"):
             raise self._gone(operation, timed_out=expired.is_set())
         reply = json.loads(answer)
+        if "fault" in reply:
+            raise TypeError(reply["fault"])
         if "error" in reply:
             if reply["error"].startswith("ModuleNotFoundError"):
                 raise UnavailableError("ezkl is not installed", hint="pip install 'rexis[circuits]'")

@@ -29,6 +29,14 @@ def test_error_names_operation_and_reason(tmp_path: Path) -> None:
         ezkl.call("vka", vk="none", settings="none", srs="none", out=str(tmp_path / "x"))
 
 
+def test_a_call_that_fits_no_operation_is_a_fault_and_no_error_of_ezkls() -> None:
+    with EzklProcess() as ezkl:
+        with pytest.raises(TypeError, match="srs: missing a required argument: 'logrows'"):
+            ezkl.call("srs", out="x")
+        with pytest.raises(CircuitError, match="ezkl failed at vka"):
+            ezkl.call("vka", vk="none", settings="none", srs="none", out="none")
+
+
 @pytest.mark.parametrize("python_path", [None, "", ".", os.pathsep, f"{os.pathsep}relative"])
 def test_a_module_beside_a_certificate_is_not_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python_path: str | None
@@ -61,7 +69,7 @@ def test_child_survives_an_error(tmp_path: Path) -> None:
             with pytest.raises(CircuitError):
                 ezkl.call("vka", vk="none", settings="none", srs="none", out=str(tmp_path / "x"))
         first = ezkl.pid
-        with pytest.raises(CircuitError):
+        with pytest.raises(TypeError, match="no operation 'no such operation'"):
             ezkl.call("no such operation")
         assert ezkl.pid == first
 
