@@ -1,7 +1,7 @@
 """Where to cut a model that is too large for one circuit, and into how many rows, by the cost model.
 
-ezkl counts the rows of every piece between two neighbouring positions at which the model can be cut, without keys. A
-segment is a run of such pieces, and needs about the sum of their rows, less those for the boundaries that lie inside
+ezkl counts the rows of every stretch between two neighbouring positions at which the model can be cut, without keys. A
+segment is a run of such stretches, and needs about the sum of their rows, less those for the boundaries that lie inside
 it. Dynamic programming then finds, for each number of rows and of inner columns, the cuts with the least processor time
 whose segments all fit the memory; the cheapest of these is the choice.
 
@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 from circuits.build import make_chain, make_settings
 from circuits.chain import ChainSettings
-from circuits.cost import MAX_BLOCKS, Estimate, estimate, estimate_of, laid_out, usable_rows
+from circuits.cost import MAX_BLOCKS, Estimate, Total, estimate, estimate_of, laid_out, usable_rows
+from circuits.cost import total as total_of
 from circuits.onnx_model import require_plain_model
 from circuits.process import EzklProcess
 from circuits.profile import CircuitProfile
@@ -53,23 +54,13 @@ class Cutting:
     estimates: tuple[Estimate, ...]
 
     @property
-    def cpu_seconds(self) -> float:
-        """Of a record's proofs together."""
-        return sum(each.cpu_seconds for each in self.estimates)
-
-    @property
-    def needed_bytes(self) -> int:
-        """Memory of a prover that proves one segment at a time."""
-        return max(each.needed_bytes for each in self.estimates)
-
-    @property
-    def proof_bytes(self) -> int:
-        """Of a record's proofs together, without the boundaries."""
-        return sum(each.proof_bytes for each in self.estimates)
+    def total(self) -> Total:
+        """Of a record in all segments, proved one after the other."""
+        return total_of(self.estimates)
 
 
 @dataclass(frozen=True)
-class _Piece:
+class _Stretch:
     """Nodes between two neighbouring positions.
 
     Attributes
@@ -111,22 +102,22 @@ def choose_cuts(
     Raises
     ------
     CircuitError
-        The model cannot be cut, or ezkl refuses a piece.
+        The model cannot be cut, or ezkl refuses a stretch.
     ResourceError
-        Some piece alone does not fit.
+        Some stretch alone does not fit.
     """
     require_plain_model(onnx_bytes)
     model = Sliceable(onnx_bytes)
-    pieces = _pieces(model, profile, ezkl, at)
+    stretches = _stretches(model, profile, ezkl, at)
     boundary = {
-        piece.start: sum(tensor.size for tensor in model.boundary(piece.start) or ()) if piece.start else 0
-        for piece in pieces
+        stretch.start: sum(tensor.size for tensor in model.boundary(stretch.start) or ()) if stretch.start else 0
+        for stretch in stretches
     }
     each_value = _rows_of_a_value(profile, ezkl)
     best: tuple[float, int, int, tuple[int, ...]] | None = None
     for place, (logrows, inner) in enumerate(itertools.product(_LOGROWS, _INNER)):
         at("comparing layouts", place, len(_LOGROWS) * len(_INNER))
-        found = _cheapest(pieces, boundary, each_value, profile, logrows, inner, memory_bytes)
+        found = _cheapest(stretches, boundary, each_value, profile, logrows, inner, memory_bytes)
         if found is not None and (best is None or found[0] < best[0]):
             best = (found[0], logrows, inner, found[1])
     if best is None:
@@ -146,9 +137,9 @@ def estimates_of(settings: ChainSettings) -> tuple[Estimate, ...]:
     return tuple(estimate_of(segment) for segment in settings.segments)
 
 
-def _pieces(
+def _stretches(
     model: Sliceable, profile: CircuitProfile, ezkl: EzklProcess, at: Callable[[str, int, int], None]
-) -> list[_Piece]:
+) -> list[_Stretch]:
     """The model between each two positions at which it can be cut; constants cut nothing off."""
     nodes = model.nodes
     inside = [
@@ -160,7 +151,7 @@ def _pieces(
     if all(node.op_type == "Constant" for node in nodes[ends[-2] :]):
         ends.pop(-2)
     each_value = _rows_of_a_value(profile, ezkl)
-    pieces = []
+    stretches = []
     for place, (start, end) in enumerate(itertools.pairwise(ends)):
         at("counting rows", place, len(ends) - 1)
         try:
@@ -169,14 +160,14 @@ def _pieces(
             names = ", ".join(sorted({node.op_type for node in nodes[start:end] if node.op_type != "Constant"}))
             raise CircuitError(f"nodes {start} to {end - 1} ({names}): {error.message}", hint=error.hint) from None
         shared = each_value * (settings.input_length * (start > 0) + settings.output_length * (end < len(nodes)))
-        pieces.append(_piece(start, end, settings, max(0, settings.rows * profile.inner_columns - round(shared))))
-    return pieces
+        stretches.append(_stretch(start, end, settings, max(0, settings.rows * profile.inner_columns - round(shared))))
+    return stretches
 
 
-def _piece(start: int, end: int, settings: CircuitSettings, rows: int) -> _Piece:
+def _stretch(start: int, end: int, settings: CircuitSettings, rows: int) -> _Stretch:
     lookups = json.loads(settings.data)["required_lookups"]
     names = frozenset(json.dumps(name, sort_keys=True) for name in lookups)
-    return _Piece(start, end, rows, frozenset(settings.ranges), names, settings.filled, settings.filled_rows)
+    return _Stretch(start, end, rows, frozenset(settings.ranges), names, settings.filled, settings.filled_rows)
 
 
 def _rows_of_a_value(profile: CircuitProfile, ezkl: EzklProcess) -> float:
@@ -191,7 +182,7 @@ def _rows_of_a_value(profile: CircuitProfile, ezkl: EzklProcess) -> float:
 
 
 def _cheapest(
-    pieces: Sequence[_Piece],
+    stretches: Sequence[_Stretch],
     boundary: dict[int, int],
     each_value: float,
     profile: CircuitProfile,
@@ -203,23 +194,23 @@ def _cheapest(
     lookup_range = profile.lookup_high - profile.lookup_low + 1
     most = MAX_BLOCKS * usable_rows(logrows) * inner
     best: list[tuple[float, int, int, int] | None] = [(0.0, 0, 0, 0)]  # seconds, segments, start of the last, VKA words
-    for end in range(1, len(pieces) + 1):
+    for end in range(1, len(stretches) + 1):
         found: tuple[float, int, int, int] | None = None
         rows, ranges, lookups = 0.0, frozenset[tuple[int, int]](), frozenset[str]()
         filled, filled_rows = frozenset[str](), 0
-        values_after = boundary[pieces[end].start] if end < len(pieces) else 0
+        values_after = boundary[stretches[end].start] if end < len(stretches) else 0
         for start in range(end - 1, -1, -1):
-            piece = pieces[start]
-            rows, ranges, lookups = rows + piece.rows, ranges | piece.ranges, lookups | piece.lookups
-            filled, filled_rows = filled | piece.filled, filled_rows + piece.filled_rows
-            total = rows + each_value * (boundary[piece.start] + values_after)
+            stretch = stretches[start]
+            rows, ranges, lookups = rows + stretch.rows, ranges | stretch.ranges, lookups | stretch.lookups
+            filled, filled_rows = filled | stretch.filled, filled_rows + stretch.filled_rows
+            all_rows = rows + each_value * (boundary[stretch.start] + values_after)
             before = best[start]
-            if total > most or filled_rows > usable_rows(logrows):
+            if all_rows > most or filled_rows > usable_rows(logrows):
                 break
             if before is None or before[1] >= MAX_SEGMENTS:
                 continue
             columns = laid_out(
-                rows=math.ceil(total / inner),
+                rows=math.ceil(all_rows / inner),
                 logrows=logrows,
                 inner=inner,
                 ranges=[high - low + 1 for low, high in ranges],
@@ -240,7 +231,7 @@ def _cheapest(
     cuts: list[int] = []
     place = last
     while place[2] > 0:
-        cuts.append(pieces[place[2]].start)
+        cuts.append(stretches[place[2]].start)
         before = best[place[2]]
         assert before is not None  # noqa: S101
         place = before

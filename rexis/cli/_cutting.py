@@ -36,9 +36,9 @@ def run(model: bytes, profile: CircuitProfile, memory_bytes: int, out: Path | No
 def _shown(found: Cutting) -> dict[str, Any]:
     return {
         "profile": found.profile.to_object(),
-        "cpuSeconds": round(found.cpu_seconds, 3),
-        "neededBytes": found.needed_bytes,
-        "proofBytes": found.proof_bytes,
+        "cpuSeconds": round(found.total.cpu_seconds, 3),
+        "neededBytes": found.total.needed_bytes,
+        "proofBytes": found.total.proof_bytes,
         "segments": [
             {
                 "rows": cost.columns.rows,
@@ -61,8 +61,9 @@ def _lines(found: Cutting) -> list[str]:
             f"from node {start}: {settings.input_length} → {settings.output_length} values, {cost.columns.rows} rows, "
             f"about {cost.cpu_seconds:.1f} s of processor time, {cost.needed_bytes >> 20} MiB, {cost.proof_bytes} bytes"
         )
+    whole = found.total
     lines.append(
-        f"a record: about {found.cpu_seconds:.0f} s of processor time, {found.proof_bytes} bytes; a prover needs "
-        f"{found.needed_bytes >> 20} MiB"
+        f"a record: about {whole.cpu_seconds:.0f} s of processor time, {whole.proof_bytes} bytes; a prover needs "
+        f"{whole.needed_bytes >> 20} MiB"
     )
     return lines

@@ -30,7 +30,7 @@ def test_a_model_too_large_for_one_circuit_is_cut_into_segments_that_fit(ezkl: E
     found = choose_cuts(plain, WIDE, ezkl, memory_bytes=MEMORY)
     assert found.profile.cuts
     assert len(found.settings.segments) == len(found.estimates) == len(found.profile.cuts) + 1
-    assert found.needed_bytes <= MEMORY
+    assert found.total.needed_bytes <= MEMORY
     rows = sum(segment.rows for segment in found.settings.segments) * found.profile.inner_columns
     assert 1_000_000 < rows < 2_000_000
     encrypted = encrypt_model(plain, epoch=1).model
