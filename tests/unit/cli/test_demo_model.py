@@ -23,6 +23,10 @@ def test_the_tolerance_covers_what_was_seen_when_the_circuit_was_tuned(model: st
     assert option in ("", "--abs-tolerance")
 
 
+def test_the_default_stays_where_it_suffices(tmp_path: Path) -> None:
+    assert Demo(Stack(tmp_path), lambda line: None, "breast_cancer")._tolerance() == ()
+
+
 def test_a_regressions_tolerance_is_in_its_own_units(tmp_path: Path) -> None:
     seen = json.loads((TUNED / "diabetes" / "evidence.json").read_bytes())["checked"]["reexecutionError"]
     assert Demo(Stack(tmp_path), lambda line: None, "diabetes")._tolerance() == ("--abs-tolerance", f"{4 * seen:.2g}")
