@@ -17,7 +17,7 @@ from circuits.boundary import variables_of
 from circuits.chain import ChainSettings, join_keys, join_vkas
 from circuits.memory import require_memory, require_room_in_certificate
 from circuits.onnx_model import require_plain_model
-from circuits.process import EzklProcess
+from circuits.process import Ezkl
 from circuits.profile import CircuitProfile
 from circuits.salting import behind_salts
 from circuits.segments import cut_model
@@ -54,7 +54,7 @@ class ProvingCircuit:
     srs: Srs
 
 
-def make_settings(onnx_bytes: bytes, profile: CircuitProfile, ezkl: EzklProcess) -> CircuitSettings:
+def make_settings(onnx_bytes: bytes, profile: CircuitProfile, ezkl: Ezkl) -> CircuitSettings:
     """Canonical settings of a model as one circuit under a profile; the axis that counts records becomes 1.
 
     In a process of one thread: ezkl lays the circuit out in parallel only to count its rows, its threads race to be
@@ -76,7 +76,7 @@ def make_settings(onnx_bytes: bytes, profile: CircuitProfile, ezkl: EzklProcess)
         return CircuitSettings.parse(canonical(json.loads(out.read_bytes())))
 
 
-def make_chain(segments: Sequence[bytes], profile: CircuitProfile, ezkl: EzklProcess) -> ChainSettings:
+def make_chain(segments: Sequence[bytes], profile: CircuitProfile, ezkl: Ezkl) -> ChainSettings:
     """Settings of a circuit of these segments (:func:`circuits.segments.cut_model`).
 
     Each reads its inputs at the scale at which the one before writes them.
@@ -89,7 +89,7 @@ def make_chain(segments: Sequence[bytes], profile: CircuitProfile, ezkl: EzklPro
 
 
 def build_circuit(
-    onnx_bytes: bytes, profile: CircuitProfile, srs: Srs, cache: CircuitCache, ezkl: EzklProcess
+    onnx_bytes: bytes, profile: CircuitProfile, srs: Srs, cache: CircuitCache, ezkl: Ezkl
 ) -> ProvingCircuit:
     """Settings and keys of an encrypted model: what a model owner runs before it registers.
 
@@ -106,7 +106,7 @@ def build_circuit(
     return _keyed(segments, make_chain(segments, profile, ezkl), srs, cache, ezkl)
 
 
-def rebuilt(onnx_bytes: bytes, settings: bytes, srs: Srs, cache: CircuitCache, ezkl: EzklProcess) -> ProvingCircuit:
+def rebuilt(onnx_bytes: bytes, settings: bytes, srs: Srs, cache: CircuitCache, ezkl: Ezkl) -> ProvingCircuit:
     """Make a circuit again from the encrypted model and registered settings, which must be those of the model.
 
     Raises
@@ -128,7 +128,7 @@ def prepare_keys(
     pinned: Circuit,
     srs: Srs,
     cache: CircuitCache,
-    ezkl: EzklProcess,
+    ezkl: Ezkl,
     waiting: Callable[[], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ProvingCircuit:
@@ -181,7 +181,7 @@ def prepare_segment(
     segment: int,
     srs: Srs,
     cache: CircuitCache,
-    ezkl: EzklProcess,
+    ezkl: Ezkl,
     waiting: Callable[[], None] | None = None,
 ) -> ProvingSegment:
     """Rebuild one segment of a registered circuit: what a worker runs that helps with it.
@@ -229,7 +229,7 @@ def _cut(onnx_bytes: bytes, cuts: Sequence[int]) -> list[bytes]:
     return cut_model(onnx_bytes, cuts)
 
 
-def _require_settings_of(segments: Sequence[bytes], settings: ChainSettings, ezkl: EzklProcess) -> None:
+def _require_settings_of(segments: Sequence[bytes], settings: ChainSettings, ezkl: Ezkl) -> None:
     """Refuse settings that ezkl would not make of this model.
 
     The vk does not show it: the same vk comes of settings that name other scales for inputs and outputs, and then every
@@ -260,7 +260,7 @@ def _keyed(
     settings: ChainSettings,
     srs: Srs,
     cache: CircuitCache,
-    ezkl: EzklProcess,
+    ezkl: Ezkl,
     waiting: Callable[[], None] | None = None,
     before: Callable[[], None] = lambda: None,
     progress: Callable[[int, int], None] | None = None,
@@ -298,7 +298,7 @@ def _keyed_segment(
     settings: CircuitSettings,
     srs: Srs,
     cache: CircuitCache,
-    ezkl: EzklProcess,
+    ezkl: Ezkl,
     waiting: Callable[[], None] | None,
     before: Callable[[], None],
 ) -> ProvingSegment:

@@ -125,7 +125,8 @@ def prove(
         made = _ezkl().prove(str(folder / "witness"), compiled, pk, None, srs)
         proof = bytes.fromhex(made["proof"].removeprefix("0x"))
         instances = instances_from([_poseidon(record)] if hashed else record, outputs, hashed=hashed)
-        _check(folder, proof, instances, vk, settings, srs)
+        _verify(folder, proof, instances, vk, settings, srs)
+        _require_end(folder, proof, instances, vk, settings, srs)
     return {"proof": proof.hex(), "outputs": outputs, "instances": instances}
 
 
@@ -139,9 +140,14 @@ def verify(vk: str, settings: str, srs: str, claims: list[dict[str, Any]]) -> li
     _ezkl()  # a missing package is no proof's fault
     with tempfile.TemporaryDirectory(prefix="rexis-verify-") as folder:
         reasons: list[str | None] = []
+        exact = 0  # bytes of a proof that was read to its end: how many are read, the vk alone says
         for claim in claims:
+            proof = bytes.fromhex(claim["proof"])
             try:
-                _check(Path(folder), bytes.fromhex(claim["proof"]), claim["instances"], vk, settings, srs)
+                _verify(Path(folder), proof, claim["instances"], vk, settings, srs)
+                if len(proof) != exact:
+                    _require_end(Path(folder), proof, claim["instances"], vk, settings, srs)
+                    exact = len(proof)
                 reasons.append(None)
             except BaseException as error:
                 _raise_if_ours(error)
@@ -192,13 +198,12 @@ def _poseidon(values: Sequence[int]) -> int:
     return element_from_ezkl(_ezkl().poseidon_hash([to_ezkl(value) for value in values])[0])
 
 
-def _check(folder: Path, proof: bytes, instances: Sequence[int], vk: str, settings: str, srs: str) -> None:
-    """Verify a proof against instances, field elements, that the caller rebuilt.
+def _require_end(folder: Path, proof: bytes, instances: Sequence[int], vk: str, settings: str, srs: str) -> None:
+    """Refuse a good proof that has bytes left over.
 
     ezkl reads as much of a proof as it needs and ignores the rest, so that one proof would have many encodings. If
     there was something left over, the proof is still good without its last byte.
     """
-    _verify(folder, proof, instances, vk, settings, srs)
     try:
         _verify(folder, proof[:-1], instances, vk, settings, srs)
     except RuntimeError:
@@ -207,6 +212,7 @@ def _check(folder: Path, proof: bytes, instances: Sequence[int], vk: str, settin
 
 
 def _verify(folder: Path, proof: bytes, instances: Sequence[int], vk: str, settings: str, srs: str) -> None:
+    """Verify a proof against instances, field elements, that the caller rebuilt."""
     path = folder / "proof"
     document = {
         "protocol": None,

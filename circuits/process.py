@@ -23,7 +23,7 @@ import tempfile
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Protocol, Self
 
 from circuits.scratch import Scratch
 from rexis.interpreter import python, python_environment
@@ -55,6 +55,27 @@ class OutOfMemoryError(ProcessGoneError):
     """The child needed more memory than it may have."""
 
     code = "circuit-memory"
+
+
+class Calls(Protocol):
+    """Something that runs operations of :mod:`circuits.child`: a child, several, or a share in them."""
+
+    @property
+    def size(self) -> int:
+        """Calls that can run at a time."""
+        ...
+
+    def call(self, operation: str, **arguments: Any) -> Any:
+        """See :meth:`EzklProcess.call`."""
+        ...
+
+
+class Ezkl(Calls, Protocol):
+    """One that can also lay circuits out, which takes a child of one thread."""
+
+    def single_threaded(self) -> Calls:
+        """The same with one thread."""
+        ...
 
 
 class EzklProcess:
@@ -180,7 +201,7 @@ class EzklProcess:
         if self._child is not None and self._child.poll() is None:
             return self._child
         self._drop()
-        self._scratch = Scratch()
+        self._scratch = Scratch("rexis-ezkl-")
         # Passphrases and the like are not for a process that reads files of strangers.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("REXIS_")}
         environment = {**python_environment(inherited), "TMPDIR": str(self._scratch.path)}

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuits.build import ProvingCircuit, ProvingSegment
-from circuits.pool import EzklPool
-from circuits.process import EzklProcess
+from circuits.process import Calls
 from circuits.srs import Srs
 from circuits.verifying import check_segment, links_of
 from rexis.protocol.circuit import Visibility
@@ -80,9 +79,7 @@ class SegmentProver:
         Use no more than so many of the children, for example for want of memory.
     """
 
-    def __init__(
-        self, segment: ProvingSegment, srs: Srs, ezkl: EzklProcess | EzklPool, at_once: int | None = None
-    ) -> None:
+    def __init__(self, segment: ProvingSegment, srs: Srs, ezkl: Calls, at_once: int | None = None) -> None:
         self._settings, self._arguments, self._ezkl = segment.settings, _arguments(segment, srs), ezkl
         self._at_once = at_once or ezkl.size
 
@@ -139,7 +136,7 @@ class Prover:
         Use no more than so many of the children, for example for want of memory.
     """
 
-    def __init__(self, circuit: ProvingCircuit, ezkl: EzklProcess | EzklPool, at_once: int | None = None) -> None:
+    def __init__(self, circuit: ProvingCircuit, ezkl: Calls, at_once: int | None = None) -> None:
         self._circuit, self._at_once = circuit, at_once or ezkl.size
         self._settings = circuit.artefacts.parsed
         self._segments = [SegmentProver(segment, circuit.srs, ezkl) for segment in circuit.segments]

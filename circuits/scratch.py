@@ -6,32 +6,50 @@ import fcntl
 import os
 import shutil
 import tempfile
+import weakref
 from pathlib import Path
-
-_PREFIX = "rexis-ezkl-"
 
 
 class Scratch:
-    """A temporary folder that only its user may enter. Its lock, which the kernel frees, shows that its owner lives."""
+    """A temporary folder that only its user may enter. Its lock, which the kernel frees, shows that its owner lives.
 
-    def __init__(self) -> None:
-        _remove_orphans()
+    Parameters
+    ----------
+    prefix
+        Of its name. Folders of this prefix whose owners are gone are removed.
+    parent
+        Where it lies; by default where temporary files do.
+
+    Attributes
+    ----------
+    path
+        The folder.
+    """
+
+    def __init__(self, prefix: str, parent: Path | None = None) -> None:
+        parent = parent or Path(tempfile.gettempdir())
+        _remove_orphans(parent, prefix)
         while True:
-            self._folder = tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True)
-            self.path = Path(self._folder.name)
+            self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
             handle = _lock(self.path)
             if handle is not None:  # else somebody took it for an orphan, between its making and its lock
                 self._handle = handle
+                self._removal = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
                 return
 
     def remove(self) -> None:
         """Remove the folder with all that is in it."""
-        self._folder.cleanup()
+        self._removal()
+        os.close(self._handle)
+
+    def abandon(self) -> None:
+        """Leave the folder for people to look at, until the next owner of one comes."""
+        self._removal.detach()
         os.close(self._handle)
 
 
-def _remove_orphans() -> None:
-    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+def _remove_orphans(parent: Path, prefix: str) -> None:
+    for path in parent.glob(f"{prefix}*"):
         handle = _lock(path)
         if handle is not None:
             shutil.rmtree(path, ignore_errors=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ _MEMORY_LIMIT = 16 << 30
 _SHARE_OF_MACHINE = 0.75
 _SECONDS_PER_CALL = 120.0
 _PROOFS_PER_CALL = 64
+_shared: ContextVar[EzklProcess | None] = ContextVar("_shared", default=None)
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,23 @@ def _instances(link: Link, settings: CircuitSettings) -> list[int]:
     return instances_from(inputs, outputs, hashed=settings.visibility == Visibility.HASHED)
 
 
-def _process() -> EzklProcess:
+@contextmanager
+def one_process() -> Iterator[None]:
+    """Within, all checks share one child process, which starts with the first: a start takes as long as ten proofs."""
+    with _new_process() as ezkl:
+        token = _shared.set(ezkl)
+        try:
+            yield
+        finally:
+            _shared.reset(token)
+
+
+def _process() -> AbstractContextManager[EzklProcess]:
+    shared = _shared.get()
+    return _new_process() if shared is None else nullcontext(shared)
+
+
+def _new_process() -> EzklProcess:
     limit = min(_MEMORY_LIMIT, int(total_bytes() * _SHARE_OF_MACHINE))
     return EzklProcess(memory_limit=limit, timeout=_SECONDS_PER_CALL)
 

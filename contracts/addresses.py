@@ -13,7 +13,7 @@ from functools import cache
 
 from eth_hash.auto import keccak
 
-from contracts.artefacts import ContractName, load
+from contracts.artefacts import CoreName, load
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.parsing import Address
 
@@ -21,7 +21,7 @@ DEPLOYER = Address("0x4e59b44847b379578588920cA78FbF26c0B4956C")
 SALT: Digest = sha256(b"rexis.contracts.v1\0")
 
 # Constructor arguments. A contract comes after those that it refers to: so they are also deployed.
-_ARGUMENTS: dict[ContractName, tuple[ContractName, ...]] = {
+_ARGUMENTS: dict[CoreName, tuple[CoreName, ...]] = {
     "ModelRegistry": (),
     "EvidenceLog": ("ModelRegistry",),
     "Halo2VerifierReusable": (),
@@ -30,7 +30,7 @@ _ARGUMENTS: dict[ContractName, tuple[ContractName, ...]] = {
 
 
 @cache
-def init_code(name: ContractName) -> bytes:
+def init_code(name: CoreName) -> bytes:
     """Creation code with its constructor arguments: contracts of this deployment, ABI-encoded."""
     return load(name).bytecode + b"".join(
         address_of_contract(other).raw().rjust(32, b"\0") for other in _ARGUMENTS[name]
@@ -38,11 +38,16 @@ def init_code(name: ContractName) -> bytes:
 
 
 @cache
-def address_of_contract(name: ContractName) -> Address:
+def address_of_contract(name: CoreName) -> Address:
     """The address of a contract, on every chain."""
-    return Address.from_bytes(keccak(b"\xff" + DEPLOYER.raw() + SALT + keccak(init_code(name)))[12:])
+    return create2(init_code(name))
 
 
-def in_order() -> list[ContractName]:
-    """All contracts, in an order in which they can be deployed."""
+def create2(code: bytes) -> Address:
+    """Where the deployer puts a contract of this init code (EIP-1014)."""
+    return Address.from_bytes(keccak(b"\xff" + DEPLOYER.raw() + SALT + keccak(code))[12:])
+
+
+def in_order() -> list[CoreName]:
+    """The contracts of the log, in an order in which they can be deployed."""
     return list(_ARGUMENTS)

@@ -9,11 +9,12 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, get_args
 
-from eth_abi.abi import decode
-from eth_abi.exceptions import DecodingError
 from eth_hash.auto import keccak
 
-ContractName = Literal["ModelRegistry", "EvidenceLog", "Certifier", "Halo2VerifierReusable"]
+# The log: one deployment a chain, which nobody governs. Around it, any number of deployments with terms of their own.
+CoreName = Literal["ModelRegistry", "EvidenceLog", "Certifier", "Halo2VerifierReusable"]
+AccountabilityName = Literal["Disputes", "WorkerRegistry", "JobEscrow", "ValidatorQuorum"]
+ContractName = Literal[CoreName, AccountabilityName]
 CONTRACTS: tuple[ContractName, ...] = get_args(ContractName)
 
 # Solidity's own errors: `require` with a reason, and a failed assertion, overflow, index out of range …
@@ -65,6 +66,9 @@ def load(name: ContractName) -> Artefact:
 
 def decode_revert(data: bytes) -> ContractError | None:
     """Decode the return data of a revert; None if it is empty or of no contract of ours."""
+    from eth_abi.abi import decode  # only here: an auditor without a chain node need not wait for it
+    from eth_abi.exceptions import DecodingError
+
     known = _errors().get(data[:4])
     if known is None:
         return None

@@ -17,8 +17,8 @@ from web3.contract import Contract
 from web3.logs import DISCARD
 from web3.types import TxReceipt
 
-from contracts.addresses import DEPLOYER, SALT, address_of_contract, in_order, init_code
-from contracts.artefacts import ContractName, load
+from contracts.addresses import DEPLOYER, SALT, address_of_contract, create2, in_order, init_code
+from contracts.artefacts import ContractName, CoreName, load
 from contracts.node import Node, Payload, RevertError, Transaction, as_transaction, checksummed
 from contracts.onchain import (
     Anchored,
@@ -32,7 +32,7 @@ from contracts.onchain import (
 from rexis.protocol.circuit import Circuit, Visibility
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import ChainError, MerkleError, NotFoundError, UnavailableError
-from rexis.protocol.parsing import Address
+from rexis.protocol.parsing import ZERO_ADDRESS, Address
 from rexis.protocol.records import Opening
 from rexis.protocol.statement import Statement
 from rexis.protocol.typed_data import Struct
@@ -53,7 +53,7 @@ class Chain(Node):
         self._deployment: Deployment | None = None
         self._contracts: dict[ContractName, Contract] = {}
 
-    def missing(self) -> list[ContractName]:
+    def missing(self) -> list[CoreName]:
         """The contracts that are not on this chain yet."""
         return [name for name in in_order() if not self._has_code(address_of_contract(name))]
 
@@ -67,18 +67,8 @@ class Chain(Node):
         UnavailableError
             The chain lacks the deployer contract.
         """
-        missing = self.missing()
-        if missing and not self._has_code(DEPLOYER):
-            raise UnavailableError(
-                f"chain {self.chain_id} has no deployer contract at {DEPLOYER}",
-                hint="it takes one transaction: https://github.com/Arachnid/deterministic-deployment-proxy",
-            )
-        for name in missing:
-            try:
-                self._send(Payload(self._web3, DEPLOYER, SALT + init_code(name)))
-            except RevertError:
-                if not self._has_code(address_of_contract(name)):  # else somebody was quicker
-                    raise
+        for name in self.missing():
+            self._create(init_code(name))
         return self.discover()
 
     def discover(self) -> Deployment:
@@ -129,21 +119,53 @@ class Chain(Node):
 
     def register(self, model_digest: Digest, key_epoch: int, circuit: Circuit) -> Transaction:
         """Register a key epoch of a model; the account becomes (or must be) the model's owner."""
-        call = self._functions("ModelRegistry").register(bytes(model_digest), key_epoch, _solidity(circuit))
+        call = self._functions("ModelRegistry").register(bytes(model_digest), key_epoch, solidity(circuit))
         return as_transaction(self._send(call))
 
     def revoke(self, model_digest: Digest, key_epoch: int) -> Transaction:
-        """Revoke a key epoch, for good."""
+        """Revoke a key epoch, for good; the account is the model's owner, also where another registered the epoch."""
         return as_transaction(self._send(self._functions("ModelRegistry").revoke(bytes(model_digest), key_epoch)))
+
+    def propose_owner(self, model_digest: Digest, proposed: Address) -> Transaction:
+        """Propose the model's next owner, in the place of any proposed before. It owns nothing until it accepts."""
+        return as_transaction(self._send(self._functions("ModelRegistry").proposeOwner(bytes(model_digest), proposed)))
+
+    def withdraw_proposal(self, model_digest: Digest) -> Transaction:
+        """Withdraw a proposal that nobody has accepted yet."""
+        return as_transaction(self._send(self._functions("ModelRegistry").withdrawProposal(bytes(model_digest))))
+
+    def accept_ownership(self, model_digest: Digest) -> Transaction:
+        """Become the owner of a model, with all its key epochs, as its owner proposed."""
+        return as_transaction(self._send(self._functions("ModelRegistry").acceptOwnership(bytes(model_digest))))
+
+    def owner_of(self, model_digest: Digest) -> Address:
+        """Who owns a model, over all its key epochs; :class:`NotFoundError` if nobody registered it."""
+        return _owner(model_digest, self._read(self._functions("ModelRegistry").ownerOf(bytes(model_digest))))
+
+    def owner_at(self, model_digest: Digest, block: int) -> Address:
+        """Who owned a model when a block ended.
+
+        Raises
+        ------
+        NotFoundError
+            Nobody did, or the chain has no such block yet.
+        """
+        call = self._functions("ModelRegistry").ownerAt(bytes(model_digest), block)
+        return _owner(model_digest, self._read(call, missing="FutureBlock"), f" in block {block}")
+
+    def proposed_owner_of(self, model_digest: Digest) -> Address | None:
+        """Who may accept a model; None if nobody is proposed."""
+        found = Address.parse(self._read(self._functions("ModelRegistry").proposedOwnerOf(bytes(model_digest))))
+        return None if found == ZERO_ADDRESS else found
 
     def registration(self, model_digest: Digest, key_epoch: int) -> Registration:
         """A model's registration; :class:`NotFoundError` if there is none."""
         found = self._read(self._functions("ModelRegistry").get(bytes(model_digest), key_epoch))
-        owner, registered_at, revoked_at, circuit_hash, vka_digest, srs_digest = found
+        registrant, registered_at, revoked_at, circuit_hash, vka_digest, srs_digest = found
         if registered_at == 0:
             raise NotFoundError(f"model {model_digest} is not registered for key epoch {key_epoch}")
         return Registration(
-            owner=Address.parse(owner),
+            registrant=Address.parse(registrant),
             circuit_hash=Digest(circuit_hash),
             vka_digest=Digest(vka_digest),
             srs_digest=Digest(srs_digest),
@@ -254,21 +276,8 @@ class Chain(Node):
         RevertError
             The contract refused; `name` says why, for example ``ProofRejected`` or ``AlreadyCertified``.
         """
-        hashed = statement.circuit.visibility == Visibility.HASHED
-        call = self._functions("Certifier").certifyRecord(
-            _solidity(statement),
-            signature,
-            (anchor.anchor_id, anchor.leaf_index, [bytes(node) for node in anchor.path]),
-            (
-                opening.index,
-                bytes(opening.salt),
-                [bytes(node) for node in opening.input_path],
-                [bytes(node) for node in opening.output_path],
-                public_instances(opening.input, opening.output, hashed=hashed),
-                proof,
-            ),
-            [bytes(word) for word in vka],
-        )
+        arguments = certify_arguments(statement, signature, anchor, opening, proof, vka)
+        call = self._functions("Certifier").certifyRecord(*arguments)
         return as_transaction(self._send(call))
 
     def certified_count(self, statement_digest: Digest) -> int:
@@ -330,6 +339,23 @@ class Chain(Node):
         with self._translated():
             return bytes(self._web3.eth.get_code(self._contracts[name].address))
 
+    def _create(self, code: bytes) -> Address:
+        """Have the deployer make a contract, unless it is there."""
+        address = create2(code)
+        if self._has_code(address):
+            return address
+        if not self._has_code(DEPLOYER):
+            raise UnavailableError(
+                f"chain {self.chain_id} has no deployer contract at {DEPLOYER}",
+                hint="it takes one transaction: https://github.com/Arachnid/deterministic-deployment-proxy",
+            )
+        try:
+            self._send(Payload(self._web3, DEPLOYER, SALT + code))
+        except RevertError:
+            if not self._has_code(address):  # else somebody was quicker
+                raise
+        return address
+
     def _has_code(self, address: Address) -> bool:
         with self._translated():
             return len(self._web3.eth.get_code(checksummed(address))) > 0
@@ -342,10 +368,53 @@ class Chain(Node):
         raise ChainError(f"transaction emitted no {event}")
 
 
-def _solidity(value: object) -> Any:
+def _owner(model_digest: Digest, found: str, when: str = "") -> Address:
+    owner = Address.parse(found)
+    if owner == ZERO_ADDRESS:
+        raise NotFoundError(f"nobody owns model {model_digest}{when}")
+    return owner
+
+
+def certify_arguments(
+    statement: Statement,
+    signature: bytes,
+    anchor: AnchorProof,
+    opening: Opening,
+    proof: bytes,
+    vka: Sequence[Digest],
+) -> tuple[Any, ...]:
+    """The arguments of ``Certifier.certifyRecord``; the proof's public instances are rebuilt from the opening."""
+    hashed = statement.circuit.visibility == Visibility.HASHED
+    return (
+        solidity(statement),
+        signature,
+        anchor_argument(anchor),
+        record_argument(opening, proof, hashed=hashed),
+        [bytes(word) for word in vka],
+    )
+
+
+def anchor_argument(anchor: AnchorProof) -> tuple[Any, ...]:
+    """Solidity's AnchorProof."""
+    return anchor.anchor_id, anchor.leaf_index, [bytes(node) for node in anchor.path]
+
+
+def record_argument(opening: Opening, proof: bytes, *, hashed: bool = False) -> tuple[Any, ...]:
+    """Solidity's RecordProof; the proof's public instances are rebuilt from the opening."""
+    return (
+        opening.index,
+        bytes(opening.salt),
+        [bytes(node) for node in opening.input_path],
+        [bytes(node) for node in opening.output_path],
+        public_instances(opening.input, opening.output, hashed=hashed),
+        proof,
+    )
+
+
+def solidity(value: object) -> Any:
     """A struct as the tuple that the ABI coder takes: our fields stand in the order of Solidity's."""
     if isinstance(value, Struct):
-        return tuple(_solidity(getattr(value, name)) for name in type(value).model_fields)
+        return tuple(solidity(getattr(value, name)) for name in type(value).model_fields)
     if isinstance(value, IntEnum):
         return int(value)
     if isinstance(value, bytes):

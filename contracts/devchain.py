@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,12 @@ ETHER = 10**18
 _ROOT = Path(__file__).resolve().parent.parent
 _START_S = 20.0
 _STOP_S = 5.0
-# The shell ends anvil when its standard input closes: the only end that also comes if this process is killed.
-_GUARD = '"$@" </dev/null & child=$!; trap "kill $child" TERM; read -r _; kill $child; wait $child 2>/dev/null'
+# The shell ends anvil when its standard input closes: the only end that also comes if this process is killed. What
+# anvil keeps of past blocks' states, megabytes each, goes with it.
+_GUARD = (
+    'past=$(mktemp -d); "$@" --cache-path "$past" --max-persisted-states 200 </dev/null & child=$!; '
+    'trap "kill $child" TERM; read -r _; kill $child; wait $child 2>/dev/null; rm -rf "$past"'
+)
 
 
 def find_anvil() -> Path:
@@ -66,7 +70,14 @@ class DevChain:
         self._provider = HTTPProvider(url, request_kwargs={"timeout": 5.0}, exception_retry_configuration=None)
 
     @classmethod
-    def start(cls, *, port: int | None = None, block_time_s: float = 1.0, chain_id: int = CHAIN_ID) -> DevChain:
+    def start(
+        cls,
+        *,
+        port: int | None = None,
+        block_time_s: float | None = 1.0,
+        chain_id: int = CHAIN_ID,
+        state: Path | None = None,
+    ) -> DevChain:
         """Start anvil and wait until it answers.
 
         Parameters
@@ -74,12 +85,37 @@ class DevChain:
         port
             TCP port; a free one if None.
         block_time_s
-            A block every so many seconds, with or without transactions: challenges wait for the next block.
+            A block every so many seconds, with or without transactions: challenges wait for the next block. If None, a
+            block for each transaction, and those that are asked for.
+        state
+            A file that the chain is read from, if it is there, and written to when it stops. What waits to be mined is
+            not in it.
 
         Raises
         ------
         UnavailableError
             anvil is not installed, the port is taken, or it did not start.
+        """
+        options = ["--mnemonic-random"]
+        options += [] if block_time_s is None else ["--block-time", f"{block_time_s:g}"]
+        options += [] if state is None else ["--state", str(state)]
+        return cls.launch(options, port=port, chain_id=chain_id)
+
+    @classmethod
+    def launch(cls, options: Sequence[str], *, port: int | None = None, chain_id: int = CHAIN_ID) -> DevChain:
+        """Start anvil with more of its own options, and wait until it answers.
+
+        Parameters
+        ----------
+        options
+            Of anvil, the source of its accounts among them.
+        port, chain_id
+            As in :meth:`start`.
+
+        Raises
+        ------
+        UnavailableError
+            As of :meth:`start`.
         """
         anvil = find_anvil()
         port = _free_port() if port is None else port
@@ -87,7 +123,7 @@ class DevChain:
             raise UnavailableError(f"port {port} is taken", hint="stop what listens there, or choose another")
         command = [
             str(anvil), "--host", "127.0.0.1", "--port", str(port), "--chain-id", str(chain_id),
-            "--block-time", f"{block_time_s:g}", "--mnemonic-random", "--accounts", "1", "--balance", "0", "--quiet",
+            "--accounts", "1", "--balance", "0", "--quiet", *options,
         ]  # fmt: skip
         process = subprocess.Popen(
             ["/bin/sh", "-c", _GUARD, "sh", *command],
@@ -119,6 +155,22 @@ class DevChain:
     def mine(self, blocks: int = 1) -> None:
         """Make blocks at once."""
         self._request("anvil_mine", [hex(blocks)])
+
+    def drop(self, blocks: int) -> None:
+        """A reorganisation: the newest blocks are made anew, without their transactions, which nobody has any more."""
+        self._request("anvil_reorg", [blocks, []])
+
+    def hold(self, holding: bool = True) -> None:
+        """Let transactions wait until :meth:`mine`, or no more."""
+        self._request("evm_setAutomine", [not holding])
+
+    def raise_base_fee(self, wei: int) -> None:
+        """Of the next block, per gas."""
+        self._request("anvil_setNextBlockBaseFeePerGas", [hex(wei)])
+
+    def forget(self) -> None:
+        """Forget all transactions that wait to be mined, as a node does that is full or restarted."""
+        self._request("anvil_dropAllTransactions", [])
 
     def stop(self) -> None:
         """End the process. Harmless if it has ended."""

@@ -11,7 +11,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eth_abi.abi import encode
 from eth_hash.auto import keccak
 
 from contracts.artefacts import load
@@ -81,7 +80,7 @@ class LocalVerifier:
         try:
             self._address = self._evm.deploy(_CALLER, pinned_code() if code is None else code)
             found = self._evm.message_call(
-                _CALLER, self._address, calldata=_REGISTER + encode(["bytes32[]"], [self._vka]), gas=GAS_LIMIT
+                _CALLER, self._address, calldata=_call(_REGISTER, {"bytes32[]": self._vka}), gas=GAS_LIMIT
             )
         except RuntimeError as error:
             raise UnavailableError(f"the EVM did not run the verifier: {error}") from None
@@ -106,7 +105,7 @@ class LocalVerifier:
         UnavailableError
             The EVM came to no answer, for example within :data:`GAS_LIMIT`.
         """
-        call = _VERIFY + encode(["bytes", "uint256[]", "bytes32[]"], [proof, list(instances), self._vka])
+        call = _call(_VERIFY, {"bytes": proof, "uint256[]": list(instances), "bytes32[]": self._vka})
         try:
             found = self._evm.message_call(_CALLER, self._address, calldata=call, gas=GAS_LIMIT, is_static=True)
         except RuntimeError as error:
@@ -124,3 +123,9 @@ def pinned_code() -> bytes:
     if sha256(code) != VERIFIER_CODE:
         raise DigestMismatchError(f"the Solidity verifier in this installation is {sha256(code)}, not {VERIFIER_CODE}")
     return code
+
+
+def _call(selector: bytes, arguments: dict[str, object]) -> bytes:
+    from eth_abi.abi import encode  # only here: most verifications ask no EVM
+
+    return selector + encode(list(arguments), list(arguments.values()))

@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self, cast
-from urllib.parse import urlsplit
 
 from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress, HexAddress, HexStr
 from hexbytes import HexBytes
 from requests.exceptions import RequestException
-from web3 import HTTPProvider, Web3
+from web3 import Web3
 from web3.contract.contract import ContractFunction
 from web3.exceptions import (
     BlockNotFound,
@@ -31,13 +30,14 @@ from web3.middleware import ExtraDataToPOAMiddleware
 from web3.types import Nonce, TxParams, TxReceipt, Wei
 
 from contracts.artefacts import ContractError, decode_revert
+from contracts.providers import FallbackProvider
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import ChainError, MalformedError, NotFoundError, UnavailableError
 from rexis.protocol.parsing import Address, parse_hex
 from rexis.protocol.signing import address_of
 
 # Between the estimate and the block other transactions may land, and make a storage write dearer.
-_GAS_MARGIN = 1.25
+GAS_MARGIN = 1.25
 _POLL_S = 0.2
 _PRIORITY_FEE = Wei(10**9)
 # What Python raises when it is handed something else than it expects.
@@ -114,7 +114,7 @@ class Node:
     def connect(
         cls,
         rpc_url: str,
-        *,
+        *fallbacks: str,
         account: LocalAccount | None = None,
         timeout_s: float = 10.0,
         mined_within_s: float = 120.0,
@@ -124,8 +124,9 @@ class Node:
 
         Parameters
         ----------
-        rpc_url
-            HTTP(S) JSON-RPC endpoint. It may hold a provider's key: no error text repeats more than its host.
+        rpc_url, fallbacks
+            HTTP(S) JSON-RPC endpoints of one chain, in the order in which they are tried. They may hold a provider's
+            key: no error text repeats more than their hosts.
         account
             Signs transactions; without it the chain is read-only.
         timeout_s
@@ -140,14 +141,13 @@ class Node:
         UnavailableError
             Nothing that is a chain node answers there, or it is no http(s) URL.
         """
-        endpoint = _endpoint(rpc_url)
-        provider = HTTPProvider(rpc_url, request_kwargs={"timeout": timeout_s}, exception_retry_configuration=None)
+        provider = FallbackProvider([rpc_url, *fallbacks], timeout_s)
         # EIP-3668: a contract's revert would have this machine fetch a URL of the contract's choice.
         provider.global_ccip_read_enabled = False
         web3 = Web3(provider)
         # Proof-of-authority chains have longer extraData than web3 wants to see.
         web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
-        return cls(web3, endpoint, account, mined_within_s, max_fee_per_gas)
+        return cls(web3, provider.endpoints, account, mined_within_s, max_fee_per_gas)
 
     @property
     def address(self) -> Address:
@@ -232,16 +232,21 @@ class Node:
                 raise NotFoundError(f"not on chain: {error.reason}") from None
             raise UnavailableError(f"the chain node's answer cannot be used: {error.message}") from None
 
-    def _send(self, call: ContractFunction | Payload) -> TxReceipt:
-        """Sign, send and wait. The lock is held from the choice of the nonce until the node has the transaction."""
+    def _send(self, call: ContractFunction | Payload, *, value: int = 0) -> TxReceipt:
+        """Sign, send and wait. The lock is held from the choice of the nonce until the node has the transaction.
+
+        `value` in wei goes with a call of a contract.
+        """
         account = self._signer()
         sender = checksummed(self.address)
         with self._translated(sending=True):
-            gas = int(call.estimate_gas({"from": sender}) * _GAS_MARGIN)
+            gas = int(call.estimate_gas({"from": sender, "value": Wei(value)}) * GAS_MARGIN)
             with self._sending:
                 pending = self._web3.eth.get_transaction_count(sender, "pending")
                 nonce = max(self._next_nonce, pending)
-                unsigned: TxParams = {"from": sender, "nonce": Nonce(nonce), "gas": gas, "chainId": self.chain_id}
+                unsigned: TxParams = {
+                    "from": sender, "nonce": Nonce(nonce), "gas": gas, "chainId": self.chain_id, "value": Wei(value)
+                }  # fmt: skip
                 signed = account.sign_transaction(cast(Any, call.build_transaction({**unsigned, **self._fees()})))
                 try:
                     digest = self._web3.eth.send_raw_transaction(signed.raw_transaction)
@@ -261,7 +266,9 @@ class Node:
             if receipt["status"] != 1:
                 # Mined, but in another state than it was estimated in: run it again there to learn why.
                 if isinstance(call, ContractFunction):
-                    call.call({"from": sender, "gas": gas}, block_identifier=receipt["blockNumber"])
+                    call.call(
+                        {"from": sender, "gas": gas, "value": Wei(value)}, block_identifier=receipt["blockNumber"]
+                    )
                 raise RevertError(f"transaction 0x{bytes(digest).hex()} reverted", None)
         return receipt
 
@@ -299,7 +306,7 @@ class Node:
         except BlockNotFound:
             raise UnavailableError("the chain node does not have the block", hint="is it synchronised?") from None
         except Web3RPCError as error:
-            text = f"the chain node refused: {_message(error)}"
+            text = f"the chain node refused: {message_of(error)}"
             if not sending:
                 raise UnavailableError(text) from None
             poor = self._account is not None and "funds" in text.lower()
@@ -320,18 +327,7 @@ class Node:
         return RevertError(f"the contract refused: {reason or error.message or 'no reason given'}", reason)
 
 
-def _endpoint(rpc_url: str) -> str:
-    try:
-        parts = urlsplit(rpc_url)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:  # an unfinished IPv6 address, a port out of range
-        parts = None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UnavailableError("the chain's RPC address is not an http(s) URL")
-    return f"{parts.scheme}://{parts.hostname}{port}"
-
-
-def _message(error: Web3RPCError) -> str:
+def message_of(error: Web3RPCError) -> str:
     """What the node said, if it said it in the usual form."""
     said = error.rpc_response.get("error") if isinstance(error.rpc_response, dict) else None
     return str((said.get("message") if isinstance(said, dict) else said) or error.message)

@@ -93,13 +93,15 @@ class Registration:
 
     Attributes
     ----------
+    registrant
+        Who owned the model when this was registered. What it claims of this epoch counts, whoever owns the model now.
     circuit_hash
         hashStruct of the circuit; that of ``NO_CIRCUIT`` for a model without one.
     registered_at, revoked_at
         Block numbers; `revoked_at` is None while active.
     """
 
-    owner: Address
+    registrant: Address
     circuit_hash: Digest
     vka_digest: Digest
     srs_digest: Digest
@@ -161,8 +163,10 @@ def public_instances(inputs: bytes, outputs: bytes, *, hashed: bool = False) -> 
         `inputs` is a hash, the only instance in the inputs' place.
     """
     first = Encoding.HASH if hashed else Encoding.FIXED
-    found: list[int] = []
-    for side, encoding, payload in ((Side.INPUT, first, inputs), (Side.OUTPUT, Encoding.FIXED, outputs)):
-        values = LeafFormat(side=side, encoding=encoding, scale=0).values(payload)
-        found += [int(value) % FIELD for value in np.asarray(values)]
-    return found
+    return residues(inputs, first) + residues(outputs, Encoding.FIXED)
+
+
+def residues(payload: bytes, encoding: Encoding) -> list[int]:
+    """A payload's integers modulo the field."""
+    values = LeafFormat(side=Side.INPUT, encoding=encoding, scale=0).values(payload)
+    return [int(value) % FIELD for value in np.asarray(values)]

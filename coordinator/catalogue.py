@@ -13,10 +13,15 @@ from sqlmodel import Session
 
 from contracts.onchain import vka_digest
 from coordinator.access import Access
+from coordinator.audit import record
 from coordinator.blobs import Blobs
+from coordinator.blocks import Blocks
 from coordinator.chain import Ledger
+from coordinator.inventory import require_kept
 from coordinator.store import Store
 from coordinator.tables import DatasetRow, ModelRow
+from coordinator.times import Clock
+from coordinator.trees import Trees
 from rexis.api import DatasetView, ModelRegistration, ModelView
 from rexis.protocol.certificate import CircuitMaterial
 from rexis.protocol.circuit import NO_CIRCUIT, Circuit
@@ -30,22 +35,13 @@ from rexis.protocol.errors import (
     UnavailableError,
 )
 from rexis.protocol.merkle import MerkleTree
-from rexis.protocol.onsite import HashedDataset, read_dataset
+from rexis.protocol.onsite import HashedDataset, open_dataset
 from rexis.protocol.parsing import Address
 from rexis.protocol.policy import Rung, Tier
-from rexis.protocol.records import (
-    Encoding,
-    Floats,
-    Hashes,
-    Integers,
-    LeafFormat,
-    Opening,
-    Salts,
-    encode_inputs,
-    input_format,
-)
+from rexis.protocol.records import LeafFormat, Opening, encode_inputs, input_format
+from rexis.protocol.rows import Rows
 from rexis.protocol.rung import SignedRungClaim, require_rung_claim
-from rexis.protocol.tensors import Dataset
+from rexis.protocol.tensors import Dataset, Shard
 from rexis.protocol.typed_data import Domain
 from verifier.circuit import (
     artefacts_of,
@@ -58,17 +54,18 @@ from verifier.circuit import (
 
 _MAX_SETTINGS = 8 << 20
 _MAX_VK = 64 << 20
-_CACHED_DATASETS = 2
+_OPEN_DATASETS = 16
 _WAITING_CHECKS = 4
 
 
 @dataclass(frozen=True)
 class InputTree:
-    """The tree over a dataset's records in one encoding, with what opens them."""
+    """The tree over a dataset's records in one encoding, with what opens them; `values` are the encoded records."""
 
     form: LeafFormat
-    values: Floats | Integers | Hashes
-    salts: Salts
+    records: Rows
+    values: Rows
+    salts: Rows
     tree: MerkleTree
 
     @property
@@ -80,12 +77,17 @@ class InputTree:
         """One record with its output."""
         return Opening(
             index=index,
-            salt=Digest(self.salts[index].tobytes()),
-            input=self.form.payload(self.values[index].reshape(-1)),
+            salt=Digest(self.salts[index : index + 1].tobytes()),
+            input=self.form.payload(self.values[index : index + 1].reshape(-1)),
             input_path=self.tree.path(index),
             output=output,
             output_path=output_path,
         )
+
+    def shard(self, start: int, count: int) -> Shard:
+        """Some records, with what leads from them to the root."""
+        mine = slice(start, start + count)
+        return Shard(self.records[mine], self.salts[mine], start, len(self.tree), self.tree.around(start, count))
 
 
 class Catalogue:
@@ -97,6 +99,8 @@ class Catalogue:
         Where keys are checked.
     domain
         What owners sign their claims for.
+    trees
+        Where trees over datasets are kept.
     """
 
     def __init__(
@@ -107,13 +111,15 @@ class Catalogue:
         chain: Callable[[], Ledger],
         checking: Executor,
         domain: Domain,
+        trees: Trees,
+        clock: Clock,
     ) -> None:
         self._store, self._blobs, self._access, self._chain = store, blobs, access, chain
-        self._domain = domain
+        self._domain, self._clock = domain, clock
         self._checking, self._waiting = checking, threading.BoundedSemaphore(_WAITING_CHECKS)
-        self._parsed: OrderedDict[Digest, Dataset | HashedDataset] = OrderedDict()
-        self._trees: OrderedDict[tuple[Digest, Encoding, int], InputTree] = OrderedDict()
-        self._parsing, self._building = threading.Lock(), threading.Lock()
+        self._trees = trees
+        self._opened: OrderedDict[Digest, Dataset | HashedDataset] = OrderedDict()
+        self._opening, self._blocks = threading.Lock(), Blocks()
 
     def register_model(self, caller: Address, given: ModelRegistration) -> tuple[ModelView, bool]:
         """Make a model known; returns it and whether it is new.
@@ -128,13 +134,14 @@ class Catalogue:
             The chain names another owner.
         """
         # The chain first: nobody has artefacts checked, which is dear, for models that are not theirs.
-        owner = self.require_active(given.model_digest, given.key_epoch, given.circuit, "")
+        registrant = self.require_active(given.model_digest, given.key_epoch, given.circuit, "")
+        owner = self.owner_of(given.model_digest)
         if owner != caller:
             raise ForbiddenError(
                 f"the model belongs to {owner}", field="modelDigest", hint="its owner on chain registers it here"
             )
         if given.rung_claim is not None:
-            self._check_claim(owner, given, given.rung_claim)
+            self._check_claim(registrant, given, given.rung_claim)
         self._require_held(caller, given.model_digest, "modelDigest", "the encrypted model")
         needed = 0
         if given.circuit == NO_CIRCUIT:
@@ -142,11 +149,16 @@ class Catalogue:
                 raise MalformedError("a model without a circuit has no VKA", field="vka")
         else:
             needed = self._check_circuit(caller, given)
+        circuit = given.circuit
+        needed_blobs = {given.model_digest}
+        if circuit != NO_CIRCUIT:
+            needed_blobs |= {circuit.settings_digest, circuit.vk_digest, circuit.srs_digest}
         with self._store.writing() as session:
+            self._require_kept(session, needed_blobs)
             row = session.get(ModelRow, (str(given.model_digest), given.key_epoch))
             created = row is None
             row = row or ModelRow(
-                model_digest=str(given.model_digest), key_epoch=given.key_epoch, owner=owner, circuit="", vka=""
+                model_digest=str(given.model_digest), key_epoch=given.key_epoch, owner=registrant, circuit="", vka=""
             )
             row.circuit = given.circuit.to_json().decode()
             row.vka = " ".join(str(word) for word in given.vka)
@@ -154,16 +166,17 @@ class Catalogue:
             if given.rung_claim is not None:
                 row.rung_claim = given.rung_claim.to_json().decode()
             session.add(row)
+            record(session, self._clock(), caller, "model.register", f"{row.model_digest} epoch {row.key_epoch}")
         return _model_view(row), created
 
-    def _check_claim(self, owner: Address, given: ModelRegistration, signed: SignedRungClaim) -> None:
+    def _check_claim(self, registrant: Address, given: ModelRegistration, signed: SignedRungClaim) -> None:
         rung, model = Rung.EE_PRIVATE_WEIGHTS, given.model_digest
         claim = require_rung_claim(signed, self._domain, rung=rung, model=model, epoch=given.key_epoch)
-        if claim.owner != owner:
+        if claim.owner != registrant:
             raise EvidenceError(
-                f"is {claim.owner}'s, the model is {owner}'s",
+                f"is {claim.owner}'s, {registrant} registered the model",
                 field="rungClaim.claim.owner",
-                hint="the wallet that registered the model signs its claim",
+                hint="the wallet that registered this key epoch signs its claim; a new owner registers one of its own",
             )
 
     def _check_circuit(self, caller: Address, given: ModelRegistration) -> int:
@@ -195,7 +208,7 @@ class Catalogue:
         return _model_view(row) if row else None
 
     def require_active(self, digest: Digest, epoch: int, circuit: Circuit | None, prefix: str) -> Address:
-        """Look on chain, now, that a model is registered and not revoked; returns its owner.
+        """Look on chain, now, that a model is registered and not revoked; returns who registered it.
 
         Parameters
         ----------
@@ -222,7 +235,11 @@ class Catalogue:
                 field=f"{prefix}circuit",
                 hint="circuits are fixed by the model's registration on chain",
             )
-        return found.owner
+        return found.registrant
+
+    def owner_of(self, digest: Digest) -> Address:
+        """Look on chain, now, whose a registered model is."""
+        return self._chain().owner_of(digest)
 
     def register_dataset(self, caller: Address, digest: Digest) -> tuple[DatasetView, bool]:
         """Make an uploaded blob known as a dataset; returns it and whether it is new.
@@ -237,12 +254,14 @@ class Catalogue:
         self._require_held(caller, digest, "digest", "the dataset")
         dataset = self.dataset(digest)
         with self._store.writing() as session:
+            self._require_kept(session, {digest})
             row = session.get(DatasetRow, str(digest))
             created = row is None
             row = row or DatasetRow(
                 digest=str(digest), owner=caller, shape=" ".join(str(size) for size in dataset.committed.shape)
             )
             session.add(row)
+            record(session, self._clock(), caller, "dataset.register", str(digest))
         return _dataset_view(row), created
 
     def dataset_view(self, caller: Address, digest: Digest) -> DatasetView | None:
@@ -254,38 +273,35 @@ class Catalogue:
         return _dataset_view(row) if row else None
 
     def dataset(self, digest: Digest) -> Dataset | HashedDataset:
-        """A dataset's records and salts, or their hashes; the last ones read are kept."""
-        with self._parsing:
-            if digest in self._parsed:
-                self._parsed.move_to_end(digest)
-                return self._parsed[digest]
-            dataset = read_dataset(self._blobs.read(digest, "dataset"))
-            self._parsed[digest] = dataset
-            while len(self._parsed) > _CACHED_DATASETS:
-                self._parsed.popitem(last=False)
-            return dataset
+        """A dataset whose records stay in their blob, or hashes of records.
+
+        All are looked at when it is opened, which takes a second for a few hundred MB; the last ones stay open.
+        """
+        with self._opening:
+            if digest in self._opened:
+                self._opened.move_to_end(digest)
+                return self._opened[digest]
+        read, size = self._blobs.reader(digest, "dataset")
+        dataset = open_dataset(self._blocks.over(digest, read, size), size)
+        with self._opening:
+            self._opened[digest] = dataset
+            while len(self._opened) > _OPEN_DATASETS:
+                self._opened.popitem(last=False)
+        return dataset
 
     def inputs(self, digest: Digest, tier: Tier, circuit: Circuit) -> InputTree:
-        """A dataset's input tree as a tier encodes it. It takes seconds for large ones, so the last are kept.
+        """A dataset's input tree as a tier encodes it.
 
         Raises
         ------
         TensorError
             The records do not fit the encoding.
         """
-        form = input_format(tier, circuit)
-        key = (digest, form.encoding, form.scale)
-        with self._building:
-            if key in self._trees:
-                self._trees.move_to_end(key)
-                return self._trees[key]
-            dataset = self.dataset(digest)
-            values, salts = encode_inputs(tier, circuit, dataset.committed), dataset.leaf_salts
-            found = InputTree(form, values, salts, form.tree(values, salts))
-            self._trees[key] = found
-            while len(self._trees) > _CACHED_DATASETS:
-                self._trees.popitem(last=False)
-            return found
+        form, dataset = input_format(tier, circuit), self.dataset(digest)
+        values, salts = encode_inputs(tier, circuit, dataset.committed), dataset.leaf_salts
+        name = f"{digest.hex()}-{form.encoding.name.lower()}-{form.scale}"
+        tree = self._trees.get(name, len(dataset), lambda: form.leaves(values, salts))
+        return InputTree(form, dataset.committed, values, salts, tree)
 
     def material(self, circuit: Circuit, vka: list[Digest]) -> CircuitMaterial:
         """A circuit's artefacts, for checking proofs and for the certificate."""
@@ -312,6 +328,10 @@ class Catalogue:
             raise MalformedError(
                 f"{what} {digest} has not been uploaded", field=field, hint=f"PUT /v1/blobs/{digest} first"
             )
+
+    def _require_kept(self, session: Session, digests: set[Digest]) -> None:
+        if (gone := require_kept(session, sorted(digests), self._clock())) is not None:
+            raise MalformedError(f"blob {gone} is not here any more", hint=f"PUT /v1/blobs/{gone} again")
 
 
 def vka_words(session: Session, digest: Digest, epoch: int) -> list[Digest]:

@@ -1,25 +1,27 @@
 """The chain as the coordinator uses it: connected when it is first needed, and searchable after a crash.
 
-Every transaction follows a row that says what is intended. Whether a transaction of an earlier run was sent is asked of
-the chain's event log, so that nothing is written twice.
+Transactions go through :mod:`coordinator.outbox`. Whether a run that the database knows nothing of wrote something is
+asked of the chain's event log.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
 
-from contracts.chain import Chain
-from contracts.node import checksummed
+from contracts.accountability import Accountability
 from contracts.onchain import Anchored, Committed, Deployment
+from contracts.sending import Call, Sender
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import ChainError, UnavailableError
+from rexis.protocol.validation import Finding
 
 
-class Ledger(Chain):
-    """A :class:`~contracts.chain.Chain` that finds what this account wrote before."""
+class Ledger(Sender):
+    """A :class:`~contracts.sending.Sender` that finds what this account wrote before."""
 
     def find_commitment(
         self, task_id: Digest, statement_digest: Digest, since_block: int
@@ -43,22 +45,23 @@ class Ledger(Chain):
         made = Anchored(found["args"]["anchorId"], root, size, found["blockNumber"], self.address)
         return made, Digest(bytes(found["transactionHash"]))
 
-    def find_certified(self, statement_digest: Digest, record_index: int, since_block: int) -> Digest | None:
-        """The transaction, whoever sent it, in which the Certifier accepted a record."""
+    def find_certified(
+        self, statement_digest: Digest, record_index: int, since_block: int, confirmations: int
+    ) -> Digest | None:
+        """The transaction, whoever sent it, in which the Certifier accepted a record, if so many blocks follow."""
         event = self._contracts["Certifier"].events["RecordCertified"]()
         arguments = {"statementDigest": bytes(statement_digest), "recordIndex": record_index}
         with self._translated():
-            found = event.get_logs(argument_filters=arguments, from_block=since_block)
+            newest = self._web3.eth.block_number - confirmations
+            if newest < since_block:
+                return None
+            found = event.get_logs(argument_filters=arguments, from_block=since_block, to_block=newest)
         return Digest(bytes(found[0]["transactionHash"])) if found else None
 
-    def require_settled(self) -> None:
-        """Raise :class:`UnavailableError` while a transaction of this account waits to be mined."""
-        account = checksummed(self.address)
-        with self._translated():
-            mined = self._web3.eth.get_transaction_count(account)
-            known = self._web3.eth.get_transaction_count(account, "pending")
-        if known > mined:
-            raise UnavailableError("an earlier transaction waits to be mined", hint="it is looked for again")
+    def recording(self, statement_digest: Digest, finding: Finding, slots: Collection[int], signature: bytes) -> Call:
+        """Writes validators' verdict on a statement down, with the sum of the signatures of those in these slots."""
+        signers = sum(1 << slot for slot in set(slots))
+        return self._call("ValidatorQuorum", "record", bytes(statement_digest), int(finding), signers, signature)
 
     def _find(self, name: str, arguments: dict[str, Any], since_block: int) -> Any:
         with self._translated():
@@ -72,14 +75,26 @@ class ChainLink:
 
     Parameters
     ----------
-    rpc_url
-        HTTP(S) JSON-RPC endpoint.
+    rpc_urls
+        HTTP(S) JSON-RPC endpoints, in the order in which they are tried.
     deployment
         The contracts; their code is checked when the connection is made.
+    max_fee_per_gas
+        Never offer more, in wei.
+    accountability
+        Stakes, escrow and validators around the log, if they are used; checked like the contracts.
     """
 
-    def __init__(self, rpc_url: str, deployment: Deployment, account: LocalAccount) -> None:
-        self._rpc_url, self._deployment, self._account = rpc_url, deployment, account
+    def __init__(
+        self,
+        rpc_urls: Sequence[str],
+        deployment: Deployment,
+        account: LocalAccount,
+        max_fee_per_gas: int | None,
+        accountability: Accountability | None = None,
+    ) -> None:
+        self._rpc_urls, self._deployment, self._account = rpc_urls, deployment, account
+        self._max_fee_per_gas, self._around = max_fee_per_gas, accountability
         self._connecting = threading.Lock()
         self._ledger: Ledger | None = None
 
@@ -93,9 +108,11 @@ class ChainLink:
         """
         with self._connecting:
             if self._ledger is None:
-                ledger = Ledger.connect(self._rpc_url, account=self._account)
+                ledger = Ledger.connect(*self._rpc_urls, account=self._account, max_fee_per_gas=self._max_fee_per_gas)
                 try:
                     ledger.attach(self._deployment)
+                    if self._around is not None:
+                        ledger.attach_accountability(self._around)
                 except ChainError as error:
                     raise UnavailableError(error.message, hint=error.hint) from None
                 self._ledger = ledger

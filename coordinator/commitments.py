@@ -4,21 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, or_, select
 
 from coordinator.chain import Ledger
-from coordinator.leases import Leases, fail_job, records, require_open
+from coordinator.leases import Leases, close, fail_job, records, request_of, require_open
+from coordinator.outbox import Outbox
 from coordinator.standing import attempts
 from coordinator.store import Store
-from coordinator.tables import CommitmentRow, JobRow, LeaseRow, Outcome, TaskRow
-from rexis.api import CommitmentSubmission, TaskState
+from coordinator.tables import (
+    TASK_TRIED,
+    CommitmentRow,
+    JobRow,
+    LeaseRow,
+    Outcome,
+    Purpose,
+    TaskRow,
+    TransactionRow,
+    TransactionStatus,
+)
+from coordinator.times import Clock
+from coordinator.transcripts import plan_of, transcript_of
+from rexis.api import CommitmentSubmission
 from rexis.protocol.certificate import Commitment
 from rexis.protocol.digests import Digest
-from rexis.protocol.errors import ConflictError, UnavailableError
+from rexis.protocol.errors import ConflictError, EvidenceError, UnavailableError
 from rexis.protocol.evidence import Evidence, Measured
 from rexis.protocol.parsing import Address
 from rexis.protocol.policy import Tier
-from rexis.protocol.statement import JobRequest
+from rexis.protocol.statement import JobRequest, Statement
+from rexis.protocol.training import TrainingRequest
+from rexis.protocol.transcript import transcript_tree
 from rexis.protocol.typed_data import Domain
 from verifier.evidence import TaskContext, check_statement
 
@@ -33,10 +48,17 @@ class Commitments:
     """
 
     def __init__(
-        self, store: Store, chain: Callable[[], Ledger], leases: Leases, domain: Domain, confirmations: int
+        self,
+        store: Store,
+        clock: Clock,
+        chain: Callable[[], Ledger],
+        outbox: Outbox,
+        leases: Leases,
+        domain: Domain,
+        confirmations: int,
     ) -> None:
-        self._store, self._chain, self._leases = store, chain, leases
-        self._domain, self._confirmations = domain, confirmations
+        self._store, self._clock, self._chain, self._outbox = store, clock, chain, outbox
+        self._leases, self._domain, self._confirmations = leases, domain, confirmations
 
     def submit(self, lease_id: str, worker: Address, submission: CommitmentSubmission) -> None:
         """Check a statement and record the intent to commit it. Repeating it changes nothing.
@@ -68,6 +90,8 @@ class Commitments:
                 srs=None,
             )
             digest = str(check_statement(_bare(submission), context))
+            if isinstance(request, TrainingRequest):
+                _require_transcript(session, request, task, submission.statement)
             known = session.get(CommitmentRow, lease_id)
             if known is None:
                 session.add(CommitmentRow(lease_id=lease_id, task_id=task.task_id, statement_digest=digest))
@@ -97,17 +121,23 @@ class Commitments:
         return self.settled(row)
 
     def settled(self, row: CommitmentRow) -> Commitment | None:
-        """A commitment with its challenge block's hash, which is kept once it is known."""
-        if row.block is None or row.attempt is None:
-            return None
+        """A commitment with its challenge block's hash, which is kept once it is known. None until it is final."""
         if row.challenge_block_hash is None:
+            with self._store.reading() as session:
+                row = session.get_one(CommitmentRow, row.lease_id)
+                final = row.transaction is None or _status(session, row) == TransactionStatus.FINAL
+            if row.block is None or not final:
+                return None
             try:
                 drawn = self._chain().block_hash(row.block + 1, confirmations=self._confirmations)
             except UnavailableError:
                 return None
-            row.challenge_block_hash = str(drawn)
             with self._store.writing() as session:
-                session.add(session.merge(row))
+                row = session.get_one(CommitmentRow, row.lease_id)
+                row.challenge_block_hash = row.challenge_block_hash or str(drawn)
+                session.add(row)
+        if row.block is None or row.attempt is None:
+            return None
         return Commitment(
             attempt=row.attempt,
             block_number=row.block,
@@ -116,17 +146,19 @@ class Commitments:
         )
 
     def pending(self) -> list[str]:
-        """Leases whose statement is not on chain yet."""
+        """Leases whose statement no transaction is there for, as many as may be sent now."""
+        room = self._outbox.room()
         with self._store.reading() as session:
+            unsent = (col(CommitmentRow.block).is_(None), col(CommitmentRow.transaction).is_(None))
             open_leases = (
                 select(CommitmentRow.lease_id)
                 .join(LeaseRow, col(LeaseRow.lease_id) == col(CommitmentRow.lease_id))
-                .where(col(CommitmentRow.block).is_(None), col(LeaseRow.outcome) == Outcome.OPEN)
+                .where(*unsent, col(LeaseRow.outcome) == Outcome.OPEN)
             )
-            return list(session.exec(open_leases))
+            return list(session.exec(open_leases.limit(room)))
 
-    def send(self, lease_id: str) -> None:
-        """Write one statement on chain, unless an earlier run did.
+    def send(self, lease_id: str) -> bool:
+        """Hand one statement to the outbox, unless the event log has it; whether anything changed.
 
         Raises
         ------
@@ -137,31 +169,86 @@ class Commitments:
         with self._store.reading() as session:
             row = session.get_one(CommitmentRow, lease_id)
         task_id, digest = Digest.parse(row.task_id), Digest.parse(row.statement_digest)
-        if row.since_block is None:
-            row.since_block = chain.block_number()
-            with self._store.writing() as session:
-                session.add(session.merge(row))
-            found = None
-        else:
+        if row.since_block is not None:
+            self._outbox.require_complete()
             found = chain.find_commitment(task_id, digest, row.since_block)
-            if found is None:
-                chain.require_settled()
-        if found is None:
-            if self._exhausted(chain, row):
-                return
-            committed, transaction = chain.commit(task_id, digest)
-            found = committed, transaction.hash
-        made, tx_hash = found
-        row.attempt, row.block, row.tx_hash = made.attempt, made.block, str(tx_hash)
+            if found is not None:
+                self._outbox.adopt(Purpose.COMMIT, lease_id, found[1], _note(lease_id, row.since_block))
+                return True
+        if not self._exhausted(chain, row):
+            head = chain.block_number()
+            self._outbox.post(Purpose.COMMIT, lease_id, chain.committing(task_id, digest), _note(lease_id, head))
+        return True
+
+    def follow(self) -> bool:
+        """Bring each commitment to where its transaction is; whether one moved.
+
+        Raises
+        ------
+        UnavailableError
+            The chain cannot be reached: call again later.
+        """
+        self._outbox.advance()
+        status, block = col(TransactionRow.status), col(CommitmentRow.block)
+        moved = or_(
+            status.in_((TransactionStatus.LOST, TransactionStatus.FAILED)),
+            (status == TransactionStatus.OPEN) & block.is_not(None),
+            status.in_((TransactionStatus.MINED, TransactionStatus.FINAL))
+            & col(TransactionRow.reverted).is_(False)
+            & (block.is_(None) | (block != col(TransactionRow.block))),
+        )
+        joined = select(CommitmentRow, TransactionRow).join(
+            TransactionRow, col(TransactionRow.id) == col(CommitmentRow.transaction)
+        )
+        with self._store.reading() as session:
+            found = session.exec(joined.where(moved)).all()
+        for row, transaction in found:
+            if transaction.status in (TransactionStatus.LOST, TransactionStatus.FAILED):
+                self._place(row.lease_id, transaction=None)
+            elif transaction.status == TransactionStatus.OPEN:
+                self._place(row.lease_id)
+            else:
+                made = self._chain().committed_in(Digest.parse(transaction.tx_hash))
+                place = {"attempt": made.attempt, "block": made.block, "tx_hash": transaction.tx_hash}
+                self._place(row.lease_id, **place)
+        return bool(found)
+
+    def _place(self, lease_id: str, **place: object) -> None:
+        """Note where a commitment is. If its challenge was drawn elsewhere before, an open lease cannot go on."""
         with self._store.writing() as session:
-            session.add(session.merge(row))
+            row = session.get_one(CommitmentRow, lease_id)
+            if row.challenge_block_hash is not None and row.block is not None:
+                lease = session.get_one(LeaseRow, lease_id)
+                if lease.outcome == Outcome.OPEN:
+                    reason = "the chain dropped the block of its commitment after the challenge was drawn"
+                    close(session, lease, Outcome.CANCELLED, reason=reason, at=self._clock())
+            for name, value in {"attempt": None, "block": None, "tx_hash": None, **place}.items():
+                setattr(row, name, value)
+            session.add(row)
 
     def _exhausted(self, chain: Ledger, row: CommitmentRow) -> bool:
-        """Fail the job whose task has used up its attempts; they are counted on chain."""
+        """Fail the job whose task has used up its attempts; they are counted on chain.
+
+        Raises
+        ------
+        UnavailableError
+            Earlier attempts wait to be mined, which may be the last ones.
+        """
         with self._store.reading() as session:
             task = session.get_one(TaskRow, row.task_id)
+            waiting = (
+                select(func.count())
+                .select_from(CommitmentRow)
+                .join(TransactionRow, col(TransactionRow.id) == col(CommitmentRow.transaction))
+            )
+            waiting = waiting.where(
+                col(CommitmentRow.task_id) == row.task_id, col(TransactionRow.status) == TransactionStatus.OPEN
+            )
+            open_attempts = session.exec(waiting).one()
         made = chain.attempts(chain.address, Digest.parse(row.task_id))
         if made < task.max_attempts:
+            if made + open_attempts >= task.max_attempts:
+                raise UnavailableError("earlier commitments to the task wait to be mined")
             return False
         with self._store.writing() as session:
             fail_job(
@@ -169,6 +256,7 @@ class Commitments:
                 session.get_one(JobRow, task.job_id),
                 f"{records(task)}: {made} commitments were made, each by another worker, and none led to accepted "
                 f"evidence; the policy allows {task.max_attempts}",
+                at=self._clock(),
             )
         return True
 
@@ -176,40 +264,68 @@ class Commitments:
         """Tasks that wait with no attempt left, as far as it is known here."""
         with self._store.reading() as session:
             made = attempts(col(TaskRow.task_id))
-            waits = (col(TaskRow.state) == TaskState.PENDING, made >= col(TaskRow.max_attempts))
-            return list(session.exec(select(TaskRow.task_id).where(*waits)))
+            return list(session.exec(select(TaskRow.task_id).where(TASK_TRIED, made >= col(TaskRow.max_attempts))))
 
-    def settle(self, task_id: str) -> None:
+    def settle(self, task_id: str) -> bool:
         """Learn which commitments of a spent task the chain has; fail its job if none is left.
+
+        Returns whether anything changed.
 
         Raises
         ------
         UnavailableError, ChainError
             The chain cannot be reached: call again later.
         """
+        changed = self.follow()
+        self._outbox.require_complete()
         chain = self._chain()
         with self._store.reading() as session:
             rows = session.exec(select(CommitmentRow).where(col(CommitmentRow.task_id) == task_id)).all()
         for row in rows:
-            if row.since_block is None or row.block is not None:
+            if row.since_block is None or row.block is not None or row.transaction is not None:
                 continue
             found = chain.find_commitment(Digest.parse(task_id), Digest.parse(row.statement_digest), row.since_block)
-            if found is None:
-                chain.require_settled()
-                row.since_block = None  # it was never sent
-            else:
-                row.attempt, row.block, row.tx_hash = found[0].attempt, found[0].block, str(found[1])
-            with self._store.writing() as session:
-                session.merge(row)
-        if rows:
-            self._exhausted(chain, rows[0])
+            if found is not None:
+                self._outbox.adopt(Purpose.COMMIT, row.lease_id, found[1], _note(row.lease_id, row.since_block))
+                continue
+            with self._store.writing() as session:  # it was never mined, and never will be
+                session.get_one(CommitmentRow, row.lease_id).since_block = None
+            changed = True
+        return (bool(rows) and self._exhausted(chain, rows[0])) or changed
+
+
+def _note(lease_id: str, since_block: int) -> Callable[[Session, TransactionRow], None]:
+    """What is written of a commitment together with its transaction."""
+
+    def note(session: Session, transaction: TransactionRow) -> None:
+        row = session.get_one(CommitmentRow, lease_id)
+        row.since_block, row.transaction = since_block, transaction.id
+        session.add(row)
+
+    return note
+
+
+def _status(session: Session, row: CommitmentRow) -> str:
+    return session.get_one(TransactionRow, row.transaction).status
 
 
 def job_of(session: Session, lease: LeaseRow) -> tuple[JobRequest, TaskRow]:
     """The request and the task that a lease is about."""
     task = session.get_one(TaskRow, lease.task_id)
-    job = session.get_one(JobRow, task.job_id)
-    return JobRequest.from_json(job.request.encode()), task
+    return request_of(session.get_one(JobRow, task.job_id)), task
+
+
+def _require_transcript(session: Session, request: TrainingRequest, task: TaskRow, statement: Statement) -> None:
+    """A training is committed to once all of it is here: what the challenge draws must have been fixed before."""
+    plan, found = plan_of(session, task.job_id), transcript_of(session, task.task_id)
+    if plan is None or len(found) != plan.segments + 1:
+        raise ConflictError(f"{len(found)} checkpoints are there, not all", hint="hand the others in first")
+    root = transcript_tree([signed.checkpoint for signed in found]).root
+    if statement.output_root != root:
+        raise EvidenceError(
+            f"is {statement.output_root}, the checkpoints that are there have root {root}",
+            field="statement.outputRoot",
+        )
 
 
 def _bare(submission: CommitmentSubmission) -> Evidence:

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import secrets
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from functools import lru_cache
 
-from sqlalchemy import ColumnElement, CursorResult, and_, func
-from sqlmodel import Session, col, select, update
+from sqlmodel import Session, col, func, select, update
 
 from coordinator.catalogue import vka_words
-from coordinator.standing import Rules, placeable
+from coordinator.placement import is_training
+from coordinator.scheduling import Offer, is_any, offer_of, pick, tidy
+from coordinator.standing import Rules, note_fault
+from coordinator.states import Step, change, change_each, change_in_job, create_leases, events_at_once
 from coordinator.store import Store
-from coordinator.tables import CommitmentRow, FaultRow, JobRow, LeaseRow, Outcome, PieceRow, TaskRow
+from coordinator.tables import (
+    JOB_OPEN,
+    LEASE_OPEN,
+    CheckpointRow,
+    CommitmentRow,
+    EvidenceState,
+    FaultRow,
+    JobRow,
+    LeaseRow,
+    Outcome,
+    PieceRow,
+    TaskRow,
+    TrainingRow,
+)
 from coordinator.times import Clock, rfc3339
-from coordinator.workers import Workers
+from coordinator.transcripts import forget_from, plan_of, reached_at, resumed
+from coordinator.workers import Asking, Workers
 from rexis.api import JobState, Lease, LeaseExtended, Progress, Stage, TaskState
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import EvidenceError, LeaseError
@@ -22,6 +40,7 @@ from rexis.protocol.evidence import MAX_SEGMENTS
 from rexis.protocol.parsing import Address, enum_name, parse_hex
 from rexis.protocol.policy import Tier
 from rexis.protocol.statement import JobRequest
+from rexis.protocol.training import read_request
 from rexis.protocol.typed_data import Domain
 
 # A task that made the same worker vanish, or that it gave back, so often is likely what makes it do so.
@@ -30,8 +49,16 @@ _FAULTS = {
     Outcome.EXPIRED: ("lease-expired", "{} leases of this task expired without a sign of life"),
     Outcome.RETURNED: ("given-back", "{} leases of this task were given back"),
 }
-
-
+_ENDS = {
+    Outcome.EXPIRED: "no sign of life or progress came in time",
+    Outcome.RETURNED: "given back",
+}
+# After these a task waits before it is handed out again: what ended the lease may be the task's doing.
+_BACKS_OFF = (Outcome.EXPIRED, Outcome.GAVE_UP)
+# Overdue leases are looked for at most so often by each process; several are ended in one transaction.
+_LOOK_MS = 1000
+_ENDED_AT_ONCE = 100
+_TIDY_MS = 60_000
 _STAGES = list(Stage)
 
 
@@ -74,9 +101,21 @@ class Leases:
     ) -> None:
         self._store, self._clock, self._workers, self._domain = store, clock, workers, domain
         self._rules, self._terms = rules, terms
+        self._looked_at = self._tidied_at = 0
+        # Workers that got something when they last asked: they are not asked to look first.
+        self._served: set[Address] = set()
 
     def grant(self, worker: Address) -> Lease | None:
-        """The oldest task that the worker may do, leased to it; None if there is none.
+        """The next task that the worker may do, leased to it; None if there is none."""
+        return next(iter(self.grant_many(worker, 1)), None)
+
+    def grant_many(self, worker: Address, most: int, memory_bytes: int | None = None) -> list[Lease]:
+        """The next tasks that the worker may do, leased to it in one transaction.
+
+        Parameters
+        ----------
+        memory_bytes
+            What the worker has left for each; None for all that it registered.
 
         Raises
         ------
@@ -84,22 +123,40 @@ class Leases:
             The caller is not registered as a worker.
         """
         self.expire()
-        with self._store.writing() as session:
-            row = self._workers.seen(session, worker)
-            held = select(func.count()).select_from(LeaseRow).where(col(LeaseRow.worker) == worker)
-            if session.exec(held.where(col(LeaseRow.outcome) == Outcome.OPEN)).one() >= self._terms.at_a_time:
-                return None
-            fits = placeable(session, row, self._clock(), self._rules)
-            task = session.exec(
-                select(TaskRow)
-                .where(col(TaskRow.state) == TaskState.PENDING, fits)
-                .order_by(col(TaskRow.submitted_at), col(TaskRow.job_id), col(TaskRow.start))
-                .limit(1)
-            ).first()
-            if task is None:
-                return None
-            now = self._clock()
-            lease = LeaseRow(
+        if worker not in self._served and self._is_in_vain(worker, most, memory_bytes):
+            return []
+        with self._store.writing() as session, events_at_once(session):
+            asks = self._workers.asking(session, worker)
+            self._workers.note(asks.row)
+            offer = self._offer(asks, most, memory_bytes)
+            granted = [
+                self._document(session, lease, task, job)
+                for job, tasks in (pick(session, *offer) if offer is not None else ())
+                for lease, task in zip(self._lease(session, worker, job, tasks), tasks, strict=True)
+            ]
+        (self._served.add if granted else self._served.discard)(worker)
+        return granted
+
+    def _is_in_vain(self, worker: Address, most: int, memory_bytes: int | None) -> bool:
+        """Whether a worker would get nothing. Most that ask do, and need not wait for those that write."""
+        with self._store.reading() as session:
+            asks = self._workers.asking(session, worker)
+            if not self._workers.was_seen(asks.row):
+                return False
+            found = self._offer(asks, most, memory_bytes)
+            return found is None or not is_any(session, found[0])
+
+    def _offer(self, asks: Asking, most: int, memory_bytes: int | None) -> tuple[Offer, int] | None:
+        """What a worker can take and how many; None if that is nothing."""
+        now, row = self._clock(), asks.row
+        most = min(most, self._workers.bound(row, asks.record) - asks.leases)
+        offer = offer_of(row, asks.record, memory_bytes, now, self._rules)
+        return (offer, most) if most > 0 and row.barred_until <= now else None
+
+    def _lease(self, session: Session, worker: Address, job: JobRow, tasks: Sequence[TaskRow]) -> list[LeaseRow]:
+        now = self._clock()
+        leases = [
+            LeaseRow(
                 lease_id=secrets.token_hex(16),
                 task_id=task.task_id,
                 worker=worker,
@@ -108,18 +165,14 @@ class Leases:
                 progressed_at=now,
                 expires_at=now + self._terms.lease_ms,
             )
-            claimed = session.exec(
-                update(TaskRow)
-                .where(col(TaskRow.task_id) == task.task_id, col(TaskRow.state) == TaskState.PENDING)
-                .values(state=TaskState.LEASED, lease_id=lease.lease_id)
-            )
-            if cast("CursorResult[object]", claimed).rowcount != 1:
-                return None  # another coordinator process was faster
-            session.add(lease)
-            job = session.get_one(JobRow, task.job_id)
-            if job.state == JobState.QUEUED:
-                job.state = JobState.RUNNING
-            return self._document(session, lease, task, job)
+            for task in tasks
+        ]
+        held = [{"lease_id": lease.lease_id} for lease in leases]
+        change_each(session, tasks, Step(TaskState.LEASED, "leased", worker), at=now, also=held)
+        create_leases(session, leases, tasks, reason="granted", at=now, actor=worker)
+        if job.state == JobState.QUEUED:
+            change(session, job, JobState.RUNNING, reason=f"{records(tasks[0])} are leased", at=now)
+        return leases
 
     def heartbeat(self, lease_id: str, worker: Address, progress: Progress) -> LeaseExtended:
         """Note how far a lease is, and keep it: as long as it gets somewhere, and not for ever.
@@ -139,8 +192,20 @@ class Leases:
                 lease.progressed_at = now
                 lease.progress = progress.to_json().decode()
             if now - lease.progressed_at < self._terms.stalled_ms:
-                lease.expires_at = min(now + self._terms.lease_ms, lease.granted_at + self._terms.most_ms)
+                begun = lease.granted_at
+                if is_training(task.tier):  # however long it takes: as long as checkpoints come
+                    begun = max(begun, reached_at(session, task.task_id))
+                lease.expires_at = min(now + self._terms.lease_ms, begun + self._terms.most_ms)
             return LeaseExtended(expires_at=rfc3339(lease.expires_at))
+
+    def receive(self, lease_id: str, worker: Address) -> None:
+        """Note that evidence has come, and keep the lease while it is checked."""
+        now = self._clock()
+        with self._store.writing() as session:
+            lease = require_open(session, lease_id, worker)
+            lease.expires_at = now + self._terms.lease_ms
+            if lease.evidence is None:
+                change(session, lease, EvidenceState.RECEIVED, reason="handed in", at=now, actor=worker)
 
     def keep(self, lease_id: str) -> None:
         """Keep a lease while its evidence is checked: that may take longer than a lease."""
@@ -165,17 +230,60 @@ class Leases:
             lease = require_open(session, lease_id, worker)
             self._end(session, lease, Outcome.REFUSED, (EvidenceError.code, detail))
 
-    def expire(self) -> int:
-        """Put the tasks of overdue leases back; returns how many there were."""
-        now = self._clock()
-        with self._store.reading() as session:
-            if session.exec(select(LeaseRow.lease_id).where(_overdue(now)).limit(1)).first() is None:
-                return 0
+    def refuse_training(self, lease_id: str, worker: Address, detail: str, wrong: int | None) -> None:
+        """A training's evidence does not hold. Checkpoint `wrong`, if it is one, and those after it are taken back.
+
+        Who signed that checkpoint answers for it: that may be a worker from whom this one took the task over.
+        """
         with self._store.writing() as session:
-            leases = session.exec(select(LeaseRow).where(_overdue(now))).all()
-            for lease in leases:
-                self._end(session, lease, Outcome.EXPIRED)
-        return len(leases)
+            lease = require_open(session, lease_id, worker)
+            task, row = session.get_one(TaskRow, lease.task_id), None
+            if wrong is not None:
+                row = session.get(CheckpointRow, (task.task_id, wrong))
+                forget_from(session, task.task_id, wrong)
+            if row is None or row.worker == worker:
+                self._end(session, lease, Outcome.REFUSED, (EvidenceError.code, detail))
+                return
+            now, reason = self._clock(), f"checkpoint {wrong} of worker {row.worker} is wrong"
+            change(session, lease, EvidenceState.REFUSED, reason=detail, at=now)
+            close(session, lease, Outcome.CANCELLED, reason=reason, at=now)
+            self._blame(session, task, row.worker, (EvidenceError.code, detail))
+
+    def expire(self) -> int:
+        """Put the tasks of overdue leases back, and fail jobs past their deadline; returns how many there were."""
+        now = self._clock()
+        if now < self._looked_at + _LOOK_MS:
+            return 0
+        self._looked_at = now
+        ended = 0
+        while self._is_overdue(now):
+            with self._store.writing() as session:
+                overdue = select(LeaseRow).where(LEASE_OPEN, col(LeaseRow.expires_at) <= now)
+                leases = session.exec(overdue.order_by(col(LeaseRow.expires_at)).limit(_ENDED_AT_ONCE)).all()
+                for lease in leases:
+                    session.refresh(lease)  # its job may have failed with one before
+                    if lease.outcome == Outcome.OPEN:
+                        self._end(session, lease, Outcome.EXPIRED)
+                late = session.exec(select(JobRow).where(JOB_OPEN, col(JobRow.deadline) <= now)).all()
+                for job in late:
+                    fail_job(session, job, f"its deadline, {rfc3339(job.deadline or 0)}, has passed", at=now)
+                ended += len(leases) + len(late)
+        return ended
+
+    def tidy_turns(self) -> None:
+        """Now and then, forget turns of requesters who have nothing to do."""
+        now = self._clock()
+        if now < self._tidied_at + _TIDY_MS:
+            return
+        self._tidied_at = now
+        with self._store.writing() as session:
+            tidy(session)
+
+    def _is_overdue(self, now: int) -> bool:
+        with self._store.reading() as session:
+            lease = select(LeaseRow.lease_id).where(LEASE_OPEN, col(LeaseRow.expires_at) <= now).limit(1)
+            job = select(JobRow.job_id).where(JOB_OPEN, col(JobRow.deadline) <= now).limit(1)
+            return session.exec(lease).first() is not None or session.exec(job).first() is not None
 
     def _leave(self, lease_id: str, worker: Address, outcome: Outcome, fault: tuple[str, str] | None = None) -> None:
         self.expire()
@@ -190,51 +298,101 @@ class Leases:
 
         After a commitment every such end is one: the commitment cost an attempt, which nobody gets back.
         """
-        close(session, lease, outcome)
-        session.flush()
+        now, task = self._clock(), session.get_one(TaskRow, lease.task_id)
+        reason = f"{fault[0]}: {fault[1]}" if fault else _ENDS[outcome]
+        if outcome == Outcome.REFUSED:
+            change(session, lease, EvidenceState.REFUSED, reason=reason, at=now)
+        actor = None if outcome == Outcome.EXPIRED else lease.worker
+        change(session, lease, outcome, reason=reason, at=now, actor=actor)
         committed = session.get(CommitmentRow, lease.lease_id) is not None
-        if fault is None and committed:
-            fault = "commitment-dropped", f"the lease ended ({outcome}) after a commitment, without evidence"
-        if fault is None and outcome in _FAULT_AT:
-            same = (col(LeaseRow.task_id) == lease.task_id, col(LeaseRow.worker) == lease.worker)
-            alike = select(func.count()).select_from(LeaseRow).where(*same, col(LeaseRow.outcome) == outcome)
-            if (count := session.exec(alike).one()) >= _FAULT_AT[outcome]:
-                code, text = _FAULTS[outcome]
-                fault = code, text.format(count)
+        fault = fault or self._fault(session, lease, outcome, committed=committed)
+        self._put_back(session, task, outcome, reason, tried=fault is not None)
         if fault is None:
             return
-        code, detail = fault
+        self._blame(session, task, lease.worker, fault, outcome, committed=committed)
+
+    def _blame(
+        self,
+        session: Session,
+        task: TaskRow,
+        worker: str,
+        fault: tuple[str, str],
+        outcome: Outcome = Outcome.REFUSED,
+        *,
+        committed: bool = False,
+    ) -> None:
+        """Record a fault, and what follows from it for the worker and the task."""
+        (code, detail), now = fault, self._clock()
         session.add(
             FaultRow(
-                task_id=lease.task_id,
-                worker=lease.worker,
-                at=self._clock(),
+                task_id=task.task_id,
+                worker=worker,
+                at=now,
                 outcome=outcome,
                 code=code,
                 detail=detail[:2000],
                 committed=committed,
             )
         )
+        note_fault(session, worker, task.tier, outcome, now, self._rules, committed=committed)
         session.flush()
-        self._give_the_task_up(session, lease.task_id)
+        self._give_the_task_up(session, task)
 
-    def _give_the_task_up(self, session: Session, task_id: str) -> None:
+    def _fault(self, session: Session, lease: LeaseRow, outcome: Outcome, *, committed: bool) -> tuple[str, str] | None:
+        """What is wrong with how a lease ended where its worker does not say so itself."""
+        if committed:
+            return "commitment-dropped", f"the lease ended ({outcome}) after a commitment, without evidence"
+        if outcome not in _FAULT_AT:
+            return None
+        same = (col(LeaseRow.task_id) == lease.task_id, col(LeaseRow.worker) == lease.worker)
+        alike = select(func.count()).select_from(LeaseRow).where(*same, col(LeaseRow.outcome) == outcome)
+        if (count := session.exec(alike).one()) < _FAULT_AT[outcome]:
+            return None
+        code, text = _FAULTS[outcome]
+        return code, text.format(count)
+
+    def _put_back(self, session: Session, task: TaskRow, outcome: Outcome, reason: str, *, tried: bool) -> None:
+        """Have a task wait again: at once, after a while, or until its requester says so."""
+        now, since = self._clock(), session.get_one(JobRow, task.job_id).retried_at
+        failed: dict[str, list[str]] = defaultdict(list)
+        if outcome in _BACKS_OFF:
+            before = select(LeaseRow.outcome, LeaseRow.worker).where(
+                col(LeaseRow.task_id) == task.task_id,
+                col(LeaseRow.outcome).in_(_BACKS_OFF),
+                col(LeaseRow.granted_at) >= since,
+            )
+            for kind, worker in session.exec(before):
+                failed[kind].append(worker)
+        vanished = len(set(failed[Outcome.EXPIRED]))
+        if outcome == Outcome.EXPIRED and vanished >= self._rules.max_vanished:
+            reason = f"{vanished} different workers vanished with it"
+            change(session, task, TaskState.QUARANTINED, reason=reason, at=now, lease_id=None)
+            return
+        failures = sum(map(len, failed.values()))
+        ready_at = now + self._rules.back_off(failures) if failures or tried else 0
+        change(session, task, TaskState.PENDING, reason=reason, at=now, lease_id=None, ready_at=ready_at)
+
+    def _give_the_task_up(self, session: Session, task: TaskRow) -> None:
         """Fail the job of a task that as many workers have failed as may."""
         of_task = (
             select(FaultRow)
-            .where(col(FaultRow.task_id) == task_id, col(FaultRow.helping).is_(False))
+            .where(
+                col(FaultRow.task_id) == task.task_id,
+                col(FaultRow.helping).is_(False),
+                col(FaultRow.forgiven).is_(False),
+            )
             .order_by(col(FaultRow.id))
         )
         found = session.exec(of_task).all()
         if len(found) < self._rules.max_faults:
             return
-        task, last = session.get_one(TaskRow, task_id), found[-1]
+        last = found[-1]
         reason = f"{records(task)}: {len(found)} workers failed, the last with {last.code}: {last.detail[:300]}"
-        fail_job(session, session.get_one(JobRow, task.job_id), reason)
+        fail_job(session, session.get_one(JobRow, task.job_id), reason, at=self._clock())
 
     def _document(self, session: Session, lease: LeaseRow, task: TaskRow, job: JobRow) -> Lease:
-        request = JobRequest.from_json(job.request.encode())
-        proved = request.circuit.visibility != 0
+        request = request_of(job)
+        proved, trains = request.circuit.visibility != 0, is_training(job.tier)
         return Lease(
             lease_id=lease.lease_id,
             nonce=Digest.parse(lease.nonce),
@@ -246,7 +404,21 @@ class Leases:
             start=task.start,
             count=task.count,
             vka=vka_words(session, request.model_digest, request.key_epoch) if proved else [],
+            trace=job.trace,
+            plan=plan_of(session, job.job_id) if trains else None,
+            transcript=resumed(session, task, lease.worker) if trains else [],
         )
+
+
+def request_of(job: JobRow) -> JobRequest:
+    """What a job asks for."""
+    return _request(job.request)
+
+
+@lru_cache(maxsize=256)
+def _request(document: str) -> JobRequest:
+    """A stored request. All tasks of a job have the same, and nobody changes one."""
+    return read_request(document.encode())
 
 
 def require_open(session: Session, lease_id: str, worker: Address) -> LeaseRow:
@@ -267,14 +439,14 @@ def require_open(session: Session, lease_id: str, worker: Address) -> LeaseRow:
     return lease
 
 
-def close(session: Session, lease: LeaseRow, outcome: Outcome) -> None:
-    """End a lease. Unless its evidence was accepted, its task waits for a worker again."""
-    lease.outcome = outcome
-    session.add(lease)
+def close(
+    session: Session, lease: LeaseRow, outcome: Outcome, *, reason: str, at: int, actor: str | None = None
+) -> None:
+    """End a lease that nobody is to blame for, without accepted evidence: its task waits for a worker again."""
+    change(session, lease, outcome, reason=reason, at=at, actor=actor)
     task = session.get_one(TaskRow, lease.task_id)
-    if outcome != Outcome.ACCEPTED and task.lease_id == lease.lease_id and task.state == TaskState.LEASED:
-        task.state, task.lease_id = TaskState.PENDING, None
-        session.add(task)
+    if task.lease_id == lease.lease_id and task.state == TaskState.LEASED:
+        change(session, task, TaskState.PENDING, reason=reason, at=at, lease_id=None)
 
 
 def place(progress: Progress, most: int) -> tuple[int, int]:
@@ -283,7 +455,12 @@ def place(progress: Progress, most: int) -> tuple[int, int]:
 
 
 def _steps(session: Session, lease_id: str, task: TaskRow, stage: Stage) -> int:
-    """How many steps of progress a stage can have: segments whose keys are made, proofs, otherwise records."""
+    """How many steps of progress a stage can have: segments whose keys are made, proofs, otherwise records.
+
+    A training's are the plan's.
+    """
+    if is_training(task.tier):
+        return session.get_one(TrainingRow, task.job_id).steps
     if stage == Stage.SETUP and task.tier != enum_name(Tier.COMMIT):
         return MAX_SEGMENTS
     pieces = select(func.count()).select_from(PieceRow).where(col(PieceRow.lease_id) == lease_id)
@@ -295,19 +472,14 @@ def records(task: TaskRow) -> str:
     return f"records {task.start} … {task.start + task.count - 1}"
 
 
-def fail_job(session: Session, job: JobRow, reason: str) -> None:
+def fail_job(session: Session, job: JobRow, reason: str, *, at: int, actor: str | None = None) -> None:
     """A job that cannot be finished: its tasks fail, its leases end. One that has ended stays as it is."""
     if job.state in (JobState.CERTIFIED, JobState.FAILED):
         return
-    job.state, job.reason = JobState.FAILED, reason
-    session.add(job)
-    for task in session.exec(select(TaskRow).where(col(TaskRow.job_id) == job.job_id)):
-        if task.state == TaskState.LEASED and task.lease_id is not None:
-            close(session, session.get_one(LeaseRow, task.lease_id), Outcome.CANCELLED)
-        if task.state in (TaskState.PENDING, TaskState.LEASED):
-            task.state = TaskState.FAILED
-        session.add(task)
-
-
-def _overdue(now: int) -> ColumnElement[bool]:
-    return and_(col(LeaseRow.outcome) == Outcome.OPEN, col(LeaseRow.expires_at) <= now)
+    change(session, job, JobState.FAILED, reason=reason, at=at, actor=actor)
+    job.reason = reason
+    change_in_job(session, job.job_id, Outcome.OPEN, Outcome.CANCELLED, reason=reason, at=at, actor=actor)
+    for state in (TaskState.PENDING, TaskState.LEASED, TaskState.QUARANTINED):
+        change_in_job(session, job.job_id, state, TaskState.FAILED, reason=reason, at=at, actor=actor, lease_id=None)
+    session.flush()
+    session.expire_all()  # what was changed by the many is not what the session holds

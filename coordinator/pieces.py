@@ -12,10 +12,8 @@ import secrets
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import cast
 
-from sqlalchemy import CursorResult
-from sqlmodel import Session, col, func, select, update
+from sqlmodel import Session, col, func, select
 
 from circuits.verifying import MAX_PROOF_BYTES
 from coordinator.access import Access, add_readers
@@ -23,7 +21,8 @@ from coordinator.blobs import Blobs
 from coordinator.catalogue import Catalogue, vka_words
 from coordinator.commitments import job_of
 from coordinator.leases import Leases, Terms, place, require_open
-from coordinator.standing import failed_by
+from coordinator.standing import Rules, failed_by, note_fault
+from coordinator.states import OvertakenError, change, create
 from coordinator.store import Store
 from coordinator.tables import FaultRow, JobRow, LeaseRow, Outcome, PieceRow, TaskRow, WorkerRow
 from coordinator.times import Clock, rfc3339
@@ -78,12 +77,13 @@ class Pieces:
         workers: Workers,
         leases: Leases,
         domain: Domain,
+        rules: Rules,
         terms: Terms,
         checking: Executor,
     ) -> None:
         self._store, self._blobs, self._access, self._clock = store, blobs, access, clock
         self._catalogue, self._workers, self._leases = catalogue, workers, leases
-        self._domain, self._terms, self._checking = domain, terms, checking
+        self._domain, self._rules, self._terms, self._checking = domain, rules, terms, checking
 
     # --- the lead ----------------------------------------------------------------------------------------------
 
@@ -115,6 +115,7 @@ class Pieces:
                 return
             made = _made_before(session, task.task_id, str(offer.values))
             add_readers(session, lead, [Digest.parse(row.proofs_digest) for row in made.values() if row.proofs_digest])
+            rows, now = [], self._clock()
             for segment in range(offer.segments):
                 row = PieceRow(
                     piece_id=secrets.token_hex(16),
@@ -124,10 +125,19 @@ class Pieces:
                     needed_bytes=needed[segment],
                     values_digest=str(offer.values),
                 )
-                if segment in made:
-                    row.state, row.worker = PieceState.DONE, made[segment].worker
-                    row.proofs_digest = made[segment].proofs_digest
-                session.add(row)
+                rows.append(row)
+            create(session, *rows, reason="offered by the lead", at=now, actor=lead)
+            for row in rows:
+                if (old := made.get(row.segment)) is not None:
+                    change(
+                        session,
+                        row,
+                        PieceState.DONE,
+                        reason="made in an earlier lease",
+                        at=now,
+                        worker=old.worker,
+                        proofs_digest=old.proofs_digest,
+                    )
 
     def turn(self, lease_id: str, lead: Address, finished: Sequence[int]) -> PiecesView:
         """Note which segments the lead has, give it the next open one, and say how all are."""
@@ -135,19 +145,15 @@ class Pieces:
         with self._store.writing() as session:
             self._workers.seen(session, lead)
             require_open(session, lease_id, lead)
-            rows = _of_lease(session, lease_id)
+            rows, now = _of_lease(session, lease_id), self._clock()
             for row in rows:
                 if row.segment in finished and row.state != PieceState.DONE:
-                    row.state, row.worker, row.expires_at = PieceState.DONE, lead, None
-                    session.add(row)
-            session.flush()
-            now = self._clock()
+                    why = "the lead has its proofs"
+                    change(session, row, PieceState.DONE, reason=why, at=now, actor=lead, worker=lead, expires_at=None)
             mine = next((row for row in rows if row.state == PieceState.HELD and row.worker == lead), None)
             if mine is None:
                 opened = (row for row in rows if row.state == PieceState.OPEN)
                 mine = next((row for row in opened if _claim(session, row, lead, now, None)), None)
-            if mine is not None:
-                session.refresh(mine)
             return PiecesView(yours=mine.segment if mine else None, pieces=[_view(row) for row in rows])
 
     # --- helpers -----------------------------------------------------------------------------------------------
@@ -170,7 +176,6 @@ class Pieces:
             now = self._clock()
             for row in _placeable(session, registered):
                 if _claim(session, row, worker, now, now + self._terms.lease_ms):
-                    session.refresh(row)
                     return self._document(session, row)
         return None
 
@@ -199,7 +204,7 @@ class Pieces:
             row = session.get(PieceRow, piece_id)
             if row is not None and worker in row.left_by.split():
                 return  # said twice
-            _reopen(session, _require_held(session, piece_id, worker), f"{code}: {detail}")
+            _reopen(session, _require_held(session, piece_id, worker), f"{code}: {detail}", self._clock())
 
     def admit(self, piece_id: str, worker: Address) -> int:
         """Before proofs are read: how many bytes they may have. The piece is kept while they are read and checked.
@@ -254,7 +259,7 @@ class Pieces:
         detail = f"segment {row.segment}: {fault}"
         with self._store.writing() as session:
             row = _require_held(session, piece_id, worker)
-            _reopen(session, row, detail)
+            _reopen(session, row, detail, self._clock())
             lease = session.get_one(LeaseRow, row.lease_id)
             session.add(
                 FaultRow(
@@ -267,6 +272,8 @@ class Pieces:
                     helping=True,
                 )
             )
+            task = session.get_one(TaskRow, lease.task_id)
+            note_fault(session, worker, task.tier, Outcome.REFUSED, self._clock(), self._rules)
         raise EvidenceError(detail, field="proofs")
 
     def _case(self, row: PieceRow, request: JobRequest, vka: list[Digest]) -> _Case:
@@ -288,10 +295,19 @@ class Pieces:
     def _accept(self, piece_id: str, worker: Address, digest: Digest) -> None:
         with self._store.writing() as session:
             row = _require_held(session, piece_id, worker)
-            row.state, row.proofs_digest, row.expires_at = PieceState.DONE, str(digest), None
-            session.add(row)
+            now = self._clock()
+            change(
+                session,
+                row,
+                PieceState.DONE,
+                reason="its proofs hold",
+                at=now,
+                actor=worker,
+                proofs_digest=str(digest),
+                expires_at=None,
+            )
             lease = session.get_one(LeaseRow, row.lease_id)
-            lease.progressed_at = self._clock()
+            lease.progressed_at = now
             add_readers(session, Address.parse(lease.worker), [digest])
 
     # --- both --------------------------------------------------------------------------------------------------
@@ -300,13 +316,13 @@ class Pieces:
         """Open the pieces of helpers that gave no sign of life; returns how many there were."""
         now = self._clock()
         overdue = select(PieceRow).where(col(PieceRow.state) == PieceState.HELD, col(PieceRow.expires_at) <= now)
-        with self._store.reading() as session:
+        with self._store.looking() as session:
             if session.exec(overdue.limit(1)).first() is None:
                 return 0
         with self._store.writing() as session:
             rows = session.exec(overdue).all()
             for row in rows:
-                _reopen(session, row, "its time ran out")
+                _reopen(session, row, "its time ran out", now)
         return len(rows)
 
     def _expire(self) -> None:
@@ -413,17 +429,28 @@ def _placeable(session: Session, worker: WorkerRow) -> Iterator[PieceRow]:
 
 def _claim(session: Session, row: PieceRow, worker: Address, now: int, expires_at: int | None) -> bool:
     """Have an open piece held; False if another coordinator process was faster."""
-    claimed = session.exec(
-        update(PieceRow)
-        .where(col(PieceRow.piece_id) == row.piece_id, col(PieceRow.state) == PieceState.OPEN)
-        .values(state=PieceState.HELD, worker=worker, progressed_at=now, expires_at=expires_at, progress=None)
-    )
-    return cast("CursorResult[object]", claimed).rowcount == 1
+    try:
+        change(
+            session,
+            row,
+            PieceState.HELD,
+            reason="taken",
+            at=now,
+            actor=worker,
+            worker=worker,
+            progressed_at=now,
+            expires_at=expires_at,
+            progress=None,
+        )
+    except OvertakenError:
+        return False
+    return True
 
 
-def _reopen(session: Session, row: PieceRow, reason: str) -> None:
-    row.left_by = " ".join((*row.left_by.split(), row.worker or ""))
-    row.state, row.worker, row.expires_at, row.reason = PieceState.OPEN, None, None, reason[:2000]
+def _reopen(session: Session, row: PieceRow, reason: str, now: int) -> None:
+    left_by = " ".join((*row.left_by.split(), row.worker or ""))
+    change(session, row, PieceState.OPEN, reason=reason, at=now, worker=None, expires_at=None, left_by=left_by)
+    row.reason = reason[:2000]
     session.add(row)
 
 

@@ -19,6 +19,7 @@ from rexis.protocol.evidence import Evidence
 from rexis.protocol.records import Floats, Integers
 from rexis.protocol.signing import address_of, new_account, sign_digest
 from rexis.protocol.statement import statement_for
+from rexis.protocol.training import TrainingPlan
 
 
 @dataclass
@@ -140,6 +141,14 @@ _PIECES: dict[str, PieceFault] = {
     "garbage-proofs": lambda proofs: [_flipped(proof) for proof in proofs],
 }
 
+TrainingFault = Callable[[TrainingPlan], TrainingPlan]
+"""What a dishonest worker trains by instead of the plan that was signed."""
+
+_TRAININGS: dict[str, TrainingFault] = {
+    "training-rate": lambda plan: _slower(plan),
+    "training-order": lambda plan: plan.model_copy(update={"order_seed": sha256(plan.order_seed)}),
+}
+
 
 def parse_fault(text: str) -> Fault:
     """Read a fault's name.
@@ -148,7 +157,8 @@ def parse_fault(text: str) -> Fault:
     ----------
     text
         ``alter-outputs:0.25`` (a fraction), ``alter-outputs:3`` (records), ``foreign-signature``,
-        ``wrong-statement``, ``swap-proofs`` or ``garbage-proofs``.
+        ``wrong-statement``, ``swap-proofs`` or ``garbage-proofs``; of trainings ``training-rate`` (half of the plan's)
+        or ``training-order``.
 
     Raises
     ------
@@ -158,6 +168,8 @@ def parse_fault(text: str) -> Fault:
     name, _, argument = text.partition(":")
     if name in _PLAIN and not argument:
         return _PLAIN[name]
+    if name in _TRAININGS and not argument:
+        return lambda _task, honest: honest
     if name == _ALTER:
         try:
             share = float(argument)
@@ -165,13 +177,23 @@ def parse_fault(text: str) -> Fault:
             share = 0.0
         if 0 < share < 1 or (share >= 1 and share.is_integer()):
             return lambda task, honest: AlterOutputs(task, honest, share)
-    known = ", ".join((f"{_ALTER}:FRACTION", f"{_ALTER}:COUNT", *_PLAIN))
+    known = ", ".join((f"{_ALTER}:FRACTION", f"{_ALTER}:COUNT", *_PLAIN, *_TRAININGS))
     raise MalformedError(f"no fault {text!r}", field="dishonest", hint=f"one of {known}")
 
 
 def piece_fault(text: str) -> PieceFault | None:
     """What a fault means for a piece; None where it is about statements or outputs, of which a helper has none."""
     return _PIECES.get(text)
+
+
+def training_fault(text: str) -> TrainingFault | None:
+    """What a fault means for a training; None where it is about evaluations."""
+    return _TRAININGS.get(text)
+
+
+def _slower(plan: TrainingPlan) -> TrainingPlan:
+    rate = plan.optimiser.learning_rate_e9 // 2
+    return plan.model_copy(update={"optimiser": plan.optimiser.model_copy(update={"learning_rate_e9": rate})})
 
 
 def _resigned(task: Task, evidence: Evidence, account: LocalAccount) -> Evidence:

@@ -13,6 +13,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from rexis.api import Stage
+from rexis.telemetry.logs import LogFormat, formatter
 
 log = logging.getLogger("rexis.worker")
 
@@ -20,14 +21,14 @@ _REPEAT_S = 10.0
 
 
 class Display(Protocol):
-    """Shows how far the current task is."""
+    """Shows how far each task is; told by several threads."""
 
     def stage(self, task: str, stage: Stage, done: int, total: int) -> None:
         """The task is here now; units are records."""
         ...
 
-    def idle(self) -> None:
-        """No task."""
+    def done(self, task: str) -> None:
+        """The task has ended."""
         ...
 
 
@@ -35,40 +36,40 @@ class PlainDisplay:
     """A log line when a stage begins, and every 10 s within one."""
 
     def __init__(self) -> None:
-        self._last: tuple[str, Stage] | None = None
-        self._next = 0.0
+        self._last: dict[str, tuple[Stage, float]] = {}
 
     def stage(self, task: str, stage: Stage, done: int, total: int) -> None:
         """See :class:`Display`."""
-        if self._last == (task, stage) and time.monotonic() < self._next:
+        last, until = self._last.get(task, (None, 0.0))
+        if last == stage and time.monotonic() < until:
             return
-        self._last, self._next = (task, stage), time.monotonic() + _REPEAT_S
+        self._last[task] = stage, time.monotonic() + _REPEAT_S
         log.info("%s: %s %d/%d", task, stage.value, done, total)
 
-    def idle(self) -> None:
+    def done(self, task: str) -> None:
         """See :class:`Display`."""
-        self._last = None
+        self._last.pop(task, None)
 
 
 class RichDisplay:
-    """A progress bar."""
+    """A progress bar for each task."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._bar: TaskID | None = None
+        self._bars: dict[str, TaskID] = {}
 
     def stage(self, task: str, stage: Stage, done: int, total: int) -> None:
         """See :class:`Display`."""
         text = f"{task} [bold]{stage.value}[/]"
-        if self._bar is None:
-            self._bar = self._progress.add_task(text, total=total)
-        self._progress.update(self._bar, description=text, completed=done, total=total)
+        if task not in self._bars:
+            self._bars[task] = self._progress.add_task(text, total=total)
+        self._progress.update(self._bars[task], description=text, completed=done, total=total)
 
-    def idle(self) -> None:
+    def done(self, task: str) -> None:
         """See :class:`Display`."""
-        if self._bar is not None:
-            self._progress.remove_task(self._bar)
-            self._bar = None
+        bar = self._bars.pop(task, None)
+        if bar is not None:
+            self._progress.remove_task(bar)
 
 
 @contextmanager
@@ -76,16 +77,17 @@ def show(console: Console | None = None) -> Iterator[Display]:
     """Send the worker's log and progress to a terminal or a log file, whichever standard error is."""
     console = console or Console(stderr=True)
     handler: logging.Handler
-    if console.is_terminal:
+    live = console.is_terminal and LogFormat.chosen() == LogFormat.TEXT
+    if live:
         handler = RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S")
     else:
         handler = logging.StreamHandler(console.file)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
+        handler.setFormatter(formatter())
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
     try:
-        if not console.is_terminal:
+        if not live:
             yield PlainDisplay()
             return
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

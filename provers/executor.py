@@ -10,10 +10,10 @@ import onnxruntime as ort
 from onnx import TensorProto, helper
 
 from circuits.onnx_model import require_plain_model
+from provers.device import AUTO, Device, Provider
 from rexis.protocol.errors import TensorError
 from rexis.protocol.records import Floats
 
-PREFERRED_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 DEFAULT_BATCH = 256
 
 
@@ -30,25 +30,25 @@ class Executor(Protocol):
         ...
 
 
-def best_provider() -> str:
+def best_provider(device: Device = AUTO) -> str:
     """The provider that a session here really gets.
 
     ``onnxruntime-gpu`` names CUDA as available also where there is no GPU or no driver, and then falls back to the CPU:
     only a session shows it.
+
+    Raises
+    ------
+    UnavailableError
+        CUDA was chosen and does not come up.
     """
     axes = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "probe", axes[:1], axes[1:])
     probe = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return str(_session(probe.SerializeToString(), _preferred(), threads=1).get_providers()[0])
+    session = _session(probe.SerializeToString(), device.providers(ort.get_available_providers()), threads=1)
+    return device.require(str(session.get_providers()[0]))
 
 
-def _preferred() -> list[str]:
-    """Those of :data:`PREFERRED_PROVIDERS` that this ONNX Runtime was built with."""
-    available = ort.get_available_providers()
-    return [name for name in PREFERRED_PROVIDERS if name in available]
-
-
-def _session(model: str | bytes, providers: list[str], *, threads: int) -> ort.InferenceSession:
+def _session(model: str | bytes, providers: list[Provider], *, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.use_deterministic_compute = True
@@ -66,8 +66,8 @@ class OnnxExecutor:
         The ONNX file. Comes from a stranger: see :func:`circuits.onnx_model.require_plain_model`.
     batch_size
         Records per run, where the model leaves the batch axis open.
-    provider
-        Default: the first of :data:`PREFERRED_PROVIDERS` that comes up.
+    device
+        Where to run it.
     threads
         CPU threads; 0 leaves the choice to ONNX Runtime.
 
@@ -75,17 +75,20 @@ class OnnxExecutor:
     ------
     TensorError
         Not a model that can be run, or one with external data or control flow.
+    UnavailableError
+        CUDA was chosen and does not come up.
     """
 
     def __init__(
-        self, model: Path, *, batch_size: int = DEFAULT_BATCH, provider: str | None = None, threads: int = 0
+        self, model: Path, *, batch_size: int = DEFAULT_BATCH, device: Device = AUTO, threads: int = 0
     ) -> None:
         require_plain_model(model.read_bytes())
-        providers = _preferred() if provider is None else [provider, "CPUExecutionProvider"]
+        providers = device.providers(ort.get_available_providers())
         try:
-            self._session = _session(str(model), list(dict.fromkeys(providers)), threads=threads)
+            self._session = _session(str(model), providers, threads=threads)
         except Exception as error:  # ONNX Runtime's errors share no public base class
             raise TensorError(f"the encrypted model cannot be loaded: {error}", field="model") from error
+        device.require(self.provider)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1:
             raise TensorError(

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from circuits.chain import MAX_CHAIN_BYTES, ChainSettings
-from circuits.proving import SegmentProof
-from provers.cache import BlobCache, ProofCache
-from provers.circuit import Circuits
-from provers.dishonest import PieceFault
-from provers.display import Display, log
-from provers.keeper import Held, LeaseKeeper, Stop, StopRequested
+from provers.cache import BlobCache
+from provers.dishonest import piece_fault
+from provers.display import log
+from provers.errand import Surroundings
+from provers.keeper import Held, LeaseKeeper, StopRequested
 from provers.onchain import ChainChecks
 from provers.pieces import segment_proof
 from provers.side_by_side import side_by_side
+from provers.site import Desk, PieceProver
+from provers.status import Ending
 from provers.task import CircuitFiles, check_request
 from rexis.api import Piece, PieceProofs, Stage
-from rexis.client import RexisClient
 from rexis.files import read_file
+from rexis.protocol.circuit import NO_CIRCUIT
 from rexis.protocol.digests import Digest, require_digest
 from rexis.protocol.errors import ConflictError, EvidenceError, LeaseError, RexisError
-from rexis.protocol.policy import Tier
 from rexis.protocol.records import Integers
 from rexis.protocol.tensors import unpack_values
 from rexis.protocol.typed_data import Domain
@@ -32,79 +31,54 @@ from rexis.protocol.typed_data import Domain
 _WITNESS_BATCH = 32
 
 
-class PieceProver(Protocol):
-    """One segment of a circuit, ready to run and prove (:class:`circuits.proving.SegmentProver`)."""
-
-    @property
-    def at_once(self) -> int:
-        """How many calls are worth making at a time, from as many threads."""
-        ...
-
-    def outputs(self, inputs: Integers) -> Integers:
-        """Exactly what the segment gives, ``[n, output_length]``."""
-        ...
-
-    def prove(self, inputs: Integers) -> SegmentProof:
-        """A proof for one record's inputs."""
-        ...
-
-
 class Helper:
-    """Makes pieces, one at a time.
+    """Makes pieces.
 
     Parameters
     ----------
-    finish
-        Finish a piece in spite of a stop.
-    fault
-        What a dishonest helper does to its proofs.
+    domain, chain
+        What the worker pinned when it started.
     """
 
-    def __init__(
-        self,
-        client: RexisClient,
-        circuits: Circuits,
-        blobs: BlobCache,
-        proofs: ProofCache,
-        stop: Stop,
-        display: Display,
-        *,
-        finish: bool,
-        fault: PieceFault | None,
-    ) -> None:
-        self._client, self._circuits, self._blobs, self._proofs = client, circuits, blobs, proofs
-        self._stop, self._display, self._finish, self._fault = stop, display, finish, fault
+    def __init__(self, around: Surroundings, domain: Domain, chain: ChainChecks) -> None:
+        self._around, self._client, self._domain, self._chain = around, around.client, domain, chain
+        dishonest = around.options.dishonest
+        self._fault = piece_fault(dishonest) if dishonest else None
 
-    def serve(self, piece: Piece, domain: Domain, chain: ChainChecks) -> bool:
-        """Make one piece; whatever goes wrong with it ends the piece, not the worker.
+    def serve(self, piece: Piece) -> Ending:
+        """Make one piece; whatever goes wrong with it ends the piece, not the worker."""
+        ending = self._serve(piece)
+        self._around.board.ended(ending)
+        return ending
 
-        Returns
-        -------
-        bool
-            False if it was left to others or its proofs were refused.
-        """
-        name = f"segment {piece.segment} of job {piece.request.job_id(piece.domain)}"
+    def _serve(self, piece: Piece) -> Ending:
+        job_id = piece.request.job_id(piece.domain)
+        name = f"segment {piece.segment} of job {job_id}"
         log.info("helping with %s, %d records", name, piece.records)
         held = Held(
-            f"segment {piece.segment}",
+            name,
             piece.records,
             piece.heartbeat_seconds,
             lambda progress: self._client.piece_heartbeat(piece.piece_id, progress),
         )
+        around, blobs = self._around, self._around.blobs()
+        around.board.begin(name, job_id, piece.request.policy.tier, piece.segment)
         try:
-            with LeaseKeeper(held, self._stop, finish=self._finish, display=self._display) as keeper:
+            with LeaseKeeper(held, around.stop, finish=around.options.finish, display=around.board) as keeper:
                 try:
-                    self._do(piece, keeper, domain, chain)
+                    with around.site.desk(keeper.check) as desk:
+                        keeper.on_interrupt(desk.kill)
+                        self._do(piece, keeper, desk, blobs)
                 except (RexisError, OSError):
                     keeper.check()  # a piece that was interrupted fails in all kinds of ways: say why it ended
                     raise
         except StopRequested:
             self._leave(piece, "stopped", "the worker stops")
             log.info("left %s", name)
-            return True
+            return Ending.GIVEN_BACK
         except LeaseError as error:
             log.info("dropped %s: %s", name, error)
-            return True
+            return Ending.LOST
         except RexisError as error:
             log.error("failed %s: %s", name, error)
             self._leave(piece, error.code, str(error))
@@ -113,27 +87,26 @@ class Helper:
             self._leave(piece, "internal", f"the worker failed: {type(error).__name__}")
         else:
             log.info("made %s", name)
-            return True
+            return Ending.HELPED
         finally:
-            self._blobs.done()
-        return False
+            blobs.done()
+        return Ending.FAILED
 
-    def _do(self, piece: Piece, keeper: LeaseKeeper, domain: Domain, chain: ChainChecks) -> None:
+    def _do(self, piece: Piece, keeper: LeaseKeeper, desk: Desk, blobs: BlobCache) -> None:
         keeper.at(Stage.FETCH, 0, piece.records)
-        check_request(piece, domain)
-        if piece.request.policy.tier == Tier.COMMIT:
-            raise ConflictError("nothing is proved in this tier", field="request.policy.tier")
-        keeper.patiently(lambda: chain.require_model(piece.request))
+        check_request(piece, self._domain)
+        if piece.request.circuit == NO_CIRCUIT:
+            raise ConflictError("nothing is proved without a circuit", field="request.circuit")
+        keeper.patiently(lambda: self._chain.require_model(piece.request))
 
         def get(digest: Digest) -> Path:
-            return keeper.patiently(lambda: self._blobs.get(digest, keeper.check))
+            return keeper.patiently(lambda: blobs.get(digest, keeper.check))
 
         circuit = piece.request.circuit
         files = CircuitFiles(get(piece.request.model_digest), get(circuit.settings_digest), get(circuit.srs_digest))
         vk, values = get(circuit.vk_digest), get(piece.values)
         keeper.at(Stage.SETUP, 0, piece.records)
-        keeper.on_interrupt(self._circuits.kill)
-        prover = self._circuits.open_segment(circuit, files, vk, piece.vka, piece.segment, keeper.check)
+        prover = desk.open_segment(circuit, files, vk, piece.vka, piece.segment)
         inputs, outputs = _link(piece, files.settings, values)
         proofs = self._prove(piece, prover, inputs, outputs, keeper)
         keeper.at(Stage.UPLOAD, 0, piece.records)
@@ -153,7 +126,7 @@ class Helper:
 
         def proof(row: int) -> bytes:
             return segment_proof(
-                prover.prove, self._proofs, piece.request.circuit, piece.segment, inputs[row], outputs[row]
+                prover.prove, self._around.proofs, piece.request.circuit, piece.segment, inputs[row], outputs[row]
             )
 
         return side_by_side(

@@ -12,6 +12,7 @@ from typing import Self, TypeVar
 from provers.display import Display, log
 from rexis.api import Progress, Stage
 from rexis.protocol.errors import LeaseError, NotFoundError, RexisError, UnavailableError
+from rexis.telemetry.logs import bound, bound_ids
 
 _TICK_S = 0.1
 # How long a step of a task waits for a coordinator that is down (restarted, upgraded) before the task fails.
@@ -28,17 +29,35 @@ class StopRequested(Exception):
 
 
 class Stop:
-    """Whether the worker was told to stop. A plain flag: a signal handler may not take a lock."""
+    """Whether the worker was told to stop. Plain flags: a signal handler may not take a lock.
+
+    Attributes
+    ----------
+    requested
+        End at once, and give the tasks back.
+    draining
+        Take no new task, and end when those under way are done.
+    """
 
     def __init__(self) -> None:
         self.requested = False
+        self.draining = False
+
+    def check(self) -> None:
+        """Raise :class:`StopRequested` if the worker is to end at once."""
+        if self.requested:
+            raise StopRequested
+
+    def leaving(self) -> bool:
+        """No new task is wanted."""
+        return self.requested or self.draining
 
     def wait(self, seconds: float) -> bool:
-        """Sleep, at most until a stop is requested; returns whether it is."""
+        """Sleep, at most until no new task is wanted; returns whether that is so."""
         deadline = time.monotonic() + seconds
-        while not self.requested and (left := deadline - time.monotonic()) > 0:
+        while not self.leaving() and (left := deadline - time.monotonic()) > 0:
             time.sleep(min(_TICK_S, left))
-        return self.requested
+        return self.leaving()
 
 
 @dataclass(frozen=True)
@@ -48,9 +67,9 @@ class Held:
     Attributes
     ----------
     name
-        For people.
+        For people; no other task of this worker has it.
     total
-        Its records.
+        Its records; a training's steps.
     heartbeat_seconds
         How often the coordinator wants a sign of life.
     beat
@@ -85,6 +104,7 @@ class LeaseKeeper:
         self._lost: RexisError | None = None
         self._interrupts: list[Callable[[], None]] = []
         self._closed = threading.Event()
+        self._ids = bound_ids()
         self._thread = threading.Thread(target=self._keep, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
@@ -96,12 +116,12 @@ class LeaseKeeper:
     ) -> None:
         self._closed.set()
         self._thread.join(timeout=5.0)
-        self._display.idle()
+        self._display.done(self._held.name)
 
-    def at(self, stage: Stage, done: int, total: int) -> None:
-        """Note how far the task is, after :meth:`check`."""
+    def at(self, stage: Stage, done: int, total: int, loss: int | None = None) -> None:
+        """Note how far the task is, after :meth:`check`; of a training with the last `loss` in units of 10⁻⁹."""
         self.check()
-        self._progress = Progress(stage=stage, done=done, total=total)
+        self._progress = Progress(stage=stage, done=done, total=total, loss_e9=loss)
         self._display.stage(self._held.name, stage, done, total)
 
     def check(self) -> None:
@@ -156,6 +176,10 @@ class LeaseKeeper:
         self.check()
 
     def _keep(self) -> None:
+        with bound(**self._ids):
+            self._keep_alive()
+
+    def _keep_alive(self) -> None:
         due, told, told_at = time.monotonic(), self._progress, -_PROGRESS_S
         while not self._closed.wait(_TICK_S):
             now = time.monotonic()

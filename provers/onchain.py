@@ -8,9 +8,9 @@ from contracts.chain import Chain
 from contracts.onchain import require_deployment
 from rexis.api import Info
 from rexis.protocol.certificate import Commitment
+from rexis.protocol.circuit import NO_CIRCUIT
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import ChainError
-from rexis.protocol.policy import Tier
 from rexis.protocol.statement import JobRequest
 
 _NEXT_BLOCK_S = 5.0  # the worker's node may lag a little behind the coordinator's
@@ -59,7 +59,7 @@ class OnChain:
         found = self._chain.registration(request.model_digest, request.key_epoch)
         if not found.active:
             raise ChainError(f"model {request.model_digest}, key epoch {request.key_epoch}, was revoked")
-        if request.policy.tier != Tier.COMMIT and not found.has_circuit(request.circuit):
+        if request.circuit != NO_CIRCUIT and not found.has_circuit(request.circuit):
             raise ChainError("the requested circuit is not the one registered for the model", field="request.circuit")
 
     def require_challenge(self, request: JobRequest, task_id: Digest, statement: Digest, found: Commitment) -> None:

@@ -14,15 +14,17 @@ from provers.cache import ProofCache
 from provers.executor import Executor
 from rexis.api import Lease, Piece, PiecesView, Stage
 from rexis.protocol.certificate import Commitment
+from rexis.protocol.circuit import NO_CIRCUIT
 from rexis.protocol.digests import Digest, require_digest
-from rexis.protocol.errors import ConflictError, DigestMismatchError, MalformedError, UnavailableError
+from rexis.protocol.errors import ConflictError, DigestMismatchError, MalformedError
 from rexis.protocol.evidence import Evidence, Measured, RecordProof
 from rexis.protocol.onsite import PrivateDataset, salted
 from rexis.protocol.policy import Tier
 from rexis.protocol.records import Floats, Integers, TaskTrees, input_root, quantise
 from rexis.protocol.signing import address_of, require_signer, sign_digest
 from rexis.protocol.statement import JobRequest, Kind, Statement, statement_for
-from rexis.protocol.tensors import Dataset
+from rexis.protocol.tensors import Dataset, Shard
+from rexis.protocol.training import TrainingRequest
 from rexis.protocol.typed_data import Domain
 
 OnStage = Callable[[Stage, int, int], None]
@@ -92,24 +94,28 @@ class Task:
     Attributes
     ----------
     dataset
-        All the encrypted records; the task's are ``start … start+count-1``. Of rung ``zk-onsite`` the worker's own.
+        The task's encrypted records with their place in the dataset's tree, or the whole dataset, of which they are
+        ``start … start+count-1``. Of rung ``zk-onsite`` the worker's own.
     open_circuit
         Fetches and prepares the keys; costly.
     commit
         Hands a statement in and returns the challenge's commitment (tier ``sampled``).
     board
         Where others are found that prove a part; None to prove all.
+    keep
+        Keeps what it takes to answer for a statement about these outputs, before anybody gets it.
     """
 
     lease: Lease
     account: LocalAccount
-    dataset: Dataset | PrivateDataset
+    dataset: Shard | Dataset | PrivateDataset
     executor: Executor
     open_circuit: Callable[[], RecordProver]
     proofs: ProofCache
     commit: Callable[[Statement], Commitment]
     at: OnStage
     board: Board | None = None
+    keep: Callable[[Statement, Integers], None] = lambda statement, outputs: None
 
     @property
     def request(self) -> JobRequest:
@@ -119,6 +125,8 @@ class Task:
     @property
     def records(self) -> Floats:
         """The task's own records."""
+        if isinstance(self.dataset, Shard):
+            return self.dataset.records
         return self.dataset.records[self.lease.start : self.lease.start + self.lease.count]
 
     @property
@@ -133,6 +141,10 @@ class Task:
     def trees(self, outputs: Floats | Integers) -> TaskTrees:
         """The task's trees over these outputs."""
         policy, circuit, data = self.request.policy, self.request.circuit, self.dataset
+        if isinstance(data, Shard):
+            return TaskTrees(
+                policy.tier, circuit, data.records, data.salts, data.start, outputs, size=data.size, around=data.around
+            )
         return TaskTrees(policy.tier, circuit, data.committed, data.leaf_salts, self.lease.start, outputs)
 
     def statement(self, output_root: Digest) -> Statement:
@@ -174,11 +186,15 @@ def check_lease(lease: Lease, domain: Domain) -> None:
     Raises
     ------
     ConflictError
-        A range that is no shard of the job; or see :func:`check_request`.
-    SignatureError, UnavailableError
+        A range that is no shard of the job, or a plan that is not the request's; or see :func:`check_request`.
+    SignatureError
         See :func:`check_request`.
     """
     check_request(lease, domain)
+    trains = lease.request if isinstance(lease.request, TrainingRequest) else None
+    pinned = (lease.request.kind == Kind.TRAINING, trains.plan_digest if trains else None)
+    if pinned != (lease.plan is not None, lease.plan.digest if lease.plan else None):
+        raise ConflictError("the plan is not the one of the request", field="plan")
     if (lease.start, lease.count) not in lease.request.shards():
         raise ConflictError(f"records {lease.start} + {lease.count} are not a shard of the job", field="start")
 
@@ -192,8 +208,6 @@ def check_request(given: Lease | Piece, domain: Domain) -> None:
         Another chain or EvidenceLog than `domain`.
     SignatureError
         The request is not signed by its requester.
-    UnavailableError
-        A kind of job that this version does not do.
     """
     request = given.request
     if given.domain != domain:
@@ -203,8 +217,27 @@ def check_request(given: Lease | Piece, domain: Domain) -> None:
             field="domain",
         )
     require_signer(request.job_id(domain), given.request_signature, request.requester, "the job request")
-    if request.kind != Kind.EVALUATION:
-        raise UnavailableError("this version evaluates only", field="request.kind")
+
+
+def read_shard(blob: bytes, lease: Lease) -> Shard:
+    """Parse the records of a task, and show that the root that the requester signed has them at the task's place.
+
+    Raises
+    ------
+    TensorError
+        Not a shard of that many records.
+    MalformedError, DigestMismatchError, MerkleError
+        The records do not fit the circuit, or are not the ones of the request.
+    """
+    request = lease.request
+    tier, circuit = request.policy.tier, request.circuit
+    shard = Shard.from_bytes(blob, start=lease.start, count=lease.count, size=request.input_size)
+    if tier != Tier.COMMIT and (fault := shard.misfit(circuit)) is not None:
+        raise MalformedError(fault)
+    found = shard.root(tier, circuit)
+    if found != request.input_root:
+        raise DigestMismatchError(f"the records lead to root {found}, the request says {request.input_root}")
+    return shard
 
 
 def read_dataset(path: Path, request: JobRequest) -> Dataset:
@@ -233,7 +266,7 @@ def require_requested(dataset: Dataset | PrivateDataset, request: JobRequest) ->
     if len(dataset) != request.input_size:
         raise MalformedError(f"the dataset has {len(dataset)} records, the request says {request.input_size}")
     tier, circuit = request.policy.tier, request.circuit
-    if tier != Tier.COMMIT and (fault := dataset.misfit(circuit)) is not None:
+    if circuit != NO_CIRCUIT and (fault := dataset.misfit(circuit)) is not None:
         raise MalformedError(fault)
     found = input_root(tier, circuit, dataset.committed, dataset.leaf_salts)
     if found != request.input_root:

@@ -1,4 +1,4 @@
-"""The worker's loop: lease, do, hand in; and again.
+"""The worker's loop: lease, do, hand in; and again. Several tasks side by side, as many as its site has places for.
 
 A worker keeps nothing that matters. What it has on disk are caches (blobs by digest, keys, finished proofs), so that
 ``kill -9`` costs time only: the lease runs out, somebody leases the task again, and finished proofs are not made twice.
@@ -6,49 +6,63 @@ A worker keeps nothing that matters. What it has on disk are caches (blobs by di
 
 from __future__ import annotations
 
+import os
 import random
 import signal
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
-from typing import Self
 
 from contracts.onchain import require_deployment
+from provers import metrics
+from provers.answering import Answerer, Watch, connect_disputes
 from provers.cache import BlobCache, ProofCache, make_private_folder
-from provers.circuit import DEFAULT_PROVERS, Circuits, provable_tiers
-from provers.dishonest import parse_fault, piece_fault
+from provers.circuit import DEFAULT_PROVERS, DEFAULT_TASKS, LocalSite, provable_tiers
+from provers.dishonest import parse_fault
 from provers.display import Display, log, show
-from provers.executor import OnnxExecutor, best_provider
+from provers.errand import Surroundings
 from provers.helper import Helper
-from provers.keeper import Held, LeaseKeeper, Stop, StopRequested
+from provers.keeper import Stop
+from provers.kept import Kept
 from provers.onchain import ChainChecks, OnChain, Unchecked
-from provers.onsite import WITHHELD, OwnDatasets
+from provers.onsite import OwnDatasets
 from provers.options import WorkerOptions
-from provers.pieces import CoordinatorBoard
-from provers.task import CircuitFiles, RecordProver, Task, check_lease, read_dataset
-from provers.tiers import TIERS, TierProver
-from rexis.api import Info, Lease, Piece, Stage, VerdictView, WorkerRegistration
+from provers.service import Service
+from provers.site import Site
+from provers.status import Ending, StatusBoard, WorkerState, WorkerStatus, now, published
+from rexis.api import MAX_LEASES, Info, Lease, WorkerRegistration
 from rexis.client import RexisClient
-from rexis.protocol.certificate import Commitment
-from rexis.protocol.circuit import Visibility
-from rexis.protocol.digests import Digest
-from rexis.protocol.errors import ChainError, LeaseError, RexisError, UnavailableError
-from rexis.protocol.statement import Statement
-from rexis.protocol.tensors import pack_outputs
+from rexis.protocol.errors import ChainError, ResourceError, RexisError, UnavailableError
+from rexis.protocol.policy import Tier
+from rexis.protocol.signing import address_of
+from rexis.suggested import require_suggestable
+from rexis.telemetry import traces
+from rexis.telemetry.exposition import served_metrics
 from rexis.transport import Retry
 
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
-_CHALLENGE_POLL_S = 5.0
+_TICK_S = 0.1
+# What is free on the machine is told again when it has changed by so much, no more often than this.
+_MEMORY_CHANGE = 0.1
+_MEMORY_EVERY_S = 60.0
 # Few tries inside one call: the loop and the keeper try again themselves, and notice a stop in between.
 _RETRY = Retry(attempts=2)
+_TRAINED = (Tier.COMMIT, Tier.SAMPLED)
+_GOOD = frozenset({Ending.ACCEPTED, Ending.GIVEN_BACK, Ending.LOST, Ending.HELPED})
 
 __all__ = ["WorkerOptions", "run_worker"]
 
 
 def run_worker(options: WorkerOptions) -> None:
-    """Work until SIGTERM or SIGINT; a second signal ends the process at once.
+    """Work until SIGTERM or SIGINT (which give the tasks back) or SIGUSR1 (which finishes them first).
+
+    A second SIGTERM or SIGINT ends the process at once.
 
     Raises
     ------
@@ -57,13 +71,44 @@ def run_worker(options: WorkerOptions) -> None:
         Once started, nothing but a signal ends it.
     """
     stop = Stop()
+    traces.start("rexis-worker")
     with ExitStack() as stack:
+        stack.callback(traces.stop)
         display = stack.enter_context(show())
-        stack.enter_context(_signals(stop))
+        stack.enter_context(served_metrics(metrics.REGISTRY, options.metrics_host, options.metrics_port, log))
+        site = open_site(options)
+        stack.callback(site.close)
+        stack.enter_context(_signals(stop))  # after Ray's own
         client = stack.enter_context(
             RexisClient(options.coordinator, options.account, domain=options.domain, retry=_RETRY)
         )
-        stack.enter_context(Worker(options, client, stop, display)).run()
+        worker = Worker(options, client, stop, display, site)
+        stack.enter_context(published(make_private_folder(options.cache), worker.status))
+        worker.run()
+
+
+def open_site(options: WorkerOptions) -> Site:
+    """Where the options say that the computing is done."""
+    if options.ray is not None:
+        from provers.ray_cluster import RaySite
+
+        return RaySite(
+            options.ray,
+            options.memory_bytes,
+            options.proof_seconds,
+            options.tasks,
+            options.device,
+            options.batch_size,
+        )
+    return LocalSite(
+        make_private_folder(make_private_folder(options.cache) / "keys"),
+        options.memory_bytes,
+        options.proof_seconds,
+        options.provers or DEFAULT_PROVERS,
+        options.tasks or DEFAULT_TASKS,
+        options.device,
+        options.batch_size,
+    )
 
 
 class Worker:
@@ -75,6 +120,8 @@ class Worker:
         Signed in as ``options.account``.
     stop
         Set by the signal handlers.
+    site
+        Where the computing is done; stays the caller's to close.
     chain
         Default: over the node that `options` name.
     """
@@ -85,223 +132,222 @@ class Worker:
         client: RexisClient,
         stop: Stop,
         display: Display,
+        site: Site,
         chain: ChainChecks | None = None,
     ) -> None:
-        self._options, self._client, self._stop, self._display, self._chain = options, client, stop, display, chain
-        self._fault = parse_fault(options.dishonest) if options.dishonest else None
+        self._options, self._client, self._stop, self._site, self._chain = options, client, stop, site, chain
         folder = make_private_folder(options.cache)
-        self._blobs = BlobCache(folder / "blobs", max_bytes=options.cache_bytes, fetch=client.download_blob)
-        self._proofs = ProofCache(folder / "proofs", max_bytes=options.proof_cache_bytes)
-        self._circuits = Circuits(
-            make_private_folder(folder / "keys"),
-            options.memory_bytes,
-            options.proof_seconds,
-            options.provers or DEFAULT_PROVERS,
+        self._around = Surroundings(
+            options=options,
+            client=client,
+            stop=stop,
+            board=StatusBoard(display),
+            site=site,
+            blobs=lambda: BlobCache(folder / "blobs", max_bytes=options.cache_bytes, fetch=client.download_blob),
+            proofs=ProofCache(folder / "proofs", max_bytes=options.proof_cache_bytes),
+            own=OwnDatasets(options.onsite, options.onsite_requester or address_of(options.account)),
+            kept=_kept(options, folder),
         )
-        self._helper = Helper(
-            client,
-            self._circuits,
-            self._blobs,
-            self._proofs,
-            stop,
-            display,
-            finish=options.finish,
-            fault=piece_fault(options.dishonest) if options.dishonest else None,
-        )
-        self._own = OwnDatasets(options.onsite, options.onsite_requester or client.address)
+        self._tiers = list(options.tiers or provable_tiers())
+        self._trains = _trained_tiers(options)
         self._info: Info | None = None
+        self._announced: tuple[int, float] | None = None  # memory, and when it was told
         self._pause = _FIRST_PAUSE_S
-        if self._fault is not None:
+        self._started_at = now()
+        self._running: set[Future[Ending]] = set()
+        if options.dishonest is not None:
+            parse_fault(options.dishonest)
             log.warning("this worker is DISHONEST (%s): for tests and the demo only", options.dishonest)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._circuits.close()
 
     def run(self) -> None:
         """Lease and work until told to stop; while there is no task, help with others'."""
-        registered = False
-        while not self._stop.requested:
-            try:
-                if not registered:
-                    self._register()
-                    registered = True
-                lease = self._client.lease(self._options.wait_seconds)
-                idle = lease is None and not self._stop.requested and not self._own
-                piece = self._client.piece() if idle else None
-            except UnavailableError as error:
-                self._back_off(error)
-                continue
-            except RexisError as error:
-                if self._info is None:  # never admitted: the person who started the worker has to act
-                    raise
-                registered = False  # for example a coordinator that lost its database
-                self._back_off(error)
-                continue
-            if (lease is None or self.serve(lease)) and (piece is None or self._help(piece)):
-                self._pause = _FIRST_PAUSE_S
-            else:
-                self._wait()  # what broke one task may break the next: do not burn through the queue
+        with ThreadPoolExecutor(self._site.tasks, thread_name_prefix="task") as threads, self._watching():
+            while not self._stop.leaving():
+                if not (self._collect() and self._take(threads)):
+                    self._wait()  # what broke one task may break the next: do not burn through the queue
+            if self._running:
+                log.info("%s %d tasks", "ending" if self._stop.requested else "finishing", len(self._running))
         log.info("stopped")
 
-    def _help(self, piece: Piece) -> bool:
-        info, chain = self._pinned()
-        return self._helper.serve(piece, info.domain, chain)
-
-    def serve(self, lease: Lease) -> bool:
-        """Do one task; whatever goes wrong with it ends the task, not the worker.
-
-        Returns
-        -------
-        bool
-            False if the task failed here or its evidence was refused.
-        """
-        name = f"records {lease.start}–{lease.start + lease.count - 1} of job {lease.request.job_id(lease.domain)}"
-        log.info("leased %s, tier %s", name, lease.request.policy.tier.name.lower())
-        held = Held(
-            f"records {lease.start}–{lease.start + lease.count - 1}",
-            lease.count,
-            lease.heartbeat_seconds,
-            lambda progress: self._client.heartbeat(lease.lease_id, progress),
-        )
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """Answer challenges for the length of a ``with`` block, if the worker was told to."""
+        around, manifest, kept = self._around, self._options.disputes, self._around.kept
+        if manifest is None or kept is None:
+            yield
+            return
+        letters = make_private_folder(self._options.cache / "letters" / address_of(self._options.account))
+        chain = connect_disputes(self._options.rpc_url, manifest, self._options.account)
+        answerer = Answerer(chain, kept, self._site, around.proofs, letters, self._stop.check)
+        watch = Watch(chain, kept, answerer, self._client, self._stop)
+        thread = threading.Thread(target=watch.run, name="challenges", daemon=True)
+        thread.start()
+        log.info("challenges at %s are answered; %d MiB kept for that", manifest.disputes, kept.bytes >> 20)
         try:
-            with LeaseKeeper(held, self._stop, finish=self._options.finish, display=self._display) as keeper:
-                try:
-                    verdict = self._do(lease, keeper)
-                except (RexisError, OSError):
-                    keeper.check()  # a task that was interrupted fails in all kinds of ways: say why it ended
-                    raise
-        except StopRequested:
-            self._tell(lambda: self._client.release(lease.lease_id), "give the lease back")
-            log.info("gave %s back", name)
-            return True
-        except LeaseError as error:
-            log.warning("dropped %s: %s", name, error)
-            return True
-        except RexisError as error:
-            log.error("failed %s: %s", name, error)
-            self._fail(lease, error.code, str(error))
-        except Exception as error:
-            log.exception("failed %s", name)
-            self._fail(lease, "internal", f"the worker failed: {type(error).__name__}")
-        else:
-            return _log_verdict(name, verdict)
+            yield
         finally:
-            self._blobs.done()
-        return False
+            thread.join()
 
-    def _do(self, lease: Lease, keeper: LeaseKeeper) -> VerdictView:
-        keeper.at(Stage.FETCH, 0, lease.count)
-        info, chain = self._pinned()
-        check_lease(lease, info.domain)
-        keeper.patiently(lambda: chain.require_model(lease.request))
-        private = self._own.requested(lease.request)
-        model = self._get(lease.request.model_digest, keeper)
-        dataset = private or read_dataset(self._get(lease.request.dataset_digest, keeper), lease.request)
-        task = Task(
-            lease=lease,
-            account=self._options.account,
-            dataset=dataset,
-            executor=OnnxExecutor(model, batch_size=self._options.batch_size),
-            open_circuit=lambda: self._open_circuit(lease, model, keeper),
-            proofs=self._proofs,
-            commit=lambda statement: self._commit(lease, statement, keeper, chain),
-            at=keeper.at,
-            # Private records go nowhere. (Their circuits have one segment, so that there is nothing to share either.)
-            board=None if private else CoordinatorBoard(self._client, self._blobs, lease.lease_id, keeper),
-        )
-        prover = self._prover(task)
-        prover.prepare()
-        computed = prover.compute()
-        evidence = prover.evidence(computed)
-        keeper.at(Stage.UPLOAD, 0, lease.count)
-        keeper.finish()
-        outputs = pack_outputs(computed.outputs)
-        keeper.patiently(lambda: self._client.upload_blob(outputs))
-        return keeper.patiently(lambda: self._client.evidence(lease.lease_id, evidence))
-
-    def _prover(self, task: Task) -> TierProver:
-        honest = TIERS[task.request.policy.tier](task)
-        return honest if self._fault is None else self._fault(task, honest)
-
-    def _open_circuit(self, lease: Lease, model: Path, keeper: LeaseKeeper) -> RecordProver:
-        circuit = lease.request.circuit
-        settings = self._get(circuit.settings_digest, keeper)
-        srs = self._get(circuit.srs_digest, keeper)
-        keeper.on_interrupt(self._circuits.kill)
-        files = CircuitFiles(model, settings, srs)
-        return self._circuits.open(
-            circuit, files, keeper.check, lambda done, total: keeper.at(Stage.SETUP, done, total)
+    def status(self) -> WorkerStatus:
+        """What the worker is doing, from any thread."""
+        board = self._around.board
+        tasks, (compute_ms, prove_ms) = board.tasks, board.times
+        return WorkerStatus(
+            pid=os.getpid(),
+            name=self._options.name,
+            address=address_of(self._options.account),
+            coordinator=self._options.coordinator,
+            started_at=self._started_at,
+            updated_at=now(),
+            state=self._state(busy=bool(tasks)),
+            site=self._site.describe(),
+            provider=self._site.provider,
+            tiers=self._tiers,
+            memory_bytes=self._site.memory_bytes,
+            taken_bytes=self._site.taken_bytes,
+            at_once=self._site.tasks,
+            tasks=tasks,
+            endings=board.endings,
+            compute_ms=compute_ms,
+            prove_ms=prove_ms,
         )
 
-    def _get(self, digest: Digest, keeper: LeaseKeeper) -> Path:
-        return keeper.patiently(lambda: self._blobs.get(digest, keeper.check))
+    def _state(self, *, busy: bool) -> WorkerState:
+        if self._stop.requested:
+            return WorkerState.STOPPING
+        if self._stop.draining:
+            return WorkerState.DRAINING
+        if self._announced is None:
+            return WorkerState.STARTING
+        return WorkerState.WORKING if busy else WorkerState.IDLE
 
-    def _commit(self, lease: Lease, statement: Statement, keeper: LeaseKeeper, chain: ChainChecks) -> Commitment:
-        """Hand the commitment in and wait for its challenge."""
-        keeper.patiently(lambda: self._client.commitment(lease.lease_id, statement))
-        while True:
-            found = keeper.patiently(lambda: self._client.challenge(lease.lease_id, wait_seconds=_CHALLENGE_POLL_S))
-            if found is not None:
-                break
-        commitment, digest = found.commitment, lease.domain.digest(statement)
-        keeper.patiently(lambda: chain.require_challenge(lease.request, statement.task_id, digest, commitment))
-        return commitment
+    def _collect(self) -> bool:
+        """Take up what tasks have ended, waiting for one if there is no place free; False if one went wrong."""
+        full = len(self._running) == self._site.tasks
+        ended, self._running = wait(self._running, _TICK_S if full else 0, FIRST_COMPLETED)
+        endings = [future.result() for future in ended]
+        if endings and all(ending in _GOOD for ending in endings):
+            self._pause = _FIRST_PAUSE_S
+        return all(ending in _GOOD for ending in endings)
 
-    def _register(self) -> None:
-        """Pin the deployment (once) and announce the worker."""
-        if self._info is None:
-            info = self._client.info()
-            self._chain = self._chain or _connect(self._options, info)
-        else:
-            info = self._info
+    def _take(self, threads: ThreadPoolExecutor) -> bool:
+        """Ask for work for the free places, and begin it; False if the coordinator was of no use."""
+        free = self._site.tasks - len(self._running)
+        if not free or self._stop.leaving():
+            return True
+        try:
+            self._announce()
+            if self._around.kept is not None and self._around.kept.full():
+                raise ResourceError("what is kept for disputes fills its place", hint="--keep, or wait")
+            service, helper = self._services()
+            leases = self._leases(free)
+            idle = not leases and not self._running and not self._stop.leaving() and not self._around.own
+            piece = self._client.piece() if idle else None
+            metrics.COORDINATOR_UP.set(1)
+        except UnavailableError as error:
+            metrics.COORDINATOR_UP.set(0)
+            self._back_off(error)
+            return False
+        except RexisError as error:
+            if self._info is None:  # never admitted: the person who started the worker has to act
+                raise
+            self._announced = None  # for example a coordinator that lost its database
+            self._back_off(error)
+            return False
+        if self._stop.leaving():
+            self._give_back(leases)
+            return True
+        for lease in leases:
+            self._running.add(threads.submit(service.serve, lease))
+        if piece is not None:
+            self._running.add(threads.submit(helper.serve, piece))
+        if not leases and piece is None:
+            self._pause = _FIRST_PAUSE_S
+        return True
+
+    def _give_back(self, leases: list[Lease]) -> None:
+        """What came while the worker was told to take no more."""
+        for lease in leases:
+            try:
+                self._client.release(lease.lease_id)
+            except RexisError as error:
+                log.warning("could not give a lease back: %s", error)
+
+    def _leases(self, most: int) -> list[Lease]:
+        return self._client.leases(most, self._options.wait_seconds)
+
+    def _announce(self) -> None:
+        """Pin the deployment (once), and tell the coordinator what this worker can do, again if that has changed."""
+        memory, at = self._site.memory_bytes, time.monotonic()
+        if self._announced is not None:
+            told, told_at = self._announced
+            if self._running or at < told_at + _MEMORY_EVERY_S or abs(memory - told) <= _MEMORY_CHANGE * told:
+                return
+        info = self._info or self._client.info()
+        self._chain = self._chain or _connect(self._options, info)
+        own = self._around.own
         self._client.register_worker(
             WorkerRegistration(
                 name=self._options.name,
-                provider=best_provider(),
-                tiers=list(self._options.tiers or provable_tiers()),
-                memory_bytes=self._circuits.memory_bytes,
-                datasets=self._own.digests,
-                requester=self._own.owner if self._own.digests else None,
+                provider=self._site.provider,
+                tiers=self._tiers,
+                trains=self._trains,
+                memory_bytes=memory,
+                gpu_memory_bytes=self._site.gpu_memory_bytes,
+                slots=min(self._site.tasks, MAX_LEASES),
+                datasets=own.digests,
+                requester=own.owner if own.digests else None,
             )
         )
-        self._info = info
+        self._info, self._announced = info, (memory, at)
         log.info(
-            "worker %s (%s) at %s; chain %d, EvidenceLog %s",
+            "worker %s (%s) at %s; chain %d, EvidenceLog %s; %s, %d MiB, %d tasks side by side",
             self._options.name,
             self._client.address,
             self._client.url,
             info.domain.chain_id,
             info.domain.verifying_contract,
+            self._site.describe(),
+            memory >> 20,
+            self._site.tasks,
         )
 
-    def _pinned(self) -> tuple[Info, ChainChecks]:
+    def _services(self) -> tuple[Service, Helper]:
         if self._info is None or self._chain is None:
             raise UnavailableError("the worker is not registered")
-        return self._info, self._chain
+        domain = self._info.domain
+        return Service(self._around, domain, self._chain), Helper(self._around, domain, self._chain)
 
     def _back_off(self, error: RexisError) -> None:
         log.warning("%s; trying again within %.0f s", error, self._pause)
-        self._wait()
 
     def _wait(self) -> None:
         """Longer each time, with jitter so that many workers do not come back at once."""
         self._stop.wait(self._pause * random.uniform(0.5, 1.0))  # noqa: S311
         self._pause = min(self._pause * 2, _LONGEST_PAUSE_S)
 
-    def _fail(self, lease: Lease, code: str, detail: str) -> None:
-        if lease.request.circuit.visibility == Visibility.HASHED:
-            code, detail = WITHHELD
-        self._tell(lambda: self._client.fail(lease.lease_id, code, detail), "report the failure")
 
-    def _tell(self, call: Callable[[], None], what: str) -> None:
-        """Tell the coordinator something that it would also find out by itself, when the lease runs out."""
-        try:
-            call()
-        except RexisError as error:
-            log.warning("could not %s: %s", what, error)
+def _trained_tiers(options: WorkerOptions) -> list[Tier]:
+    """Tiers in which a worker trains; they ask for the same of it.
+
+    Raises
+    ------
+    UnavailableError
+        It was told to train, and cannot.
+    """
+    able = options.ray is None and all(find_spec(name) is not None for name in ("torch", "onnx"))
+    if options.trains and not able:
+        raise UnavailableError(
+            "training needs torch, and not a Ray cluster", field="trains", hint="pip install 'rexis[models]'"
+        )
+    wanted = able if options.trains is None else options.trains
+    return [tier for tier in _TRAINED if options.tiers is None or tier in options.tiers] if wanted else []
+
+
+def _kept(options: WorkerOptions, folder: Path) -> Kept | None:
+    if options.disputes is None:
+        return None
+    return Kept(folder, address_of(options.account), max_bytes=options.kept_bytes)
 
 
 def _connect(options: WorkerOptions, info: Info) -> ChainChecks:
@@ -311,6 +357,7 @@ def _connect(options: WorkerOptions, info: Info) -> ChainChecks:
         if info.rpc_url is None:
             raise ChainError("the coordinator suggests no chain node", hint="give one that you trust: --rpc")
         log.warning("the coordinator's chain node is trusted: models and challenges are what it says")
+        require_suggestable(info.rpc_url, options.coordinator)
         return OnChain.connect(info.rpc_url, info)
     if options.unchecked_chain:
         require_deployment(info.domain, info.contracts)
@@ -324,26 +371,21 @@ def _connect(options: WorkerOptions, info: Info) -> ChainChecks:
 
 @contextmanager
 def _signals(stop: Stop) -> Iterator[None]:
-    """Let SIGTERM and SIGINT request a stop; a second one does what it does by default."""
-    wanted = (signal.SIGTERM, signal.SIGINT)
+    """Let SIGTERM and SIGINT request a stop, a second one of which does what it does by default; SIGUSR1 drains."""
+    ending = (signal.SIGTERM, signal.SIGINT)
 
     def request(number: int, frame: FrameType | None) -> None:
         stop.requested = True
-        for each in wanted:
+        for each in ending:
             signal.signal(each, signal.SIG_DFL)
 
-    before = {each: signal.signal(each, request) for each in wanted}
+    def drain(number: int, frame: FrameType | None) -> None:
+        stop.draining = True
+
+    before = {each: signal.signal(each, request) for each in ending}
+    before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, drain)
     try:
         yield
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
-
-
-def _log_verdict(name: str, verdict: VerdictView) -> bool:
-    if verdict.accepted:
-        log.info("accepted: %s", name)
-        return True
-    reason = next((step for step in verdict.steps if step.status == "failed"), None)
-    log.error("refused: %s: %s", name, f"{reason.name}: {reason.detail}" if reason else "no reason given")
-    return False

@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
+from typing import BinaryIO
 
 from rexis.protocol.errors import ConflictError, KeyFileError, NotFoundError, ResourceError, RexisError
+from rexis.protocol.rows import Read
 
 _GROUP_AND_OTHERS = 0o077
 
@@ -64,6 +69,13 @@ def write_file(path: Path, data: bytes, *, private: bool = False, overwrite: boo
     RexisError
         The folder is missing or cannot be written.
     """
+    with writing(path, private=private, overwrite=overwrite) as stream:
+        stream.write(data)
+
+
+@contextmanager
+def writing(path: Path, *, private: bool = False, overwrite: bool = False) -> Iterator[BinaryIO]:
+    """A stream whose bytes become a file as a whole at the end of the block, or not at all. See :func:`write_file`."""
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")  # mode 0600
     except OSError as error:
@@ -71,7 +83,7 @@ def write_file(path: Path, data: bytes, *, private: bool = False, overwrite: boo
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
+            yield stream
             stream.flush()
             if not private:
                 os.fchmod(stream.fileno(), 0o666 & ~_umask())
@@ -81,6 +93,43 @@ def write_file(path: Path, data: bytes, *, private: bool = False, overwrite: boo
         raise RexisError(f"cannot write {path}: {error.strerror}") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def reader(path: Path, what: str) -> tuple[Read, int]:
+    """What reads bytes ``start … end-1`` of a regular file that a person named, and the file's size.
+
+    Raises
+    ------
+    NotFoundError, RexisError
+        The file is missing, no regular file, or cannot be read; when it is read, that it became shorter.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # before opening: that blocks on a pipe
+            raise RexisError(f"{what} {path} is not a regular file", hint="check the path")
+        stream = path.open("rb", buffering=0)
+        size = os.fstat(stream.fileno()).st_size
+    except FileNotFoundError:
+        raise NotFoundError(f"no {what} at {path}", hint="check the path") from None
+    except OSError as error:
+        raise RexisError(f"cannot read {what} {path}: {error.strerror}") from None
+
+    def read(start: int, end: int) -> bytes:
+        try:
+            data = b"".join(_read_all(stream, start, end))
+        except OSError as error:
+            raise RexisError(f"cannot read {what} {path}: {error.strerror}") from None
+        if len(data) != end - start:
+            raise RexisError(f"{what} {path} became shorter while it was read")
+        return data
+
+    return read, size
+
+
+def _read_all(stream: FileIO, start: int, end: int) -> Iterator[bytes]:
+    """One call reads at most 2 GiB."""
+    while start < end and (data := os.pread(stream.fileno(), end - start, start)):
+        yield data
+        start += len(data)
 
 
 def publish(temporary: Path, path: Path, *, overwrite: bool) -> None:
@@ -115,6 +164,9 @@ def already_there(path: Path) -> ConflictError:
 def require_private(path: Path, what: str) -> None:
     """Refuse a secret file that others than its owner can reach.
 
+    A credential that systemd passes to a service (``LoadCredential=``) is read through an access control list, which
+    looks like a right of the group, in a folder that nobody else enters.
+
     Raises
     ------
     KeyFileError
@@ -124,10 +176,15 @@ def require_private(path: Path, what: str) -> None:
         mode = path.stat().st_mode
     except FileNotFoundError:
         raise NotFoundError(f"no {what} at {path}", hint="check the path") from None
-    if mode & _GROUP_AND_OTHERS:
+    if mode & _GROUP_AND_OTHERS and not _is_credential(path):
         raise KeyFileError(
             f"{what} {path} can be reached by others (mode {mode & 0o777:04o})", hint=f"chmod 600 {path}"
         )
+
+
+def _is_credential(path: Path) -> bool:
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return bool(folder) and path.parent == Path(str(folder)) and not path.is_symlink()
 
 
 def _umask() -> int:

@@ -41,3 +41,15 @@ def _taken(handle: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def held_by_another(path: Path) -> bool:
+    """Whether somebody holds the lock file now."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _taken(handle)
+    finally:
+        os.close(handle)

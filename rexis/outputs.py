@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
+from rexis.files import reader
+from rexis.protocol import tensors
 from rexis.protocol.certificate import Certificate
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import DigestMismatchError
 from rexis.protocol.onsite import PrivateDataset
 from rexis.protocol.policy import Tier
 from rexis.protocol.records import Floats, Integers, dequantise, input_root, output_format, output_salts
+from rexis.protocol.rows import Rows
 from rexis.protocol.tensors import Dataset, unpack_outputs
 
 
@@ -17,6 +22,13 @@ def read_outputs(certificate: Certificate, blob: bytes) -> Floats | Integers:
     """A job's outputs ``[count, …]`` from their blob, in the encoding of the certificate's tier."""
     request = certificate.request
     return unpack_outputs(blob, count=request.record_count, fixed=request.policy.tier != Tier.COMMIT)
+
+
+def open_outputs(certificate: Certificate, path: Path) -> Rows:
+    """As :func:`read_outputs`, of a file, in which they stay."""
+    request = certificate.request
+    fixed = request.policy.tier != Tier.COMMIT
+    return tensors.open_outputs(*reader(path, "outputs"), count=request.record_count, fixed=fixed)
 
 
 def as_floats(certificate: Certificate, outputs: Floats | Integers) -> Floats:
@@ -27,7 +39,7 @@ def as_floats(certificate: Certificate, outputs: Floats | Integers) -> Floats:
 
 
 def require_certified(
-    certificate: Certificate, dataset: Dataset | PrivateDataset, dataset_digest: Digest, outputs: Floats | Integers
+    certificate: Certificate, dataset: Dataset | PrivateDataset, dataset_digest: Digest, outputs: Rows
 ) -> None:
     """Check that these records went in and these outputs came out, by the roots of the certificate's statements.
 

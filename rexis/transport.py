@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import version
 
 import httpx
@@ -27,6 +28,7 @@ from rexis.protocol.errors import (
 from rexis.protocol.login import require_login_to
 from rexis.protocol.parsing import Strict
 from rexis.protocol.signing import address_of, sign_text
+from rexis.telemetry import traces
 
 MAX_PROBLEM_BYTES = 64 << 10
 DEFAULT_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
@@ -79,12 +81,15 @@ class Transport:
         self.retry = retry or Retry()
         self._account = account
         self._token: str | None = None
+        self._renew_at = float("inf")
         self._login_lock = threading.Lock()
         self._http = httpx.Client(
             base_url=self.url,
             timeout=timeout,
             headers={"User-Agent": f"rexis/{version('rexis')}"},
             limits=httpx.Limits(max_keepalive_connections=8),
+            # Whoever redirects us would be sent the token, or have us ask somebody else.
+            follow_redirects=False,
         )
 
     def close(self) -> None:
@@ -159,7 +164,7 @@ class Transport:
 
         It is successful, or has one of the statuses in `accept`.
         """
-        token = self._token
+        token = self._current()
         response = self._open(method, path, body, headers, token, read_seconds)
         try:
             if response.status_code == httpx.codes.UNAUTHORIZED and self._account is not None:
@@ -190,8 +195,23 @@ class Transport:
         )
         require_login_to(challenge.message, authority=self._http.base_url.netloc.decode("ascii"), address=address)
         answer = TokenRequest(message=challenge.message, signature=sign_text(self._account, challenge.message))
-        self._token = Token.from_json(self._once("/v1/auth/token", answer), max_bytes=MAX_PROBLEM_BYTES).token
+        found = Token.from_json(self._once("/v1/auth/token", answer), max_bytes=MAX_PROBLEM_BYTES)
+        self._token, self._renew_at = found.token, _renewal(found)
         return self._token
+
+    def logout(self) -> None:
+        """End the token, if there is one: nobody can use it from now on."""
+        with self._login_lock:
+            token, self._token = self._token, None
+        if token is not None:
+            self._open("DELETE", "/v1/auth/token", None, None, token, None).close()
+
+    def _current(self) -> str | None:
+        """The token, renewed if it ends soon: a long upload would be refused at its end."""
+        token = self._token
+        if token is not None and time.monotonic() > self._renew_at:
+            return self._renew(token)
+        return token
 
     def _renew(self, refused: str | None) -> str:
         """A token other than the one that was refused; threads that meet the same refusal sign in once."""
@@ -221,7 +241,7 @@ class Transport:
         read_seconds: float | None,
     ) -> httpx.Response:
         request = self._http.build_request(
-            method, path, content=body() if body is not None else None, headers=dict(headers or {})
+            method, path, content=body() if body is not None else None, headers={**traces.headers(), **(headers or {})}
         )
         if token is not None:
             request.headers["Authorization"] = f"Bearer {token}"
@@ -229,6 +249,15 @@ class Transport:
             request.extensions["timeout"] = {**request.extensions["timeout"], "read": read_seconds}
         with _connection_errors(self.url):
             return self._http.send(request, stream=True)
+
+
+def _renewal(token: Token) -> float:
+    """When to sign in again, on this machine's monotonic clock: after three quarters of the token's life.
+
+    If the two machines' clocks are apart, the answer 401 tells when it is time.
+    """
+    left = datetime.fromisoformat(token.expires_at).timestamp() - time.time()
+    return time.monotonic() + 0.75 * left if left > 0 else float("inf")
 
 
 class LostAnswerError(UnavailableError):

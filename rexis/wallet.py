@@ -9,6 +9,7 @@ from typing import Any
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
+from rexis.derivation import checked_parameters
 from rexis.files import read_file, require_absent, require_private, write_file
 from rexis.protocol.errors import KeyFileError, MalformedError
 from rexis.protocol.parsing import Address
@@ -16,14 +17,6 @@ from rexis.protocol.signing import address_of, new_account
 
 _MAX_BYTES = 64 << 10
 _WHAT = "wallet"
-# What opening a keystore may cost: its file names the parameters, and may come from anywhere. Ours, and geth's standard
-# ones, are scrypt with n = 2^18, r = 8, p = 1: 256 MiB and n·r·p = 2^21.
-_MAX_SCRYPT_BYTES = 1 << 30
-_MAX_SCRYPT_WORK = 1 << 24
-_MAX_SCRYPT_LANES = 1 << 10  # r·p: what scrypt's first and last step are long by
-_MAX_PBKDF2_ROUNDS = 10_000_000
-_DERIVED_BYTES = 32
-_PRF = "hmac-sha256"
 
 
 def create_wallet(path: Path, passphrase: str) -> Address:
@@ -84,35 +77,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _checked_crypto(crypto: Any, path: Path) -> dict[str, Any]:
-    """The ``crypto`` section with known fields only, once its key derivation is known to be affordable.
-
-    Rebuilt, since eth-keyfile ignores the case of names: a second ``KDFParams`` would replace what was checked.
-    """
+    """The ``crypto`` section with known fields only: see :func:`checked_parameters`."""
     try:
-        kdf, parameters = crypto["kdf"], crypto["kdfparams"]
-        names = {"scrypt": ("n", "r", "p", "dklen"), "pbkdf2": ("c", "dklen")}[kdf]
-        numbers = {name: parameters[name] for name in names}
-        rest = {name: crypto[name] for name in ("cipher", "cipherparams", "ciphertext", "mac")}
-        salt, iv = parameters["salt"], rest["cipherparams"]["iv"]
-        whole = all(type(number) is int and number > 0 for number in numbers.values())
-        if not whole or numbers["dklen"] != _DERIVED_BYTES or parameters.get("prf", _PRF) != _PRF:
-            raise _not_a_keystore(path)
-    except (KeyError, TypeError, AttributeError):
+        derivation = checked_parameters(crypto["kdf"], crypto["kdfparams"], path)
+        rest = {name: crypto[name] for name in ("kdf", "cipher", "ciphertext", "mac")}
+        return rest | {"cipherparams": {"iv": crypto["cipherparams"]["iv"]}, "kdfparams": derivation}
+    except (KeyError, TypeError, AttributeError, ValueError):
         raise _not_a_keystore(path) from None
-    if not _is_affordable(numbers):
-        raise KeyFileError(
-            f"{path} would take too much to open ({kdf}: {', '.join(f'{k} = {v}' for k, v in numbers.items())})"[:500],
-            hint="a keystore from a stranger? Export yours again with the usual parameters",
-        )
-    derivation = {**numbers, "salt": salt} | ({"prf": _PRF} if kdf == "pbkdf2" else {})
-    return rest | {"cipherparams": {"iv": iv}, "kdf": kdf, "kdfparams": derivation}
-
-
-def _is_affordable(numbers: dict[str, int]) -> bool:
-    if "c" in numbers:
-        return numbers["c"] <= _MAX_PBKDF2_ROUNDS
-    n, r, p = numbers["n"], numbers["r"], numbers["p"]
-    return r * p <= _MAX_SCRYPT_LANES and n * r * p <= _MAX_SCRYPT_WORK and 128 * n * r <= _MAX_SCRYPT_BYTES
 
 
 def _address(keystore: dict[str, Any], path: Path) -> Address:

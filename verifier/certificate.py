@@ -2,7 +2,7 @@
 
 The steps, whose numbers stand beside the code that takes them:
 
- 1. Form: canonical JSON of the one schema; nothing unknown, nothing twice.
+ 1. Form: canonical JSON of the schema that its format names; nothing unknown, nothing twice.
  2. Seal: the coordinator named in the request signed this very document (so that no byte of it is idle).
  3. Request: its requester signed it, for this chain and EvidenceLog; it is what the auditor pinned.
  4. Development parameters: a chain or an SRS whose secret its maker could know is refused unless allowed.
@@ -27,7 +27,7 @@ The steps, whose numbers stand beside the code that takes them:
 
 14. Deployment: log, registry and certifier stand where this version's code puts them (computed, also with
     ``--offline``); the node is on their chain and has them.
-15. Model: registered with this circuit before the anchor, not revoked by then; whose rung is claimed, by its owner.
+15. Model: registered with this circuit before the anchor, not revoked by then; a rung is claimed by who registered it.
 16. Commitments: written in the blocks and attempts that the certificate says; block hashes are the chain's.
 17. Anchors: written by the request's coordinator, with these roots, after the commitments.
 18. On-chain certification: the Certifier accepted every record, where the policy wants it.
@@ -41,39 +41,49 @@ The steps, whose numbers stand beside the code that takes them:
 
 20. Second opinion: ezkl's Solidity verifier, run in an EVM here, finds the same of every proof; with a node at hand its
     code is also the chain's.
+
+A training's certificate has steps 21 to 26 in the place of 5, 8 to 10, 12, 13, 18 and 20; see :mod:`verifier.training`.
+
+And where the policy wants validators, or the auditor asks what they said:
+
+28. Validators: the quorum that the auditor names found every statement valid, on chain, with as many signers as the
+    policy wants (:mod:`verifier.validators`). Step 27 is of several certificates (:mod:`verifier.lineage`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rexis.protocol.certificate import DEVELOPMENT_CHAINS, Certificate, CertifiedTask, Development
+from circuits.verifying import one_process
+from rexis.protocol.certificate import Certificate, CertifiedTask, Place
 from rexis.protocol.circuit import Visibility
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import EvidenceError, UnavailableError
-from rexis.protocol.merkle import check_inclusion
 from rexis.protocol.parsing import Address, enum_name
 from rexis.protocol.policy import Rung, Tier
-from rexis.protocol.rung import require_rung_claim
-from rexis.protocol.signing import require_signer, text_digest
 from rexis.protocol.statement import Kind
+from rexis.protocol.training_certificate import TrainingCertificate, parse_certificate
 from verifier.artifacts import Artifacts
-from verifier.chain import DEPLOYMENT, check_chain, check_deployment
 from verifier.circuit import artefacts_of, check_rebuilt, check_vka, srs_is_development
+from verifier.envelope import check_anchor, check_head, check_rung_claim, check_surroundings
 from verifier.evidence import TaskContext, walk_evidence
 from verifier.opened import OpenedRecord
-from verifier.reexecute import check_reexecution
+from verifier.reexecute import RefutedError, check_reexecution
 from verifier.report import Status, Step, StepFailed, Verdict
 from verifier.second_opinion import SECOND_OPINION
 from verifier.tiers import TIERS
 from verifier.tiers.sampled import shows_of_job
+from verifier.training_certificate import verify_training
 
-FORM, SEAL, REQUEST, DEVELOPMENT, CIRCUIT, COVER = 1, 2, 3, 4, 5, 6
+if TYPE_CHECKING:
+    from contracts.accountability import Accountability
+
+FORM, CIRCUIT, COVER = 1, 5, 6
 _REBUILT = "circuit rebuilt from the encrypted model"
-_MARKERS = {"chain": "chain", "srs": "SRS"}
-ANCHOR, REEXECUTION, REBUILD, RUNG = 11, 12, 13, 19
+REEXECUTION, REBUILD = 12, 13
 _ONSITE = (
     "the certificate shows of each proved record a hash and its output; that the hash is salted, only the encrypted "
     "model shows (step 13); nothing shows where the records were, or what an output tells of them"
@@ -97,15 +107,20 @@ class VerifyOptions:
     artifacts
         Folder with files named ``sha256-<hex>``.
     reexecute
-        How many opened records to run again, over all tasks.
+        How many opened records to run again, over all tasks; of a training, how many segments of this auditor's own
+        draw to take again, beside those that the tier asks for.
     rebuild_circuit
         Compile the encrypted model again and compare the verifying key.
     second_opinion
         Have every proof checked by the Solidity verifier too, in an EVM of this process.
-    requester, model_digest
-        Pins. The certificate itself cannot tell an auditor which requester or model is meant.
+    job_id, requester, model_digest
+        Pins. The certificate itself cannot tell an auditor which job, requester or model is meant.
     allow_development_srs, allow_development_chain
         Accept parameters that prove nothing to a stranger.
+    quorum
+        The deployment whose validators' verdicts count. Without it, where the policy wants any, the step is undecided.
+    by_validator
+        Verify as one of those validators: their verdicts are not asked for.
     """
 
     rpc_url: str | None = None
@@ -116,10 +131,13 @@ class VerifyOptions:
     reexecute: int = 0
     rebuild_circuit: bool = False
     second_opinion: bool = False
+    job_id: Digest | None = None
     requester: Address | None = None
     model_digest: Digest | None = None
     allow_development_srs: bool = False
     allow_development_chain: bool = False
+    quorum: Accountability | None = None
+    by_validator: bool = False
 
 
 @dataclass
@@ -132,10 +150,13 @@ class VerifiedCertificate(Verdict):
         None if the document could not be read.
     shows
         What passing shows, one sentence a task; for several sampled tasks one more about all.
+    refuted
+        Records whose committed output is not the model's (step 12).
     """
 
-    certificate: Certificate | None = None
+    certificate: Certificate | TrainingCertificate | None = None
     shows: list[str] = field(default_factory=list)
+    refuted: Sequence[int] = ()
 
 
 def verify_certificate(
@@ -152,7 +173,8 @@ def verify_certificate(
     """
     verdict = VerifiedCertificate(on_step=on_step)
     try:
-        _Verification(data, options, verdict).run()
+        with one_process():  # for the proofs of all tasks
+            _Verification(data, options, verdict).run()
     except StepFailed:
         return verdict
     return verdict
@@ -166,24 +188,25 @@ class _Verification:
     def run(self) -> None:
         verdict, options = self._verdict, self._options
         with verdict.step(FORM, "form") as notes:
-            certificate = Certificate.parse(self._data)
+            certificate = parse_certificate(self._data)
             notes.say(f"{certificate.format}, {len(self._data)} bytes, canonical")
         verdict.certificate = certificate
+        if isinstance(certificate, TrainingCertificate):
+            verdict.shows.append(verify_training(certificate, options, verdict))
+        else:
+            self._check_evaluation(certificate)
 
-        with verdict.step(SEAL, "coordinator's seal") as notes:
-            coordinator = certificate.request.coordinator
-            require_signer(text_digest(certificate.seal_text), certificate.seal, coordinator, "certificate")
-            notes.say(f"document sealed by coordinator {coordinator}")
+    def _check_evaluation(self, certificate: Certificate) -> None:
+        verdict, options = self._verdict, self._options
 
-        with verdict.step(REQUEST, "request and requester's signature") as notes:
-            notes.say(_check_request(certificate, options))
-
-        with verdict.step(DEVELOPMENT, "development parameters") as notes:
-            notes.say(_check_development(certificate, options))
+        request = certificate.request
+        proves = TIERS[request.policy.tier].PROVES
+        development_srs = proves and srs_is_development(request.circuit.srs_digest)
+        check_head(certificate, Kind.EVALUATION, options, verdict, development_srs=development_srs)
 
         srs: Path | None = None
         artefacts = None
-        if TIERS[certificate.request.policy.tier].PROVES:
+        if proves:
             with verdict.step(CIRCUIT, "circuit") as notes:
                 artefacts = artefacts_of(certificate.circuit, certificate.request.circuit)
                 srs = self._artifacts.find("SRS", certificate.request.circuit.srs_digest, options.srs, "--srs")
@@ -198,7 +221,10 @@ class _Verification:
         with verdict.step(COVER, "tasks cover the job") as notes:
             notes.say(_check_cover(certificate))
 
-        opened = [self._check_task(certificate, task, srs) for task in certificate.tasks]
+        opened = [
+            self._check_task(certificate, task, place, srs)
+            for task, place in zip(certificate.tasks, certificate.places, strict=True)
+        ]
         if certificate.request.policy.tier == Tier.SAMPLED and len(certificate.tasks) > 1:
             attempt = max(task.commitment.attempt for task in certificate.tasks if task.commitment)
             verdict.shows.append(shows_of_job(certificate.request, attempt))
@@ -212,7 +238,11 @@ class _Verification:
                 model = self._artifacts.read(
                     "encrypted model", certificate.request.model_digest, options.model, "--model"
                 )
-                notes.say(check_reexecution(certificate.request, model, opened, options.reexecute))
+                try:
+                    notes.say(check_reexecution(certificate.request, model, opened, options.reexecute))
+                except RefutedError as error:
+                    verdict.refuted = error.records
+                    raise
         if options.rebuild_circuit and artefacts is None:
             verdict.add(REBUILD, _REBUILT, Status.SKIPPED, "tier commit has no circuit")
         elif options.rebuild_circuit and artefacts is not None:
@@ -226,11 +256,12 @@ class _Verification:
                 notes.say("the encrypted model gives the pinned settings and compiles to the pinned verifying key")
         if options.second_opinion and artefacts is None:
             verdict.add(SECOND_OPINION, "second opinion", Status.SKIPPED, "tier commit has no proofs")
-        self._check_chain(certificate)
-        with verdict.step(RUNG, "privacy rung") as notes:
-            notes.say(_check_rung(certificate))
+        compare = options.second_opinion and certificate.circuit is not None
+        check_surroundings(certificate, options, verdict, lambda: _check_rung(certificate), compare_verifier=compare)
 
-    def _check_task(self, certificate: Certificate, task: CertifiedTask, srs: Path | None) -> list[OpenedRecord]:
+    def _check_task(
+        self, certificate: Certificate, task: CertifiedTask, place: Place, srs: Path | None
+    ) -> list[OpenedRecord]:
         statement, options = task.evidence.statement, self._options
         attempt = task.commitment.attempt if task.commitment else 1
         context = TaskContext(
@@ -246,72 +277,10 @@ class _Verification:
             second_opinion=options.second_opinion,
         )
         opened = walk_evidence(task.evidence, context, self._verdict)
-        with self._verdict.step(ANCHOR, f"anchor, {context.name}") as notes:
-            check_inclusion(
-                task.anchor.root,
-                task.anchor.size,
-                task.anchor.leaf_index,
-                certificate.domain.digest(statement),
-                task.anchor.path,
-                "statement digest",
-            )
-            notes.say(f"statement is leaf {task.anchor.leaf_index} of {task.anchor.size} under {task.anchor.root}")
+        check_anchor(certificate, place, context.name, self._verdict)
         tier = TIERS[statement.tier]
         self._verdict.shows.append(f"{context.name}: {tier.shows(statement, certificate.request.policy, attempt)}")
         return opened
-
-    def _check_chain(self, certificate: Certificate) -> None:
-        options, verdict = self._options, self._verdict
-        with verdict.step(DEPLOYMENT, "deployment") as notes:
-            notes.say(check_deployment(certificate))
-        name = "against the chain"
-        if options.offline:
-            why = "offline: registry, commitments, block hashes and anchors are as the certificate says"
-            verdict.add(DEPLOYMENT, name, Status.SKIPPED, why)
-            return
-        if options.rpc_url is None:
-            hint = "give --rpc URL of a node you trust, or --offline to leave it out"
-            verdict.add(DEPLOYMENT, name, Status.UNCHECKED, "no chain node given", hint)
-            return
-        check_chain(certificate, options.rpc_url, verdict, compare_verifier=options.second_opinion)
-
-
-def _check_request(certificate: Certificate, options: VerifyOptions) -> str:
-    """Step 3."""
-    request, domain = certificate.request, certificate.domain
-    require_signer(certificate.job_id, certificate.request_signature, request.requester, "request")
-    if request.kind != Kind.EVALUATION:
-        raise EvidenceError("this version checks evaluations only", field="request.kind")
-    pins = (
-        ("requester", options.requester, request.requester),
-        ("model", options.model_digest, request.model_digest),
-    )
-    for what, pinned, found in pins:
-        if pinned is not None and pinned != found:
-            raise EvidenceError(f"the certificate is for {what} {found}, you pinned {pinned}")
-    unpinned = ", ".join(f"{what} {found}" for what, pinned, found in pins if pinned is None)
-    text = f"job {certificate.job_id} on chain {domain.chain_id}"
-    return text + (f"; compare yourself: {unpinned}" if unpinned else "; all pins match")
-
-
-def _check_development(certificate: Certificate, options: VerifyOptions) -> str:
-    """Step 4: derive the markers instead of believing them."""
-    found: list[Development] = []
-    if certificate.domain.chain_id in DEVELOPMENT_CHAINS:
-        found.append("chain")
-    circuit = certificate.request.circuit
-    if TIERS[certificate.request.policy.tier].PROVES and srs_is_development(circuit.srs_digest):
-        found.append("srs")
-    if certificate.development != found:
-        raise EvidenceError(f"marks {certificate.development}, but {found} is what it uses", field="development")
-    allowed = {"chain": options.allow_development_chain, "srs": options.allow_development_srs}
-    for marker in found:
-        if not allowed[marker]:
-            raise EvidenceError(
-                f"uses a development {_MARKERS[marker]}, which proves nothing to a stranger",
-                hint=f"--allow-development-{marker} if you only try things out",
-            )
-    return f"{', '.join(found)}: development only, allowed by you" if found else "none"
 
 
 def _check_cover(certificate: Certificate) -> str:
@@ -346,20 +315,11 @@ def _check_cover(certificate: Certificate) -> str:
 
 
 def _check_rung(certificate: Certificate) -> str:
-    """Step 19. That the claim's owner is the model's, step 15 has seen on chain."""
-    request, signed = certificate.request, certificate.rung_claim
-    rung, name = request.policy.rung, enum_name(request.policy.rung)
-    if rung != Rung.EE_PRIVATE_WEIGHTS:
-        if signed is not None:
-            raise EvidenceError(f"a claim, but the job asked for rung {name}", field="rungClaim")
-        if rung != Rung.ZK_ONSITE:
-            return f"{name}: nothing is claimed of the weights"
-        return f"{name}: {_ONSITE}{_ONSITE_SAMPLE if request.policy.tier == Tier.SAMPLED else ''}"
-    if signed is None:
-        raise EvidenceError(f"is missing: rung {name} rests on the model owner's claim", field="rungClaim")
-    model, epoch = request.model_digest, request.key_epoch
-    claim = require_rung_claim(signed, certificate.domain, rung=rung, model=model, epoch=epoch)
-    return f"{name}: {claim}"
+    """Step 19."""
+    policy, claim = certificate.request.policy, check_rung_claim(certificate)
+    if policy.rung != Rung.ZK_ONSITE:
+        return f"{enum_name(policy.rung)}: {claim or 'nothing is claimed of the weights'}"
+    return f"{enum_name(policy.rung)}: {_ONSITE}{_ONSITE_SAMPLE if policy.tier == Tier.SAMPLED else ''}"
 
 
 def _ranges(parts: list[tuple[int, int]]) -> str:

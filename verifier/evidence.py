@@ -131,15 +131,49 @@ def _verified(records: int, segments: int) -> str:
 
 def check_statement(evidence: Evidence, context: TaskContext) -> Digest:
     """Step 7: rebuild the statement from the signed request and compare field by field; then the signature."""
-    statement = evidence.statement
-    expected = statement_for(
+    return require_statement(
+        evidence.statement,
+        evidence.signature,
         context.request,
         context.domain,
         start=context.start,
         count=context.count,
+        worker=context.worker,
+        nonce=context.nonce,
+    )
+
+
+def require_statement(
+    statement: Statement,
+    signature: bytes,
+    request: JobRequest,
+    domain: Domain,
+    *,
+    start: int,
+    count: int,
+    worker: Address | None,
+    nonce: Digest | None,
+) -> Digest:
+    """A statement is what the request implies of these records, and its worker signed it; returns its digest.
+
+    Parameters
+    ----------
+    worker, nonce
+        Of the lease; None where no lease is known.
+
+    Raises
+    ------
+    EvidenceError, SignatureError
+        Names the first field that is another one.
+    """
+    expected = statement_for(
+        request,
+        domain,
+        start=start,
+        count=count,
         output_root=statement.output_root,
-        worker=context.worker or statement.worker,
-        nonce=context.nonce or statement.nonce,
+        worker=worker or statement.worker,
+        nonce=nonce or statement.nonce,
     )
     for name, field in Statement.model_fields.items():
         found, wanted = getattr(statement, name), getattr(expected, name)
@@ -147,8 +181,8 @@ def check_statement(evidence: Evidence, context: TaskContext) -> Digest:
             raise EvidenceError(
                 f"is {_text(found)}, the signed request implies {_text(wanted)}", field=f"statement.{field.alias}"
             )
-    digest = context.domain.digest(statement)
-    require_signer(digest, evidence.signature, statement.worker, "statement")
+    digest = domain.digest(statement)
+    require_signer(digest, signature, statement.worker, "statement")
     return digest
 
 

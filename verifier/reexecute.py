@@ -28,6 +28,14 @@ _SECONDS = 300
 _MAX_REASON = 500
 
 
+class RefutedError(EvidenceError):
+    """Committed outputs are not the model's. `records`: indices of these."""
+
+    def __init__(self, message: str, records: list[int], *, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.records = records
+
+
 def check_reexecution(request: JobRequest, model: bytes, opened: Iterable[list[OpenedRecord]], limit: int) -> str:
     """Run up to `limit` opened records and compare with what was committed.
 
@@ -43,8 +51,10 @@ def check_reexecution(request: JobRequest, model: bytes, opened: Iterable[list[O
 
     Raises
     ------
+    RefutedError
+        A record disagrees.
     EvidenceError
-        A record disagrees, or none was opened.
+        None was opened, or an output is not finite.
     TensorError
         The model is refused, or does not run on the records.
     UnavailableError
@@ -76,9 +86,10 @@ def check_reexecution(request: JobRequest, model: bytes, opened: Iterable[list[O
     wrong = ~(difference <= allowed).all(axis=1)
     if bool(wrong.any()):
         first = int(np.argmax(wrong))
-        raise EvidenceError(
+        raise RefutedError(
             f"record {records[first].index} differs by {difference[first].max():.3g}, the policy allows "
             f"{allowed[first].min():.3g}; {int(wrong.sum())} of {len(records)} records differ",
+            [records[position].index for position in np.flatnonzero(wrong)],
             hint="under the worker's signature this shows that it did not run the registered model",
         )
     return f"{len(records)} records agree, largest difference {difference.max():.3g}"

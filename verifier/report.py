@@ -108,6 +108,8 @@ class Verdict:
 def _printable(text: str) -> str:
     """A stranger's text on one line: nothing in it may look like another step, or steer a terminal."""
     shown = text if len(text) <= _MAX_DETAIL else text[:_MAX_DETAIL] + "…"
+    if shown.isprintable():
+        return shown
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in shown)
 
 

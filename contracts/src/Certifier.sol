@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.24;
 
-import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {BitMaps} from "@openzeppelin/contracts/utils/structs/BitMaps.sol";
 
+import {AnchorProof, Evidence, RecordProof} from "./Evidence.sol";
 import {EvidenceLog} from "./EvidenceLog.sol";
-import {Merkle} from "./Merkle.sol";
 import {ModelRegistry} from "./ModelRegistry.sol";
-import {Records} from "./Records.sol";
-import {Circuit, Statement, Statements} from "./Statements.sol";
+import {Statement, Statements} from "./Statements.sol";
 import {IHalo2VerifierReusable} from "./vendor/IHalo2VerifierReusable.sol";
 
 /// @title Checks zk evidence on chain, one record at a time.
@@ -17,25 +15,6 @@ import {IHalo2VerifierReusable} from "./vendor/IHalo2VerifierReusable.sol";
 /// as they were encrypted.
 contract Certifier {
     using BitMaps for BitMaps.BitMap;
-
-    /// @notice Where the statement stands in an anchored tree.
-    struct AnchorProof {
-        uint256 anchorId;
-        uint64 leafIndex;
-        bytes32[] path;
-    }
-
-    /// @notice One record, opened and proved.
-    /// @param recordIndex Absolute index in the dataset.
-    /// @param instances The proof's public instances: the circuit's inputs, then its outputs.
-    struct RecordProof {
-        uint64 recordIndex;
-        bytes32 inputSalt;
-        bytes32[] inputPath;
-        bytes32[] outputPath;
-        uint256[] instances;
-        bytes proof;
-    }
 
     struct Progress {
         uint64 certified;
@@ -53,15 +32,11 @@ contract Certifier {
     error UnsupportedVisibility(uint8 visibility);
     error BadRecordRange(uint64 recordStart, uint64 recordCount, uint64 inputSize);
     error WrongTaskId(bytes32 expected, bytes32 taskId);
-    error WrongSigner(bytes32 statementDigest, address worker);
     error NotAnchored(uint256 anchorId, bytes32 statementDigest);
     error ModelNotActive(bytes32 modelDigest, uint64 keyEpoch);
     error CircuitNotRegistered(bytes32 registered, bytes32 circuitHash);
     error RecordOutOfRange(uint64 recordIndex);
     error AlreadyCertified(bytes32 statementDigest, uint64 recordIndex);
-    error WrongInstanceCount(uint256 expected, uint256 found);
-    error InputNotInTree(uint64 recordIndex);
-    error OutputNotInTree(uint64 recordIndex);
     error WrongVka(bytes32 expected, bytes32 found);
     error VkaNotRegistered(bytes32 vkaDigest);
     error ProofRejected(uint64 recordIndex);
@@ -97,13 +72,13 @@ contract Certifier {
     ) external returns (uint64 certified) {
         _requireCertifiable(statement); // 1
         bytes32 digest = Statements.digest(statement, log.domainSeparator());
-        _requireSigned(digest, statement.worker, workerSignature); // 2
+        Evidence.requireSigned(digest, statement.worker, workerSignature); // 2
         if (!log.verifyInclusion(anchorProof.anchorId, digest, anchorProof.leafIndex, anchorProof.path)) {
             revert NotAnchored(anchorProof.anchorId, digest); // 3
         }
         _requireRegistered(statement); // 4
         certified = _mark(statement, digest, record.recordIndex); // 5
-        _requireCommitted(statement, record); // 6
+        Evidence.requireCommitted(statement, record); // 6
         _requireProved(statement.circuit.vkaDigest, record, vka); // 7
 
         emit RecordCertified(digest, record.recordIndex, msg.sender);
@@ -141,15 +116,9 @@ contract Certifier {
         if (s.taskId != taskId) revert WrongTaskId(taskId, s.taskId);
     }
 
-    function _requireSigned(bytes32 digest, address worker, bytes calldata signature) private pure {
-        // Refuses a high s (EIP-2), a v other than 27 and 28, and any length but 65.
-        (address signer, ECDSA.RecoverError fault,) = ECDSA.tryRecoverCalldata(digest, signature);
-        if (fault != ECDSA.RecoverError.NoError || signer != worker) revert WrongSigner(digest, worker);
-    }
-
     function _requireRegistered(Statement calldata s) private view {
         ModelRegistry.Registration memory entry = registry.get(s.modelDigest, s.keyEpoch);
-        if (entry.owner == address(0) || entry.revokedAt != 0) revert ModelNotActive(s.modelDigest, s.keyEpoch);
+        if (entry.registrant == address(0) || entry.revokedAt != 0) revert ModelNotActive(s.modelDigest, s.keyEpoch);
         bytes32 circuitHash = Statements.hash(s.circuit);
         if (entry.circuitHash != circuitHash) revert CircuitNotRegistered(entry.circuitHash, circuitHash);
     }
@@ -162,34 +131,6 @@ contract Certifier {
         if (_records[digest].get(offset)) revert AlreadyCertified(digest, recordIndex);
         _records[digest].set(offset);
         return ++_progress[digest].certified;
-    }
-
-    function _requireCommitted(Statement calldata s, RecordProof calldata record) private pure {
-        Circuit calldata circuit = s.circuit;
-        uint256 expected = uint256(circuit.inputLength) + circuit.outputLength;
-        if (record.instances.length != expected) revert WrongInstanceCount(expected, record.instances.length);
-        bytes32 leaf = Merkle.leafHash(
-            Records.leafData(
-                Records.SIDE_INPUT, circuit.inputScale, record.inputSalt, record.instances, 0, circuit.inputLength
-            )
-        );
-        if (!Merkle.includes(s.inputRoot, s.inputSize, record.recordIndex, leaf, record.inputPath)) {
-            revert InputNotInTree(record.recordIndex);
-        }
-        leaf = Merkle.leafHash(
-            Records.leafData(
-                Records.SIDE_OUTPUT,
-                circuit.outputScale,
-                Records.outputSalt(record.inputSalt),
-                record.instances,
-                circuit.inputLength,
-                circuit.outputLength
-            )
-        );
-        if (!Merkle.includes(s.outputRoot, s.recordCount, record.recordIndex - s.recordStart, leaf, record.outputPath))
-        {
-            revert OutputNotInTree(record.recordIndex);
-        }
     }
 
     function _requireProved(bytes32 vkaDigest, RecordProof calldata record, bytes32[] calldata vka) private {

@@ -2,6 +2,7 @@
 pragma solidity ^0.8.24;
 
 import {Certifier} from "../src/Certifier.sol";
+import {Evidence} from "../src/Evidence.sol";
 import {EvidenceLog} from "../src/EvidenceLog.sol";
 import {Records} from "../src/Records.sol";
 import {Statements} from "../src/Statements.sol";
@@ -151,7 +152,7 @@ contract CertifierTest is CertifierBase {
         Call memory c = honest(1);
         certifier = new Certifier(new EvidenceLog(registry), halo2);
         bytes32 there = certifier.log().digestOf(c.statement);
-        _expect(abi.encodeWithSelector(Certifier.WrongSigner.selector, there, c.statement.worker), c);
+        _expect(abi.encodeWithSelector(Evidence.WrongSigner.selector, there, c.statement.worker), c);
     }
 
     // --- 3. anchors
@@ -247,25 +248,25 @@ contract CertifierTest is CertifierBase {
     function test_certifyRecord_revertsIfInstancesAreAnotherRecords() public {
         Call memory c = honest(3);
         c.record.instances = values(1);
-        _expect(abi.encodeWithSelector(Certifier.InputNotInTree.selector, 3), c);
+        _expect(abi.encodeWithSelector(Evidence.InputNotInTree.selector, 3), c);
     }
 
     function test_certifyRecord_revertsIfSaltIsAnother() public {
         Call memory c = honest(1);
         c.record.inputSalt = salt(2);
-        _expect(abi.encodeWithSelector(Certifier.InputNotInTree.selector, 1), c);
+        _expect(abi.encodeWithSelector(Evidence.InputNotInTree.selector, 1), c);
     }
 
     function test_certifyRecord_revertsIfOutputIsNotTheCommitted() public {
         Call memory c = honest(1);
         c.record.instances[c.record.instances.length - 1] = 5;
-        _expect(abi.encodeWithSelector(Certifier.OutputNotInTree.selector, 1), c);
+        _expect(abi.encodeWithSelector(Evidence.OutputNotInTree.selector, 1), c);
     }
 
     function test_certifyRecord_revertsIfOutputPathIsAnotherRecords() public {
         Call memory c = honest(1);
         c.record.outputPath = prepared(2).record.outputPath;
-        _expect(abi.encodeWithSelector(Certifier.OutputNotInTree.selector, 1), c);
+        _expect(abi.encodeWithSelector(Evidence.OutputNotInTree.selector, 1), c);
     }
 
     function test_certifyRecord_revertsIfInstanceIsNotReduced() public {
@@ -278,9 +279,9 @@ contract CertifierTest is CertifierBase {
     function test_certifyRecord_revertsIfInstanceCountIsWrong() public {
         Call memory c = honest(1);
         c.record.instances = new uint256[](7);
-        _expect(abi.encodeWithSelector(Certifier.WrongInstanceCount.selector, 6, 7), c);
+        _expect(abi.encodeWithSelector(Evidence.WrongInstanceCount.selector, 6, 7), c);
         c.record.instances = new uint256[](0);
-        _expect(abi.encodeWithSelector(Certifier.WrongInstanceCount.selector, 6, 0), c);
+        _expect(abi.encodeWithSelector(Evidence.WrongInstanceCount.selector, 6, 0), c);
     }
 
     // --- 7. proofs
@@ -335,6 +336,16 @@ contract CertifierTest is CertifierBase {
         _expect(abi.encodeWithSelector(Certifier.VkaNotRegistered.selector, circuit.vkaDigest), c);
     }
 
+    function test_certifyRecord_revertsIfTheVerifierSaysNo() public {
+        Call memory c = honest(1);
+        answerAlways(false, circuit.vkaDigest);
+        _expect(abi.encodeWithSelector(Certifier.ProofRejected.selector, 1), c);
+        answerAlways(true, keccak256("another VKA"));
+        _expect(abi.encodeWithSelector(Certifier.WrongVka.selector, circuit.vkaDigest, keccak256("another VKA")), c);
+        answerAlways(true, circuit.vkaDigest);
+        vm.assertEq(certify(c), 1, "certified");
+    }
+
     function test_certifyRecord_keepsNothingOfARefusedRecord() public {
         Call memory c = honest(1);
         c.record.proof[0] ^= 0x01;
@@ -346,7 +357,7 @@ contract CertifierTest is CertifierBase {
 
     function _expectWrongSigner(Call memory c) private {
         bytes32 digest = log.digestOf(c.statement);
-        _expect(abi.encodeWithSelector(Certifier.WrongSigner.selector, digest, c.statement.worker), c);
+        _expect(abi.encodeWithSelector(Evidence.WrongSigner.selector, digest, c.statement.worker), c);
     }
 
     function _expect(bytes memory revertData, Call memory c) private {

@@ -7,6 +7,8 @@ import {CertifierBase} from "./support/CertifierBase.sol";
 /// @dev Isolated: every call is a transaction of its own, with its intrinsic and calldata cost.
 /// forge-config: default.isolate = true
 contract GasTest is CertifierBase {
+    address private constant _NEXT = address(0xA11CE);
+
     function test_gas_ofEveryTransaction() public {
         registry.register(MODEL, EPOCH, circuit);
         vm.snapshotGasLastCall("gas", "ModelRegistry.register");
@@ -26,6 +28,12 @@ contract GasTest is CertifierBase {
         certify(next);
         vm.snapshotGasLastCall("gas", "Certifier.certifyRecord (tiny, next)");
 
+        registry.proposeOwner(MODEL, _NEXT);
+        vm.snapshotGasLastCall("gas", "ModelRegistry.proposeOwner");
+        vm.prank(_NEXT);
+        registry.acceptOwnership(MODEL);
+        vm.snapshotGasLastCall("gas", "ModelRegistry.acceptOwnership");
+        vm.prank(_NEXT);
         registry.revoke(MODEL, EPOCH);
         vm.snapshotGasLastCall("gas", "ModelRegistry.revoke");
     }

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from http import HTTPStatus
 
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import StreamingResponse
 
-from coordinator.documents import Caller, DigestPath, Services, announced_bytes, answer, arriving, operation
+from coordinator.documents import Caller, CallersRoles, DigestPath, Services, answer, arriving, operation
+from coordinator.ranges import BYTES, body_headers, ranged
+from coordinator.roles import PARTIES, READERS
 from coordinator.services import Coordinator
-from rexis.api import BlobView
+from rexis.api import BlobView, Role
 from rexis.protocol.digests import Digest
-from rexis.protocol.errors import MalformedError, NotFoundError
+from rexis.protocol.errors import NotFoundError
 from rexis.protocol.parsing import Address
+from rexis.web.bodies import announced_bytes
 
 router = APIRouter(prefix="/v1/blobs", tags=["blobs"])
-
-_BYTES = "application/octet-stream"
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})\Z")
 
 
 @router.put(
@@ -30,6 +28,7 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})\Z")
         (HTTPStatus.CREATED, BlobView),
         (HTTPStatus.OK, BlobView),
         refuses=(408, 413, 422),
+        roles=PARTIES,
     ),
 )
 async def put_blob(request: Request, caller: Caller, services: Services, digest: DigestPath) -> Response:
@@ -42,75 +41,44 @@ async def put_blob(request: Request, caller: Caller, services: Services, digest:
         await _drain(arriving(request), blobs.max_bytes)
         return answer(BlobView(digest=digest, size=size))
     # Whoever does not hold the blob sends all of it, and is answered as if it had not been there.
+    await run_in_threadpool(services.access.require_room, caller, announced or 0)
     size = await blobs.receive(digest, arriving(request))
-    await run_in_threadpool(services.access.uploaded, caller, digest)
+    await run_in_threadpool(services.access.uploaded, caller, digest, size)
     return answer(BlobView(digest=digest, size=size), HTTPStatus.CREATED)
 
 
-@router.head("/{digest}", **operation("Whether a blob is there", (HTTPStatus.OK, None), refuses=(404, 422)))
-async def head_blob(caller: Caller, services: Services, digest: DigestPath) -> Response:
-    size = await run_in_threadpool(_size_for, services, caller, digest)
+@router.head(
+    "/{digest}", **operation("Whether a blob is there", (HTTPStatus.OK, None), refuses=(404, 422), roles=READERS)
+)
+async def head_blob(caller: Caller, roles: CallersRoles, services: Services, digest: DigestPath) -> Response:
+    size = await run_in_threadpool(_size_for, services, caller, digest, roles)
     if size is None:
         raise NotFoundError(f"no blob {digest} here")
-    return Response(headers={**_headers(str(digest)), "Content-Length": str(size)}, media_type=_BYTES)
+    return Response(headers={**body_headers(digest), "Content-Length": str(size)}, media_type=BYTES)
 
 
 @router.get(
     "/{digest}",
     **operation(
         "Download a blob, or with Range a part of it",
-        (HTTPStatus.OK, _BYTES),
-        (HTTPStatus.PARTIAL_CONTENT, _BYTES),
+        (HTTPStatus.OK, BYTES),
+        (HTTPStatus.PARTIAL_CONTENT, BYTES),
         refuses=(404, 416, 422),
+        roles=READERS,
     ),
 )
-async def get_blob(request: Request, caller: Caller, services: Services, digest: DigestPath) -> Response:
-    size = await run_in_threadpool(_size_for, services, caller, digest)
+async def get_blob(
+    request: Request, caller: Caller, roles: CallersRoles, services: Services, digest: DigestPath
+) -> Response:
+    size = await run_in_threadpool(_size_for, services, caller, digest, roles)
     if size is None:
         raise NotFoundError(f"no blob {digest} here")
-    start, end = 0, size
-    headers, status = _headers(str(digest)), HTTPStatus.OK
-    wanted = _range(request.headers.get("Range", ""), size)
-    if wanted is not None:
-        start, end = wanted
-        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-        status = HTTPStatus.PARTIAL_CONTENT
-    headers["Content-Length"] = str(end - start)
-    return StreamingResponse(services.blobs.stream(digest, start, end), status, headers, _BYTES)
+    return ranged(request, size, digest, lambda start, end: services.blobs.stream(digest, start, end))
 
 
-def _size_for(services: Coordinator, caller: Address, digest: Digest) -> int | None:
+def _size_for(services: Coordinator, caller: Address, digest: Digest, roles: Collection[Role] = PARTIES) -> int | None:
     """Size of a blob that the caller may read."""
-    return services.blobs.size(digest) if services.access.may_read(caller, digest) else None
-
-
-class RangeError(MalformedError):
-    """A range that lies outside the blob."""
-
-    code = "range"
-    status = 416
-
-
-def _range(header: str, size: int) -> tuple[int, int] | None:
-    """First and last+1 byte of a single range (RFC 9110 §14.2); None for none, or one that we do not serve."""
-    found = _RANGE.match(header)
-    if found is None or not any(found.groups()):
-        return None
-    first, last = found.groups()
-    if not first:
-        start, end = max(0, size - int(last)), size
-    else:
-        start = int(first)
-        end = min(int(last) + 1, size) if last else size
-        if last and int(last) < start:
-            return None
-    if start >= size:
-        raise RangeError(f"the blob has {size} bytes", hint="it may be complete already")
-    return start, end
-
-
-def _headers(digest: str) -> dict[str, str]:
-    return {"ETag": f'"{digest}"', "Accept-Ranges": "bytes", "Cache-Control": "private, immutable"}
+    return services.blobs.size(digest) if services.access.may_read(caller, digest, roles) else None
 
 
 async def _drain(chunks: AsyncIterator[bytes], limit: int) -> None:

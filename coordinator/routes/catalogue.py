@@ -8,11 +8,15 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 
 from coordinator.documents import LARGE, Caller, DigestPath, Services, answer, body, operation
+from coordinator.roles import ANY
 from rexis.api import (
     DatasetRegistration,
     DatasetView,
+    Lineage,
     ModelRegistration,
     ModelView,
+    Role,
+    WorkerList,
     WorkerRegistration,
     WorkerView,
 )
@@ -22,12 +26,6 @@ from rexis.protocol.parsing import Strict
 router = APIRouter(prefix="/v1", tags=["catalogue"])
 
 
-class WorkerList(Strict):
-    """``GET /v1/workers``: all workers, by name."""
-
-    workers: list[WorkerView]
-
-
 @router.post(
     "/workers",
     **operation(
@@ -35,6 +33,7 @@ class WorkerList(Strict):
         (HTTPStatus.CREATED, WorkerView),
         (HTTPStatus.OK, WorkerView),
         takes=WorkerRegistration,
+        roles=(Role.WORKER,),
     ),
 )
 def register_worker(
@@ -45,7 +44,7 @@ def register_worker(
     return _registered(registered)
 
 
-@router.get("/workers", **operation("All workers", (HTTPStatus.OK, WorkerList)))
+@router.get("/workers", **operation("All workers", (HTTPStatus.OK, WorkerList), roles=ANY))
 def workers(caller: Caller, services: Services) -> Response:
     return answer(WorkerList(workers=services.workers.all()))
 
@@ -58,6 +57,7 @@ def workers(caller: Caller, services: Services) -> Response:
         (HTTPStatus.OK, ModelView),
         takes=ModelRegistration,
         refuses=(502,),
+        roles=(Role.MODEL_OWNER,),
     ),
 )
 def register_model(
@@ -66,12 +66,25 @@ def register_model(
     return _registered(services.catalogue.register_model(caller, document))
 
 
-@router.get("/models/{digest}/{epoch}", **operation("A model", (HTTPStatus.OK, ModelView), refuses=(404, 422)))
+@router.get(
+    "/models/{digest}/{epoch}", **operation("A model", (HTTPStatus.OK, ModelView), refuses=(404, 422), roles=ANY)
+)
 def model(caller: Caller, services: Services, digest: DigestPath, epoch: int) -> Response:
     found = services.catalogue.model(digest, epoch) if 0 <= epoch < 2**53 else None
     if found is None:
         raise NotFoundError(f"no model {digest} with key epoch {epoch} here", hint="its owner registers it")
     return answer(found)
+
+
+@router.get(
+    "/models/{digest}/{epoch}/lineage",
+    **operation("The certified trainings that led to a model", (HTTPStatus.OK, Lineage), refuses=(404, 422), roles=ANY),
+)
+def lineage(caller: Caller, services: Services, digest: DigestPath, epoch: int) -> Response:
+    found = services.catalogue.model(digest, epoch) if 0 <= epoch < 2**53 else None
+    if found is None:
+        raise NotFoundError(f"no model {digest} with key epoch {epoch} here", hint="its owner registers it")
+    return answer(services.lineages.of(digest, epoch))
 
 
 @router.post(
@@ -81,6 +94,7 @@ def model(caller: Caller, services: Services, digest: DigestPath, epoch: int) ->
         (HTTPStatus.CREATED, DatasetView),
         (HTTPStatus.OK, DatasetView),
         takes=DatasetRegistration,
+        roles=(Role.REQUESTER,),
     ),
 )
 def register_dataset(
@@ -89,7 +103,10 @@ def register_dataset(
     return _registered(services.catalogue.register_dataset(caller, document.digest))
 
 
-@router.get("/datasets/{digest}", **operation("A dataset", (HTTPStatus.OK, DatasetView), refuses=(404, 422)))
+@router.get(
+    "/datasets/{digest}",
+    **operation("A dataset", (HTTPStatus.OK, DatasetView), refuses=(404, 422), roles=(Role.REQUESTER, Role.WORKER)),
+)
 def dataset(caller: Caller, services: Services, digest: DigestPath) -> Response:
     found = services.catalogue.dataset_view(caller, digest)
     if found is None:

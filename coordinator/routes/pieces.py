@@ -30,11 +30,13 @@ from rexis.api import (
     PieceProofs,
     PiecesView,
     PieceTurn,
+    Role,
 )
 
 router = APIRouter(prefix="/v1", tags=["pieces"])
 
 _REFUSES = (409, 422)
+_WORKER = (Role.WORKER,)
 
 
 @router.post(
@@ -44,6 +46,7 @@ _REFUSES = (409, 422)
         (HTTPStatus.NO_CONTENT, None),
         takes=PieceOffer,
         refuses=(404, *_REFUSES),
+        roles=_WORKER,
     ),
 )
 def offer(
@@ -61,6 +64,7 @@ def offer(
         (HTTPStatus.OK, PiecesView),
         takes=PieceTurn,
         refuses=_REFUSES,
+        roles=_WORKER,
     ),
 )
 def turn(
@@ -76,18 +80,23 @@ def turn(
         (HTTPStatus.OK, Piece),
         (HTTPStatus.NO_CONTENT, None),
         takes=LeaseRequest,
+        roles=_WORKER,
     ),
 )
 async def piece(
     request: Request, caller: Caller, services: Services, document: Annotated[LeaseRequest, body(LeaseRequest)]
 ) -> Response:
-    return await first_found(request, services, document.wait_seconds, lambda: services.pieces.grant(caller))
+    return await first_found(request, services, document.wait_seconds, lambda: services.pieces.grant(caller), work=True)
 
 
 @router.post(
     "/pieces/{piece_id}/heartbeat",
     **operation(
-        "Keep a piece, and say how far it is", (HTTPStatus.OK, LeaseExtended), takes=Heartbeat, refuses=_REFUSES
+        "Keep a piece, and say how far it is",
+        (HTTPStatus.OK, LeaseExtended),
+        takes=Heartbeat,
+        refuses=_REFUSES,
+        roles=_WORKER,
     ),
 )
 def heartbeat(
@@ -103,6 +112,7 @@ def heartbeat(
         (HTTPStatus.NO_CONTENT, None),
         takes=PieceProofs,
         refuses=(404, *_REFUSES),
+        roles=_WORKER,
     ),
 )
 async def proofs(request: Request, caller: Caller, services: Services, piece_id: PiecePath) -> Response:
@@ -119,7 +129,9 @@ async def proofs(request: Request, caller: Caller, services: Services, piece_id:
 
 @router.post(
     "/pieces/{piece_id}/fail",
-    **operation("Leave a piece, and say why", (HTTPStatus.NO_CONTENT, None), takes=Failure, refuses=_REFUSES),
+    **operation(
+        "Leave a piece, and say why", (HTTPStatus.NO_CONTENT, None), takes=Failure, refuses=_REFUSES, roles=_WORKER
+    ),
 )
 def leave(
     caller: Caller, services: Services, piece_id: PiecePath, document: Annotated[Failure, body(Failure, MEDIUM)]

@@ -18,13 +18,19 @@ _POLL_S = 1.0
 
 
 async def first_found(
-    request: Request, services: Coordinator, seconds: float, look: Callable[[], Strict | None]
+    request: Request, services: Coordinator, seconds: float, look: Callable[[], Strict | None], *, work: bool = False
 ) -> Response:
-    """The first document that `look` finds; 204 if that is none in the time."""
+    """The first document that `look` finds; 204 if that is none in the time.
+
+    Parameters
+    ----------
+    work
+        It looks for a task, so that only rings about work are heard, and it takes its turn among those that write.
+    """
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
-        rung = services.bell.listen()
-        found = await run_in_threadpool(look)
+        rung = services.bell.listen(work=work)
+        found = await (services.in_turn(look) if work else run_in_threadpool(look))
         if found is not None:
             return answer(found)
         left = deadline - asyncio.get_running_loop().time()

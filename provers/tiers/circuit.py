@@ -65,7 +65,9 @@ class CircuitProver:
         """The trees over the claimed outputs, and the statement about them."""
         self._task.at(Stage.COMMIT, 0, self._task.lease.count)
         trees = self._task.trees(computed.outputs)
-        return trees, self._task.statement(trees.output_root)
+        statement = self._task.statement(trees.output_root)
+        self._task.keep(statement, np.asarray(computed.outputs, dtype=np.int64))
+        return trees, statement
 
     def prove(self, computed: Computed, trees: TaskTrees, statement: Statement, indices: list[int]) -> Evidence:
         """Evidence with a proof for each record in `indices` (absolute, ascending)."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rexis.cli.console import complain, emit, say
-from rexis.cli.options import Json, address, digest, needs
+from rexis.cli.options import Json, address, digest, needs, read_accountability
 from rexis.protocol.errors import RexisError
 
 if TYPE_CHECKING:
@@ -23,7 +23,10 @@ _MARKS = {"ok": "✓", "failed": "✗", "unchecked": "?", "skipped": "–"}
 
 
 def verify(
-    certificate: Annotated[Path, typer.Argument(metavar="CERTIFICATE", help="The certificate file.")],
+    certificates: Annotated[
+        list[Path],
+        typer.Argument(metavar="CERTIFICATE…", help="The certificate file; of a trained model's lineage, all of them."),
+    ],
     rpc: Annotated[
         str | None, typer.Option("--rpc", envvar="REXIS_RPC", metavar="URL", help="A chain node that you trust.")
     ] = None,
@@ -39,7 +42,7 @@ def verify(
         typer.Option(metavar="DIR", help="Folder with files named sha256-…. Default: the certificate's own folder."),
     ] = None,
     reexecute: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Run N opened records again with the encrypted model.")
+        int, typer.Option(min=0, metavar="N", help="Run N opened records, or segments of a training, again.")
     ] = 0,
     rebuild_circuit: Annotated[
         bool, typer.Option("--rebuild-circuit", help="Compile the encrypted model again and compare the key.")
@@ -47,9 +50,10 @@ def verify(
     second_opinion: Annotated[
         bool, typer.Option("--second-opinion", help="Have an EVM on this machine check every proof too, beside ezkl.")
     ] = False,
+    job: Annotated[str | None, typer.Option(metavar="DIGEST", help="The job that you expect.")] = None,
     requester: Annotated[str | None, typer.Option(metavar="ADDRESS", help="The requester that you expect.")] = None,
     model_digest: Annotated[
-        str | None, typer.Option(metavar="DIGEST", help="The encrypted model that you expect.")
+        str | None, typer.Option(metavar="DIGEST", help="The encrypted model that you expect; of a training, its base.")
     ] = None,
     allow_development_srs: Annotated[
         bool, typer.Option("--allow-development-srs", help="Accept an SRS whose secret its maker could know.")
@@ -57,13 +61,24 @@ def verify(
     allow_development_chain: Annotated[
         bool, typer.Option("--allow-development-chain", help="Accept a chain that anybody could have made up.")
     ] = False,
+    quorum: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Manifest of the validators that you trust: they must have found everything valid."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check a certificate, believing neither the worker nor the coordinator.
 
+    Several certificates are walked as one lineage, from the base model by its trainings to their evaluations.
+
     Exit code 0: valid. 1: not valid, and the failed step says why. 2: could not be decided, something is missing.
     """
+    if job and len(certificates) > 1:
+        raise typer.BadParameter("is one certificate's", param_hint="--job")
     pinned_requester = address(requester, "--requester") if requester else None
+    pinned_job = digest(job, "--job") if job else None
     pinned_model = digest(model_digest, "--model-digest") if model_digest else None
     steps: list[Step] = []
 
@@ -78,23 +93,31 @@ def verify(
 
         with needs("verifier"):
             from verifier.certificate import VerifyOptions, verify_certificate
+            from verifier.lineage import verify_lineage
 
             options = VerifyOptions(
                 rpc_url=None if offline else rpc,
                 offline=offline,
                 srs=srs,
                 model=model,
-                artifacts=artifacts or certificate.parent,
+                artifacts=artifacts or certificates[0].parent,
                 reexecute=reexecute,
                 rebuild_circuit=rebuild_circuit,
                 second_opinion=second_opinion,
                 allow_development_srs=allow_development_srs,
                 allow_development_chain=allow_development_chain,
+                job_id=pinned_job,
                 requester=pinned_requester,
                 model_digest=pinned_model,
+                quorum=read_accountability(quorum) if quorum else None,
             )
-            data = read_file(certificate, "certificate", max_bytes=MAX_CERTIFICATE_BYTES)
-            verdict = verify_certificate(data, options, on_step)
+            read = [
+                (path.name, read_file(path, "certificate", max_bytes=MAX_CERTIFICATE_BYTES)) for path in certificates
+            ]
+            if len(read) == 1:
+                verdict = verify_certificate(read[0][1], options, on_step)
+            else:
+                verdict = verify_lineage(read, options, on_step)
         if verdict.failed is not None:
             return INVALID, []
         return (UNDECIDED, []) if verdict.unchecked else (VALID, verdict.shows)

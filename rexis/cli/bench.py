@@ -1,4 +1,4 @@
-"""``rexis bench``: what proofs cost, tier by tier, beside peers that are measured in the same run."""
+"""``rexis bench``: what proofs and training cost, beside peers that are measured in the same run."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ from rexis.cli.options import Json, needs
 
 REPORT_JSON, REPORT_PAGE = "report.json", "report.html"
 
+app = typer.Typer(invoke_without_command=True)
 
+
+@app.callback()
 def bench(
+    context: typer.Context,
     smoke: Annotated[
         bool, typer.Option("--smoke", help="One small model and a bare one, few records: whether everything is right.")
     ] = False,
@@ -36,6 +40,8 @@ def bench(
     is checked as well: a wrong one ends the command with 1, a slow one does not. The reports appear when all is done,
     or not at all.
     """
+    if context.invoked_subcommand is not None:
+        return
     with needs("dev"):
         from bench.costs.document import document
         from bench.costs.measure import compare
@@ -58,6 +64,41 @@ def bench(
         say("\n".join([*lines(report), "", str(out / REPORT_PAGE), str(out / REPORT_JSON)]))
     if report.failed:
         note(f"{len(report.failed)} results are wrong")
+        raise typer.Exit(1)
+
+
+@app.command()
+def training(
+    smoke: Annotated[bool, typer.Option("--smoke", help="Little of everything: whether it is right.")] = False,
+    models: Annotated[
+        str, typer.Option(metavar="NAME,…", help="Zoo models (`rexis zoo list`), by commas. Default: all.")
+    ] = "",
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu or cuda.")] = "cpu",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of one operator on the CPU. Default: all processors.")
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for report.json, report.md and ratios.png.")] = Path(
+        "bench-out/training"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Measure training: encrypted beside plain, what the transcript costs, and what verifying a segment does.
+
+    A wrong result ends the command with 1, a slow one does not. Nothing else should use the machine.
+    """
+    with needs("dev"):
+        from bench.training import measure, scope_of, table_of, write
+
+    scope = scope_of(_names(models), smoke=smoke, device=device, threads=threads)
+    with steps() as at:
+        rows = measure(scope, at)
+    written = write(rows, scope, out)
+    if as_json:
+        emit(written)
+    else:
+        say("\n".join([*table_of(rows), "", str(out / "report.md"), str(out / "report.json")]))
+    if not all(row.right for row in rows):
+        note("some results are wrong")
         raise typer.Exit(1)
 
 

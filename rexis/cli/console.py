@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TransferSpeedColumn
 
@@ -52,6 +53,22 @@ def _clean_lines(text: str) -> str:
 def emit(document: dict[str, Any] | list[Any]) -> None:
     """A result as JSON on one line, keys sorted."""
     sys.stdout.write(json.dumps(document, sort_keys=True, default=str) + "\n")
+
+
+def agree(question: str, *, yes: bool) -> None:
+    """Go on only if the person at the terminal agrees, or did so before (`--yes`).
+
+    Raises
+    ------
+    RexisError
+        They do not, or there is nobody to ask.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise RexisError(f"{question} Nobody is here to ask", hint="--yes")
+    if not typer.confirm(clean(question), err=True):
+        raise RexisError("nothing was done")
 
 
 def complain(error: RexisError) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rexis.cli._script import Script
 from rexis.cli.console import say
 from rexis.cli.options import needs
 from rexis.cli.requester import ABS_TOLERANCE, TierName
@@ -29,7 +29,6 @@ SAMPLE_SIZE = 8
 SHARD_SIZE = 72
 ZK_RECORDS = 3
 CHEAT = 0.5
-_WAIT_S = 300.0
 # Times the error that was seen when the circuit was tuned, for other keys and records: so much the default must cover
 # at least, or else it is replaced by so much.
 _LEAST, _OTHER_KEYS = 2.0, 4.0
@@ -55,7 +54,7 @@ class Scores:
     max_error: float
 
 
-class Demo:
+class Demo(Script):
     """The parts of the demo over one stack.
 
     Parameters
@@ -72,11 +71,11 @@ class Demo:
         with needs("circuits"):
             from circuits.profile import rewrites_for, tuned_models
 
-        self.stack, self.show, self.folder, self.model = stack, show, stack.folder, model
+        super().__init__(stack, show)
+        self.model = model
         self.proves = model in tuned_models()
         self.rewrites = rewrites_for(model) if self.proves else ()
         self.model_digest = ""
-        self._began = time.monotonic()
 
     def set_up(self) -> None:
         """Chain, contracts, coordinator, two workers; then model and data owner's part."""
@@ -95,7 +94,7 @@ class Demo:
         done = self.command(
             "register", "--model", str(encrypted), "--epoch", "1",
             *(("--profile", self.model, "--srs", "development") if self.proves else ()),
-            "--rpc", self.stack.chain_url, "--deployment", str(self.stack.deployment), *self._as("owner"),
+            "--rpc", self.stack.chain_url, "--deployment", str(self.stack.deployment), *self.signed_by("owner"),
         )  # fmt: skip
         self.show_output(done)
 
@@ -136,7 +135,9 @@ class Demo:
         """Download outputs, certificate and what an auditor needs."""
         out = self.folder / "certificates" / name
         self.show_output(
-            self.command("fetch", job_id, "--out", str(out), "--dataset", str(self.dataset), *self._as("requester"))
+            self.command(
+                "fetch", job_id, "--out", str(out), "--dataset", str(self.dataset), *self.signed_by("requester")
+            )
         )
         return out / "certificate.json"
 
@@ -158,16 +159,6 @@ class Demo:
         same = "" if scores.agreement is None else f"same decision on {scores.agreement:.2%} of records; "
         self.show(f"  {same}largest output error {scores.max_error:.2g}")
         return scores
-
-    def audit(self, certificate: Path, *options: str) -> int:
-        """Verify a certificate as an auditor does; returns the exit code."""
-        done = self.command(
-            "verify", str(certificate), "--rpc", self.stack.chain_url,
-            "--allow-development-srs", "--allow-development-chain", *options, check=False,
-        )  # fmt: skip
-        self.show_output(done)
-        self.show(f"  exit code {done.returncode}")
-        return done.returncode
 
     def catch_cheat(self, honest: subprocess.Popen[bytes]) -> dict[str, Any]:
         """A dishonest worker alone, then an honest one beside it; returns the job's last view.
@@ -196,7 +187,7 @@ class Demo:
             f"  {SAMPLE_SIZE} of {SHARD_SIZE} records are drawn after the commitment: this cheat is caught with "
             f"probability {1 - survives:.3f} (at least 1 - (1-f)^k = {1 - (1 - CHEAT) ** SAMPLE_SIZE:.3f})"
         )
-        view = self._wait(
+        view = self.wait(
             job_id, lambda job: any(task["faults"] for task in job["tasks"]) or job["state"] == "certified"
         )
         for fault in (fault for task in view["tasks"] for fault in task["faults"]):
@@ -206,7 +197,7 @@ class Demo:
             return view
         self.show("  the task goes back; an honest worker joins")
         self.stack.start_worker("worker-2")
-        view = self._wait(job_id, lambda job: job["state"] in ("certified", "failed"))
+        view = self.wait(job_id, lambda job: job["state"] in ("certified", "failed"))
         self.show(f"  job {view['state']} by worker {view['tasks'][0]['worker']}")
         return view
 
@@ -254,25 +245,6 @@ class Demo:
         ):
             self.show(line)
 
-    def heading(self, text: str) -> None:
-        """Begin a part."""
-        self.show("")
-        self.show(f"── {time.monotonic() - self._began:5.1f} s ── {text}")
-
-    def command(self, *arguments: str, check: bool = True, quiet: bool = False) -> subprocess.CompletedProcess[str]:
-        """Show one ``rexis`` command and run it."""
-        shown = list(arguments)
-        for option in ("--coordinator", "--wallet", "--rpc", "--deployment"):  # `make up` prints them as variables
-            if quiet and option in shown:
-                del shown[shown.index(option) : shown.index(option) + 2]
-        self.show("$ rexis " + self._short(" ".join(shown)))
-        return self.stack.rexis(*arguments, check=check)
-
-    def show_output(self, done: subprocess.CompletedProcess[str]) -> None:
-        """Show what a command printed."""
-        for line in (done.stdout + (done.stderr if done.returncode else "")).rstrip().splitlines():
-            self.show("  " + self._short(line))
-
     def _job(self, *options: str) -> list[str]:
         return [
             "--dataset",
@@ -283,25 +255,8 @@ class Demo:
             "1",
             *options,
             *self._tolerance(),
-            *self._as("requester"),
+            *self.signed_by("requester"),
         ]
-
-    def _as(self, role: str) -> list[str]:
-        return ["--coordinator", self.stack.coordinator_url, "--wallet", str(self.stack.wallet(role))]
-
-    def _wait(self, job_id: str, until: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        deadline = time.monotonic() + _WAIT_S
-        while time.monotonic() < deadline:
-            view: dict[str, Any] = json.loads(
-                self.stack.rexis("status", job_id, "--json", *self._as("requester")).stdout
-            )
-            if until(view):
-                return view
-            time.sleep(1.0)
-        raise RexisError(f"job {job_id} did not get there within {_WAIT_S:g} s", hint=f"see {self.folder}/logs")
-
-    def _short(self, text: str) -> str:
-        return text.replace(f"{self.folder}/", "").replace(f"{Path.cwd()}/", "")
 
     def _plain(self) -> Path:
         """The plain model: the zoo's file, after the rewrites that its circuit was tuned for."""

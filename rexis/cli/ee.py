@@ -13,6 +13,7 @@ import typer
 
 from rexis.cli.attacker import attack
 from rexis.cli.console import emit, note, say, working
+from rexis.cli.finetuning import decrypt_model, encrypt_for_training
 from rexis.cli.options import Json, KeyFile, PassphraseFile, RungName, WeakPassphrase, needs
 from rexis.protocol.errors import EncryptionError, RexisError
 
@@ -190,7 +191,7 @@ def encrypt_to_files(
         made = card_of(encrypted, plain=plain, base=base, require_private=private, runtime_ratio=ratio)
         if found is not None:
             made = with_attacks(made, encrypted.plan.graph, found)
-        page = _written(made, card) if card else b""
+        page = written_card(made, card) if card else b""
         save_key(key, encrypted.key, passphrase())
         there = [key]  # of no use without the model
         try:
@@ -263,7 +264,7 @@ def card(
     if attacks is not None:
         made = with_attacks(made, Graph(model), _report(attacks))
     if out is not None:
-        write_file(out, _written(made, out))
+        write_file(out, written_card(made, out))
         return
     if as_json:
         emit(made.model_dump(by_alias=True, mode="json"))
@@ -283,6 +284,10 @@ def card(
     for each in made.axes:
         many = f", {each.per_place} keys" if each.per_place > 1 else ""
         say(f"  - {each.where[0]} ({each.size}): {each.group}{many}, {each.bits:g} bits, {each.parameters} parameters")
+    if made.training is not None:
+        say(f"training with {made.training.optimiser} shows, besides:")
+        for text in made.training.visible:
+            say(f"  - {text}")
     if made.attacks:
         say("attacks (lower bounds):")
         for tried in made.attacks:
@@ -292,6 +297,8 @@ def card(
 
 
 app.command("attack")(attack)
+app.command("encrypt-for-training")(encrypt_for_training)
+app.command("decrypt-model")(decrypt_model)
 
 
 def _sides(card: LeakageCard) -> list[tuple[str, SideCard]]:
@@ -317,7 +324,8 @@ def _report(path: Path) -> AttackReport:
     return AttackReport.from_json(read_file(path, "attack report", max_bytes=_MAX_REPORT_BYTES))
 
 
-def _written(card: LeakageCard, path: Path) -> bytes:
+def written_card(card: LeakageCard, path: Path) -> bytes:
+    """A leakage card as the bytes of a file of this name."""
     from rexis.ee.card import page
 
     if path.suffix == ".html":

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Export, share and rotate EE keys.", no_args_is_help=True)
 
 _Part = Annotated[
-    str, typer.Option(metavar="encrypt|decrypt|full", help="For the data owner, the reader of results, or everything.")
+    str,
+    typer.Option(
+        metavar="encrypt|decrypt|label|full",
+        help="For the data owner, the reader of results, the data owner of a training, or everything.",
+    ),
 ]
 _Out = Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write.")]
 _MAX_LINE_BYTES = 16 << 10
@@ -131,6 +135,35 @@ def receive(
     say(f"model digest {found.model_digest}, to be compared with what the model owner published")
 
 
+@app.command("follow")
+def follow(
+    key: KeyFile,
+    checkpoint: Annotated[Path, typer.Option(metavar="FILE", help="The trained model, encrypted (ONNX).")],
+    training: Annotated[
+        Path, typer.Option(metavar="FILE", help="What `rexis ee encrypt-for-training` wrote beside the base model.")
+    ],
+    out: _Out,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Write the key of a model that was trained under EE: the base model's key, under the trained model's digest.
+
+    It encrypts records for the trained model, and decrypts its outputs. Of a part of a key it is that part.
+    """
+    from rexis.cli.finetuning import MAX_MODEL_BYTES, read_description
+    from rexis.cli.passphrase import read_passphrase
+    from rexis.ee import load_key, save_key
+    from rexis.ee.finetune.decrypting import key_of_trained
+    from rexis.files import read_file, require_absent
+
+    require_absent(out)
+    description = read_description(training)
+    trained = read_file(checkpoint, "trained model", max_bytes=MAX_MODEL_BYTES)
+    passphrase = read_passphrase(f"EE key {key}", passphrase_file)
+    found = key_of_trained(trained, load_key(key, passphrase), description)
+    save_key(out, found, passphrase)
+    say(f"{out}: {found.part} part, for model {found.model_digest}")
+
+
 app.command("rotate")(rotate)
 
 
@@ -163,4 +196,4 @@ def _part(text: str) -> KeyPart:
     try:
         return KeyPart(text)
     except ValueError:
-        raise typer.BadParameter("encrypt, decrypt or full", param_hint="--part") from None
+        raise typer.BadParameter("encrypt, decrypt, label or full", param_hint="--part") from None

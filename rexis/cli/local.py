@@ -1,4 +1,4 @@
-"""``rexis demo``, ``up`` and ``down``: their options, apart so that ``rexis --help`` does not load what they need."""
+"""The demonstrations, ``rexis up`` and ``down``: their options, apart so that ``--help`` loads nothing they need."""
 
 from __future__ import annotations
 
@@ -23,6 +23,35 @@ def demo(
     from rexis.cli.demo import demo
 
     demo(out, model)
+
+
+def demo_train(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for wallets, keys, logs and certificates.")] = Path(
+        "demo-train-out"
+    ),
+    model: Annotated[list[str] | None, typer.Option(metavar="ecg|vit", help="Only this; may be repeated.")] = None,
+) -> None:
+    """Fine-tune zoo models between two parties on a stranger's worker, audit the training, and catch a cheat."""
+    from rexis.cli.demo_train import COURSES, demo_train
+
+    known = {course.model for course in COURSES}
+    if model and not known.issuperset(model):
+        raise typer.BadParameter(f"one of {', '.join(sorted(known))}", param_hint="--model")
+    demo_train(out, tuple(model or ()))
+
+
+def demo_dispute(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for keys and the deployment's manifest.")] = Path(
+        "demo-dispute-out"
+    ),
+) -> None:
+    """Challenge two workers on chain about one record: the honest one is vindicated, the other loses its stake."""
+    from rexis.cli.options import needs
+
+    with needs("circuits"):
+        from rexis.cli.demo_dispute import demo_dispute
+
+    demo_dispute(out)
 
 
 def up(

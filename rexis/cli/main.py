@@ -15,16 +15,29 @@ from rexis.cli import (
     auditor,
     bench,
     circuits,
+    disputes,
     ee,
+    escrow,
+    export,
+    job,
     keys,
+    lineage,
     local,
+    members,
+    model,
+    monitor,
     onsite,
     operator,
     owner,
     plan,
     policy,
     requester,
+    stake,
+    training,
+    validator,
+    verifier,
     wallets,
+    worker,
     zoo,
 )
 from rexis.cli.console import complain
@@ -58,7 +71,7 @@ def _root(
 
 
 _OWNER, _REQUESTER, _AUDITOR, _OPERATOR = "Model owner", "Data owner and requester", "Auditor", "Operator"
-_TRY = "Try it on one machine"
+_MONEY, _TRY = "Stakes, disputes and payment", "Try it on one machine"
 
 app.add_typer(wallets.app, name="wallet", rich_help_panel="Everybody")
 app.command(rich_help_panel="Everybody")(operator.info)
@@ -68,6 +81,7 @@ app.add_typer(ee.app, name="ee", rich_help_panel=_OWNER)
 app.add_typer(keys.app, name="key", rich_help_panel=_OWNER)
 app.command(rich_help_panel=_OWNER)(owner.register)
 app.command(rich_help_panel=_OWNER)(owner.revoke)
+app.add_typer(model.app, name="model", rich_help_panel=_OWNER)
 app.add_typer(circuits.app, name="circuits", rich_help_panel=_OWNER)
 app.add_typer(zoo.app, name="zoo", rich_help_panel=_OWNER)
 
@@ -79,19 +93,35 @@ app.command(rich_help_panel=_REQUESTER)(requester.submit)
 app.command(rich_help_panel=_REQUESTER)(requester.status)
 app.command(rich_help_panel=_REQUESTER)(requester.jobs)
 app.command(rich_help_panel=_REQUESTER)(requester.cancel)
+app.command(rich_help_panel=_REQUESTER)(requester.token)
+app.add_typer(job.app, name="job", rich_help_panel=_REQUESTER)
 app.command(rich_help_panel=_REQUESTER)(requester.fetch)
 app.command(rich_help_panel=_REQUESTER)(requester.decrypt)
 
+app.add_typer(training.app, name="train", rich_help_panel=_REQUESTER)
+
 app.command(rich_help_panel=_AUDITOR)(auditor.verify)
+app.command(rich_help_panel=_AUDITOR)(lineage.lineage)
+app.command(rich_help_panel=_AUDITOR)(monitor.monitor)
+app.add_typer(export.app, name="export", rich_help_panel=_AUDITOR)
+app.add_typer(verifier.app, name="verifier", rich_help_panel=_AUDITOR)
 
 app.command(rich_help_panel=_OPERATOR)(operator.deploy)
-app.add_typer(operator.worker, name="worker", rich_help_panel=_OPERATOR)
+app.add_typer(disputes.app, name="disputes", rich_help_panel=_MONEY)
+app.add_typer(stake.app, name="stake", rich_help_panel=_MONEY)
+app.add_typer(escrow.app, name="escrow", rich_help_panel=_MONEY)
+app.add_typer(worker.app, name="worker", rich_help_panel=_OPERATOR)
+app.add_typer(validator.app, name="validator", rich_help_panel=_OPERATOR)
 app.add_typer(operator.coordinator, name="coordinator", rich_help_panel=_OPERATOR)
+app.add_typer(members.members, name="members", rich_help_panel=_OPERATOR)
+app.add_typer(members.audit, name="audit", rich_help_panel=_OPERATOR)
 
 app.command(rich_help_panel=_TRY)(local.demo)
+app.command("demo-train", rich_help_panel=_TRY)(local.demo_train)
+app.command("demo-dispute", rich_help_panel=_TRY)(local.demo_dispute)
 app.command(rich_help_panel=_TRY)(local.up)
 app.command(rich_help_panel=_TRY)(local.down)
-app.command(rich_help_panel=_TRY)(bench.bench)
+app.add_typer(bench.app, name="bench", rich_help_panel=_TRY)
 
 
 def run() -> None:

@@ -1,4 +1,4 @@
-"""Commands of those who run the parts: contracts, coordinator, workers."""
+"""Commands of those who run the parts: contracts, coordinator. Workers have a module of their own."""
 
 from __future__ import annotations
 
@@ -7,24 +7,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rexis.cli.console import emit, say, working
+from rexis.cli.console import emit, note, say, working
 from rexis.cli.options import (
     Coordinator,
     Json,
     PassphraseFile,
     Rpc,
     Wallet,
-    address,
     needs,
     open_chain,
     open_wallet,
-    read_deployment,
 )
 
 if TYPE_CHECKING:
-    from rexis.protocol.policy import Tier
+    from coordinator.blobs import Blobs
+    from coordinator.settings import Settings
 
-worker = typer.Typer(help="Run a worker.", no_args_is_help=True)
 coordinator = typer.Typer(help="Run a coordinator.", no_args_is_help=True)
 
 
@@ -83,110 +81,6 @@ def deploy(
     say(f"written to     {out}")
 
 
-@worker.command("run")
-def run_worker(
-    coordinator: Coordinator,
-    wallet: Wallet,
-    rpc: Annotated[
-        str | None,
-        typer.Option(
-            "--rpc", envvar="REXIS_RPC", metavar="URL", help="A chain node that you trust, to check models on."
-        ),
-    ] = None,
-    trust_coordinator_rpc: Annotated[
-        bool,
-        typer.Option(
-            "--trust-coordinator-rpc",
-            help="Instead of --rpc: the coordinator's node, which can show any model and challenge.",
-        ),
-    ] = False,
-    unchecked_chain: Annotated[
-        bool,
-        typer.Option("--unchecked-chain", help="Instead of --rpc: do not check models and challenges on chain."),
-    ] = False,
-    deployment: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="REXIS_DEPLOYMENT", metavar="FILE", help="Work for this deployment only. Default: the coordinator's."
-        ),
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="Shown to people. Default: this machine's name.")] = None,
-    cache: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where models, keys and finished proofs are kept.")
-    ] = None,
-    tiers: Annotated[
-        str | None, typer.Option(metavar="TIER,…", help="Tiers to serve. Default: all that can be proved here.")
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Records per run of the model.")] = None,
-    memory: Annotated[
-        float | None, typer.Option(min=0.5, metavar="GIB", help="Memory for keys and proofs. Default: what is free.")
-    ] = None,
-    proof_timeout: Annotated[
-        float | None,
-        typer.Option(
-            min=1.0, metavar="SECONDS", help="Give a task up whose set-up or proof takes longer. Default: 3600."
-        ),
-    ] = None,
-    provers: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Proofs made side by side, if the memory is there. Default: one a core."),
-    ] = None,
-    finish: Annotated[
-        bool, typer.Option("--finish", help="When told to stop, finish the task rather than give it back.")
-    ] = False,
-    onsite: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE",
-            help="A private dataset (`rexis onsite commit`): prove on it, here, and do nothing else. May be repeated.",
-        ),
-    ] = None,
-    onsite_requester: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="Whose jobs on it are done. Default: those of this worker's own wallet."),
-    ] = None,
-    dishonest: Annotated[str | None, typer.Option("--dishonest-for-tests-only", hidden=True)] = None,
-    passphrase_file: PassphraseFile = None,
-) -> None:
-    """Lease tasks, compute on ciphertext, prove, hand in; until Ctrl-C or SIGTERM."""
-    import socket
-
-    from platformdirs import user_cache_path
-
-    if [rpc is not None, trust_coordinator_rpc, unchecked_chain].count(True) != 1:
-        raise typer.BadParameter(
-            "give one of --rpc URL, --trust-coordinator-rpc, --unchecked-chain (REXIS_RPC counts as --rpc)",
-            param_hint="--rpc",
-        )
-    with needs("worker"):
-        from provers.worker import WorkerOptions, run_worker
-
-    found: dict[str, Any] = {
-        "rpc_url": rpc,
-        "domain": read_deployment(deployment).domain if deployment else None,
-        "tiers": _tiers(tiers) if tiers else None,
-        "batch_size": batch_size,
-        "memory_bytes": int(memory * (1 << 30)) if memory else None,
-        "proof_seconds": proof_timeout,
-        "provers": provers,
-        "onsite_requester": address(onsite_requester, "--onsite-requester") if onsite_requester else None,
-    }
-    run_worker(
-        WorkerOptions(
-            coordinator=coordinator,
-            account=open_wallet(wallet, passphrase_file),
-            name=name or socket.gethostname(),
-            cache=cache or user_cache_path("rexis") / "worker",
-            trust_coordinator_rpc=trust_coordinator_rpc,
-            unchecked_chain=unchecked_chain,
-            finish=finish,
-            dishonest=dishonest,
-            onsite=tuple(onsite or ()),
-            **{option: value for option, value in found.items() if value is not None},
-        )
-    )
-
-
 @coordinator.command("run")
 def run_coordinator(
     deployment: Annotated[
@@ -206,6 +100,9 @@ def run_coordinator(
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="For the database and the blobs. [REXIS_DATA_DIR]")
     ] = None,
+    migrate: Annotated[
+        bool, typer.Option("--migrate", help="Change tables of an older version on PostgreSQL, too. [REXIS_MIGRATE]")
+    ] = False,
     passphrase_file: PassphraseFile = None,
 ) -> None:
     """Store, schedule, check evidence, anchor and certify; until Ctrl-C or SIGTERM.
@@ -229,18 +126,153 @@ def run_coordinator(
         "port": port,
         "public_url": public_url,
         "data_dir": data,
+        "migrate": migrate or None,
     }
     settings = Settings.load(**{name: value for name, value in given.items() if value is not None})
+    if passphrase_file is None and (settings.passphrase or settings.passphrase_file):
+        run(settings)
+        return
     passphrase = read_passphrase(f"wallet {settings.wallet}", passphrase_file)
     run(settings.model_copy(update={"passphrase": SecretStr(passphrase), "passphrase_file": None}))
 
 
-def _tiers(text: str) -> tuple[Tier, ...]:
-    from rexis.protocol.policy import Tier
+@coordinator.command("collect")
+def collect_blobs(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be condemned and removed.")] = False,
+    orphans: Annotated[
+        bool, typer.Option("--orphans", help="Also take in blobs that the database does not know: they go in time.")
+    ] = False,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="For the database and the blobs. [REXIS_DATA_DIR]")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Remove blobs that nobody needs any more, as a running coordinator does every hour.
 
-    names = [name.strip() for name in text.split(",")]
-    known = {tier.name.lower(): tier for tier in Tier}
-    for name in names:
-        if name not in known:
-            raise typer.BadParameter(f"{name!r} is none of {', '.join(known)}", param_hint="--tiers")
-    return tuple(known[name] for name in names)
+    How long blobs are kept is set by REXIS_RETENTION_… variables. Coordinators may go on running.
+    """
+    with needs("coordinator"):
+        from coordinator.collecting import collector
+        from coordinator.settings import Settings
+
+    settings = Settings.load(**({} if data is None else {"data_dir": data}))
+    with collector(settings) as garbage:
+        lost = list(garbage.orphans(adopt=orphans and not dry_run)) if orphans else []
+        if dry_run:
+            found = garbage.rehearse()
+            if as_json:
+                blobs = [{"digest": str(digest), "size": size, "state": state.value} for digest, size, state in found]
+                emit({"blobs": blobs, "orphans": [{"digest": str(digest), "size": size} for digest, size in lost]})
+                return
+            for digest, size, state in found:
+                say(f"{digest}  {'?' if size is None else size:>14}  {state.value}")
+            for digest, size in lost:
+                say(f"{digest}  {size:>14}  orphan")
+            return
+        done = garbage.run()
+    if as_json:
+        emit(done.to_object() | {"adopted": len(lost)})
+        return
+    say(f"{done.condemned} blobs condemned, {done.removed} removed ({done.removed_bytes} bytes), {len(lost)} taken in")
+
+
+@coordinator.command("migrate")
+def migrate_database(
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say what would be done; exit code 1 if anything.")
+    ] = False,
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the database is. [REXIS_DATA_DIR]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Bring the coordinator's database to the tables that this version needs.
+
+    The database is that of REXIS_DATABASE_URL, otherwise the SQLite file in the data folder; of such a file a copy is
+    kept. Coordinators of the version before may go on running.
+    """
+    with needs("coordinator"):
+        from coordinator.schema import migrate, standing
+        from coordinator.settings import Settings
+
+    settings = Settings.load(**({} if data is None else {"data_dir": data}))
+    if check:
+        before, backup = standing(settings.database), None
+    else:
+        done = migrate(settings.database)
+        before, backup = done.before, done.backup
+    if as_json:
+        emit(
+            {
+                "found": before.found,
+                "wanted": before.wanted,
+                "migrated": not check and not before.current,
+                "backup": str(backup) if backup else None,
+            }
+        )
+    elif before.current:
+        say(f"the database stands at {before.found}, as it should")
+    else:
+        say(f"{before.found} → {before.wanted}" + (" is to be done" if check else " is done"))
+        if backup:
+            say(f"as it was before: {backup}")
+    if check and not before.current:
+        raise typer.Exit(1)
+
+
+_Data = Annotated[Path | None, typer.Option(metavar="DIR", help="The coordinator's data folder. [REXIS_DATA_DIR]")]
+
+
+@coordinator.command("backup")
+def back_up_coordinator(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for copies; may have earlier ones in it.")],
+    data: _Data = None,
+    as_json: Json = False,
+) -> None:
+    """Copy the coordinator's database, then the blobs that the folder has not, while coordinators run.
+
+    Database and blobs are those of the REXIS_… variables. PostgreSQL is copied by its own pg_dump. Exit code 1 if a
+    blob that the database knows of is missing or damaged.
+    """
+    with needs("coordinator"):
+        from coordinator.backup import back_up
+
+    settings, blobs = _state(data)
+    with working("copying"):
+        made = back_up(settings.database, blobs, out)
+    if as_json:
+        emit(made.to_object())
+    else:
+        name = made.at.replace(":", "")
+        say(f"{out}: copy {name}, {made.kind} at {made.revision}, {made.blobs} blobs of {made.bytes} bytes")
+        for digest in made.missing:
+            note(f"missing or damaged: {digest}")
+    if made.missing:
+        raise typer.Exit(1)
+
+
+@coordinator.command("restore")
+def restore_coordinator(
+    folder: Annotated[Path, typer.Option("--from", metavar="DIR", help="What `rexis coordinator backup` wrote.")],
+    copy: Annotated[str | None, typer.Option(metavar="NAME", help="Which copy. Default: the newest.")] = None,
+    data: _Data = None,
+    as_json: Json = False,
+) -> None:
+    """Make a copy's state that of an empty database and blob store. No coordinator may run meanwhile."""
+    with needs("coordinator"):
+        from coordinator.backup import restore
+
+    settings, blobs = _state(data)
+    with working("restoring"):
+        made = restore(folder, settings.database, blobs, copy)
+    if as_json:
+        emit(made.to_object())
+    else:
+        say(f"restored the copy of {made.at}, {made.kind} at {made.revision}, {made.blobs} blobs")
+
+
+def _state(data: Path | None) -> tuple[Settings, Blobs]:
+    """Where the coordinator's state is."""
+    from coordinator.blobs import Blobs
+    from coordinator.settings import Settings
+
+    settings = Settings.load(**({} if data is None else {"data_dir": data}))
+    return settings, Blobs(settings.blob_url, settings.data_dir, settings.max_blob_bytes)

@@ -16,6 +16,8 @@ from rexis.protocol.errors import MalformedError, UnavailableError
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
 
+    from contracts.accountability import Accountability
+    from contracts.accountable import AccountableChain
     from contracts.chain import Chain
     from contracts.onchain import Deployment
     from rexis.client import RexisClient
@@ -48,6 +50,13 @@ DeploymentFile = Annotated[
     Path,
     typer.Option("--deployment", envvar="REXIS_DEPLOYMENT", metavar="FILE", help="What `rexis deploy` wrote."),
 ]
+Manifest = Annotated[
+    Path,
+    typer.Option(
+        "--manifest", envvar="REXIS_ACCOUNTABILITY", metavar="FILE", help="What `rexis disputes deploy` wrote."
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 
 
@@ -129,6 +138,28 @@ def read_deployment(file: Path) -> Deployment:
         from contracts.onchain import Deployment
 
     return Deployment.from_json(read_file(file, "deployment file", max_bytes=_MAX_DEPLOYMENT_BYTES))
+
+
+def read_accountability(file: Path) -> Accountability:
+    """What `rexis disputes deploy` wrote; its addresses follow from its terms, or it is refused."""
+    from rexis.files import read_file
+
+    with needs("chain"):
+        from contracts.accountability import Accountability
+
+    return Accountability.from_json(read_file(file, "manifest", max_bytes=_MAX_DEPLOYMENT_BYTES))
+
+
+def open_accountable(rpc: str, manifest: Path, account: LocalAccount | None = None) -> AccountableChain:
+    """A chain node, attached to the deployment of a manifest."""
+    found = read_accountability(manifest)
+    with needs("chain"):
+        from contracts.accountable import AccountableChain
+
+    chain = AccountableChain.connect(rpc, account=account)
+    chain.discover()
+    chain.attach_accountability(found)
+    return chain
 
 
 @contextmanager

@@ -123,7 +123,7 @@ def register(
         for what, blob in blobs.items():
             with transfer(f"uploading the {what}") as progress:
                 client.upload_blob(blob, progress=progress)
-        transaction = _register_on_chain(chain, sha256(onnx), epoch, circuit)
+        transaction = _register_on_chain(chain, sha256(onnx), epoch, circuit, claimed=claim is not None)
         view = client.register_model(
             ModelRegistration(
                 model_digest=sha256(onnx),
@@ -138,7 +138,7 @@ def register(
         return
     say(f"model digest {view.model_digest}")
     say(f"key epoch    {view.key_epoch}")
-    say(f"owner        {view.owner}")
+    say(f"owner        {chain.address}")
     if built is None:
         say("circuit      none: tier commit only")
     else:
@@ -158,7 +158,7 @@ def revoke(
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
-    """Revoke a model's key epoch on chain, for good. What was certified before stays certified."""
+    """Revoke a key epoch of a model that is yours on chain, for good. What was certified before stays certified."""
     model_digest = digest(model, "--model")
     chain = open_chain(rpc, deployment, open_wallet(wallet, passphrase_file))
     with working("revoking on chain"):
@@ -252,17 +252,25 @@ def read_profile(name_or_file: str) -> CircuitProfile:
     return profile_for(name_or_file)
 
 
-def _register_on_chain(chain: Chain, model_digest: Digest, epoch: int, circuit: Circuit) -> Transaction | None:
-    """Register, unless this very registration stands there already."""
+def _register_on_chain(
+    chain: Chain, model_digest: Digest, epoch: int, circuit: Circuit, *, claimed: bool
+) -> Transaction | None:
+    """Register, unless this very registration stands there already; `claimed`: with a rung claim of the wallet's."""
     try:
         found = chain.registration(model_digest, epoch)
     except NotFoundError:
         with working("registering on chain"):
             return chain.register(model_digest, epoch, circuit)
-    if found.owner != chain.address:
+    owner = chain.owner_of(model_digest)
+    if owner != chain.address:
         raise ConflictError(
-            f"epoch {epoch} of model {model_digest} is registered by {found.owner}",
+            f"model {model_digest} is {owner}'s",
             hint="use that wallet, or encrypt the model again with a fresh key",
+        )
+    if claimed and found.registrant != owner:
+        raise ConflictError(
+            f"epoch {epoch} of model {model_digest} was registered by {found.registrant}, whose claim alone counts",
+            hint="register a key epoch of your own",
         )
     if found.circuit_hash != circuit.hash_struct():
         raise ConflictError(

@@ -7,23 +7,25 @@ import io
 import math
 import shlex
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 import numpy.lib.format as npy_format
 from numpy.typing import NDArray
 
-from rexis.files import read_file, write_file
-from rexis.protocol.errors import MalformedError, TensorError
+from rexis.files import read_file, reader, write_file, writing
+from rexis.protocol.errors import MalformedError, ResourceError, TensorError
 from rexis.protocol.records import Floats
+from rexis.protocol.rows import MappedRows, Rows, StoredRows, blocks
 from rexis.protocol.tensors import check_records
 
 if TYPE_CHECKING:
     from models.zoo import Manifest
 
 _MAX_BYTES = 4 << 30
+_MAX_NPY_HEADER = 64 << 10
 _MAX_MANIFEST_BYTES = 16 << 20
 # Standardised values lie within a few units of 0; raw laboratory values rarely do.
 _SUSPICIOUS = 100.0
@@ -47,7 +49,14 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def read_records(path: Path, manifest: Manifest | None, drop: Collection[str] = ()) -> Floats:
+    """As :func:`open_records`, in memory."""
+    return np.asarray(open_records(path, manifest, drop)[:], dtype=np.float32)
+
+
+def open_records(path: Path, manifest: Manifest | None, drop: Collection[str] = ()) -> Rows:
     """Records ``float32 [n, …]`` as the plain model takes them, from ``.npy``, or ``[n, d]`` from ``.csv``.
+
+    Those of an ``.npy`` stay there: all are looked at once, and slices of them are read.
 
     Parameters
     ----------
@@ -61,23 +70,53 @@ def read_records(path: Path, manifest: Manifest | None, drop: Collection[str] = 
     TensorError, MalformedError
         Names the record (counted from 0) and the column at fault, never the value.
     """
-    data = read_file(path, "records file", max_bytes=_MAX_BYTES)
     names = manifest.feature_names if manifest is not None else None
+    values: Rows
     if path.suffix == ".csv":
-        columns, values = _read_csv(data, path, names, drop)
+        columns, values = _read_csv(read_file(path, "records file", max_bytes=_MAX_BYTES), path, names, drop)
     elif path.suffix == ".npy" and not drop:
-        values = _read_npy(data, path)
+        values = _open_npy(path)
         width = math.prod(values.shape[1:])
         columns = names if names is not None and len(names) == width else _numbered(width)
     elif path.suffix == ".npy":
         raise MalformedError(f"the columns of {path} have no names", field="drop", hint="only a .csv has")
     else:
         raise MalformedError(f"{path} is neither .npy nor .csv", hint="one row a record, one column a feature")
-    _require_finite(values, columns)
-    with np.errstate(over="ignore"):
-        records = values.astype(np.float32) if manifest is None else manifest.standardise(values)
-    _require_finite(records, columns)
-    return check_records(records)
+
+    def prepared(rows: NDArray[Any]) -> Floats:
+        with np.errstate(over="ignore"):
+            return rows.astype(np.float32) if manifest is None else manifest.standardise(rows)
+
+    for start, block in blocks(values):
+        _require_finite(block, columns, start)
+        _require_finite(prepared(block), columns, start)
+    return check_records(cast(Floats, MappedRows(values, prepared, np.dtype(np.float32))))
+
+
+def read_targets(path: Path, classes: tuple[str, ...] | None = None) -> NDArray[Any]:
+    """What records should give, ``[n, …]``: from ``.npy``, or from ``.csv`` with a header line; one column is ``[n]``.
+
+    Parameters
+    ----------
+    classes
+        With them, a CSV may hold names of classes, which become their numbers.
+
+    Raises
+    ------
+    TensorError, MalformedError
+        Names the record (counted from 0) and the column at fault, never the value.
+    """
+    data = read_file(path, "targets file", max_bytes=_MAX_BYTES)
+    if path.suffix == ".npy":
+        return _read_npy(data, path, (*_DTYPES, np.uint8), axes=1)
+    if path.suffix != ".csv":
+        raise MalformedError(f"{path} is neither .npy nor .csv", hint="one row a record")
+    if classes is not None:
+        numbers = {name: str(number) for number, name in enumerate(classes)}
+        head, *lines = data.decode("utf-8-sig", "replace").splitlines()
+        data = "\n".join([head, *(numbers.get(line.strip(), line) for line in lines)]).encode()
+    values = _read_csv(data, path, None, ())[1]
+    return values[:, 0] if values.shape[1] == 1 else values
 
 
 def read_inputs(path: Path) -> dict[str, NDArray[Any]]:
@@ -118,43 +157,84 @@ def write_inputs(path: Path, records: Mapping[str, NDArray[Any]]) -> None:
     write_file(path, buffer.getvalue())
 
 
-def look_raw(records: Floats) -> bool:
+def look_raw(records: Rows) -> bool:
     """Whether records look as if nobody had standardised them."""
-    return bool((np.abs(records) > _SUSPICIOUS).any())
+    return any(bool((np.abs(block) > _SUSPICIOUS).any()) for _, block in blocks(records))
 
 
-def write_predictions(path: Path, outputs: Floats, first: int, class_names: tuple[str, ...] | None) -> None:
+def write_predictions(
+    path: Path, count: int, outputs: Iterable[Floats], first: int, class_names: tuple[str, ...] | None
+) -> None:
     """Write decrypted outputs, readable by the owner only: ``.npy`` as they are, ``.csv`` with record numbers.
 
     Parameters
     ----------
+    count
+        How many records there are.
+    outputs
+        Blocks of them, in order.
     first
         Index in the dataset of the first record.
     class_names
         With them a CSV names its columns so, and says which is largest.
     """
-    if path.suffix == ".npy":
-        buffer = io.BytesIO()
-        np.save(buffer, outputs)
-        write_file(path, buffer.getvalue(), private=True)
-        return
-    if path.suffix != ".csv":
+    if path.suffix not in (".npy", ".csv"):
         raise MalformedError(f"{path} is neither .npy nor .csv")
-    rows = outputs.reshape(len(outputs), -1)
-    if class_names is not None and len(class_names) != rows.shape[1]:
-        raise TensorError(f"the outputs have {rows.shape[1]} columns, the manifest {len(class_names)} classes")
-    names = class_names or tuple(f"output_{i}" for i in range(rows.shape[1]))
-    text = io.StringIO()
+    with writing(path, private=True) as stream:
+        if path.suffix == ".npy":
+            _write_npy(stream, count, outputs)
+        else:
+            _write_csv(stream, outputs, first, class_names)
+
+
+def _write_npy(stream: BinaryIO, count: int, outputs: Iterable[Floats]) -> None:
+    for number, block in enumerate(outputs):
+        if number == 0:
+            described = {"descr": "<f4", "fortran_order": False, "shape": (count, *block.shape[1:])}
+            npy_format.write_array_header_1_0(stream, described)
+        stream.write(np.ascontiguousarray(block, dtype="<f4").tobytes())
+
+
+def _write_csv(stream: BinaryIO, outputs: Iterable[Floats], first: int, class_names: tuple[str, ...] | None) -> None:
+    text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["record", *names] + (["prediction"] if class_names else []))
-    for index, row in enumerate(rows):
-        prediction = [names[int(np.argmax(row))]] if class_names else []
-        table.writerow([first + index, *(repr(float(value)) for value in row), *prediction])
-    write_file(path, text.getvalue().encode(), private=True)
+    names: tuple[str, ...] | None = None
+    for block in outputs:
+        rows = block.reshape(len(block), -1)
+        if names is None:
+            if class_names is not None and len(class_names) != rows.shape[1]:
+                raise TensorError(f"the outputs have {rows.shape[1]} columns, the manifest {len(class_names)} classes")
+            names = class_names or tuple(f"output_{i}" for i in range(rows.shape[1]))
+            table.writerow(["record", *names] + (["prediction"] if class_names else []))
+        for row in rows:
+            prediction = [names[int(np.argmax(row))]] if class_names else []
+            table.writerow([first, *(repr(float(value)) for value in row), *prediction])
+            first += 1
+    text.detach()
 
 
-def _read_npy(data: bytes, path: Path | str, dtypes: tuple[type[np.generic], ...] = _DTYPES[:2]) -> NDArray[Any]:
-    """The array, once its header is known to fit the file: NumPy allocates what a header says."""
+def _open_npy(path: Path) -> Rows:
+    """The array in a file, whose rows stay there if they lie one after the other."""
+    read, size = reader(path, "records file")
+    shape, by_columns, dtype, offset = _npy_header(read(0, min(size, _MAX_NPY_HEADER)), size, path, _DTYPES[:2])
+    if not by_columns:
+        return StoredRows(read, offset, shape, dtype)
+    if size > _MAX_BYTES:
+        raise ResourceError(f"{path} is stored by columns and has {size} bytes", hint="save it in C order")
+    values: NDArray[Any] = np.frombuffer(read(offset, size), dtype)
+    return values.reshape(shape, order="F")
+
+
+def _read_npy(data: bytes, path: Path | str, dtypes: tuple[type[np.generic], ...], axes: int = 2) -> NDArray[Any]:
+    shape, by_columns, dtype, offset = _npy_header(data, len(data), path, dtypes, axes)
+    values: NDArray[Any] = np.frombuffer(data, dtype, offset=offset)
+    return values.reshape(shape, order="F" if by_columns else "C")
+
+
+def _npy_header(
+    data: bytes, size: int, path: Path | str, dtypes: tuple[type[np.generic], ...], axes: int = 2
+) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """What the beginning of a file of `size` bytes says of its array, once it is known to fit the file."""
     stream = io.BytesIO(data)
     try:
         shape, by_columns, dtype = _NPY_HEADERS[npy_format.read_magic(stream)](stream)
@@ -164,15 +244,15 @@ def _read_npy(data: bytes, path: Path | str, dtypes: tuple[type[np.generic], ...
     if dtype not in dtypes:
         names = " or ".join(each.__name__ for each in dtypes)
         raise TensorError(f"{path}: dtype is {dtype}, expected {names}", field="records")
-    if len(shape) < 2 or min(shape) < 1:
-        raise TensorError(f"shape is {list(shape)}, expected [records, features…]", field="records")
-    named, held = math.prod(shape) * dtype.itemsize, len(data) - stream.tell()
+    if len(shape) < axes or min(shape) < 1:
+        expected = "[records, features…]" if axes > 1 else "[records, …]"
+        raise TensorError(f"shape is {list(shape)}, expected {expected}", field="records")
+    named, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
     if named != held:
         raise TensorError(
             f"{path} holds {held} bytes of values, its header names {named}", field="records", hint="is it truncated?"
         )
-    values: NDArray[Any] = np.frombuffer(data, dtype, offset=stream.tell())
-    return values.reshape(shape, order="F" if by_columns else "C")
+    return shape, by_columns, dtype, stream.tell()
 
 
 def _read_csv(
@@ -244,12 +324,12 @@ def _number(row: list[str], place: int, header: list[str], index: int, line: int
         raise TensorError(f"{where}, column {header[place]!r}: {what}", hint="remove or impute such values") from None
 
 
-def _require_finite(values: NDArray[Any], columns: tuple[str, ...]) -> None:
+def _require_finite(values: NDArray[Any], columns: tuple[str, ...], first: int = 0) -> None:
     finite = np.isfinite(values.reshape(len(values), -1))
     if not bool(finite.all()):
         index, column = (int(place) for place in np.argwhere(~finite)[0])
         raise TensorError(
-            f"record {index}, column {columns[column]!r}: NaN, infinite or beyond float32",
+            f"record {first + index}, column {columns[column]!r}: NaN, infinite or beyond float32",
             hint="remove or impute such values",
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rexis.cli.console import emit, note, say, transfer, working
+from rexis.cli.escrow import DEFAULT_BLOCKS, NATIVE, ClaimBlocks, MinStake, Offer, TokenName, pay_in
 from rexis.cli.options import (
     Coordinator,
     Json,
@@ -18,7 +20,9 @@ from rexis.cli.options import (
     Wallet,
     connect,
     digest,
+    open_accountable,
     open_chain,
+    read_accountability,
     read_deployment,
 )
 from rexis.protocol.errors import (
@@ -31,14 +35,18 @@ from rexis.protocol.errors import (
 )
 
 if TYPE_CHECKING:
-    from rexis.api import JobView, ModelView
+    from eth_account.signers.local import LocalAccount
+
+    from contracts.accountable import AccountableChain
+    from rexis.api import Info, JobView, ModelView
+    from rexis.cli.curve import Curve
     from rexis.client import RexisClient
     from rexis.protocol.certificate import Certificate
     from rexis.protocol.digests import Digest
+    from rexis.protocol.parsing import Address
     from rexis.protocol.policy import Policy
     from rexis.protocol.typed_data import Domain
 
-_MAX_DATASET_BYTES = 8 << 30
 _SEVERAL = ".npz"  # records of several inputs
 OUTPUTS, CERTIFICATE = "outputs.safetensors", "certificate.json"
 
@@ -98,27 +106,30 @@ def encrypt(
     with one input.
     """
     from rexis.cli.passphrase import read_passphrase
-    from rexis.cli.records import look_raw, read_manifest, read_records
+    from rexis.cli.records import look_raw, open_records, read_manifest
+    from rexis.datafiles import write_dataset
     from rexis.ee import encrypt_records, load_key, record_salts
-    from rexis.files import require_absent, write_file
-    from rexis.protocol.digests import sha256, tensor_digest
-    from rexis.protocol.tensors import Dataset
+    from rexis.files import require_absent
+    from rexis.protocol.rows import blocks
 
     require_absent(out)
     if records.suffix == _SEVERAL:
         _encrypt_inputs(key, records, out, manifest, passphrase_file, as_json=as_json)
         return
-    plain = read_records(records, read_manifest(manifest) if manifest else None, drop or ())
+    plain = open_records(records, read_manifest(manifest) if manifest else None, drop or ())
     if look_raw(plain):
         note("warning: values beyond ±100. Are these records standardised? If not, give --manifest.")
     ee_key = load_key(key, read_passphrase(f"EE key {key}", passphrase_file))
-    encrypted = encrypt_records(ee_key, plain)
-    blob = Dataset(encrypted, record_salts(ee_key, tensor_digest(encrypted), len(encrypted))).to_bytes()
-    write_file(out, blob)
+    dataset_digest, shape = write_dataset(
+        out,
+        len(plain),
+        (encrypt_records(ee_key, block) for _, block in blocks(plain)),
+        lambda encrypted, start, count: record_salts(ee_key, encrypted, count, start=start),
+    )
     if as_json:
-        emit({"dataset": str(out), "datasetDigest": str(sha256(blob)), "shape": list(encrypted.shape)})
+        emit({"dataset": str(out), "datasetDigest": str(dataset_digest), "shape": list(shape)})
     else:
-        say(f"{out}: {len(encrypted)} records of {encrypted[0].size} values, digest {sha256(blob)}")
+        say(f"{out}: {shape[0]} records of {math.prod(shape[1:])} values, digest {dataset_digest}")
 
 
 def _encrypt_inputs(
@@ -176,6 +187,36 @@ def submit(
             "uploads hashes alone, and your own worker proves: `rexis worker run --onsite FILE`."
         ),
     ] = RungName.EE_OUTSOURCED,
+    validators: Annotated[
+        int, typer.Option(min=0, max=256, help="How many validators must have found each task valid, on chain.")
+    ] = 0,
+    quorum: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --validators: the manifest of those that you mean.")
+    ] = None,
+    priority: Annotated[
+        int, typer.Option(min=-10, max=10, help="Among your own jobs: a higher one goes first; waiting counts, too.")
+    ] = 0,
+    deadline: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="The job fails if it isn't done by then: 2026-12-01T18:00:00Z."),
+    ] = None,
+    pay: Annotated[
+        str | None,
+        typer.Option(
+            "--pay", metavar="AMOUNT", help="Pay the job by an escrow, at most so much in all: 0.5 or 500000wei."
+        ),
+    ] = None,
+    token: TokenName = NATIVE,
+    escrow: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="REXIS_ACCOUNTABILITY",
+            metavar="FILE",
+            help="With --pay: whose escrow, what `rexis disputes deploy` wrote.",
+        ),
+    ] = None,
+    claim_blocks: ClaimBlocks = DEFAULT_BLOCKS,
+    min_stake: MinStake = None,
     wait: Annotated[bool, typer.Option("--wait", help="Show progress until the job is certified or failed.")] = False,
     deployment: Annotated[
         Path | None,
@@ -186,7 +227,10 @@ def submit(
     rpc: Annotated[
         str | None,
         typer.Option(
-            "--rpc", envvar="REXIS_RPC", metavar="URL", help="With --deployment: look the model up on chain first."
+            "--rpc",
+            envvar="REXIS_RPC",
+            metavar="URL",
+            help="With --deployment: look the model up on chain first. With --pay: pay.",
         ),
     ] = None,
     passphrase_file: PassphraseFile = None,
@@ -198,14 +242,18 @@ def submit(
     coordinator says, and only `rexis verify` will show if it lied. The contracts are always this version's.
     """
     from contracts.onchain import require_deployment
+    from rexis.api import PaymentOffer
     from rexis.client import job_request
-    from rexis.files import read_file
-    from rexis.protocol.onsite import PrivateDataset, read_own_dataset
+    from rexis.datafiles import open_dataset_file
+    from rexis.protocol.onsite import PrivateDataset
     from rexis.protocol.policy import Tier
 
     model_digest = digest(model, "--model")
-    policy = _policy(tier, sample_size, shard_size, max_attempts, abs_tolerance, rel_tolerance, certify_on_chain, rung)
-    blob = read_file(dataset, "dataset", max_bytes=_MAX_DATASET_BYTES)
+    if (validators > 0) != (quorum is not None):
+        raise typer.BadParameter("--validators and --quorum are given together", param_hint="--quorum")
+    policy = _policy(
+        tier, sample_size, shard_size, max_attempts, abs_tolerance, rel_tolerance, certify_on_chain, rung, validators
+    )
     if dataset.suffix == _SEVERAL:
         raise TensorError(
             f"{dataset} holds records of several inputs; jobs run models with one, since a record is committed as one "
@@ -213,26 +261,32 @@ def submit(
             field="dataset",
             hint="run the encrypted model on them without a job",
         )
-    records = read_own_dataset(blob)
+    records = open_dataset_file(dataset)
     if isinstance(records, PrivateDataset) != (rung == RungName.ZK_ONSITE):
         raise typer.BadParameter(
             "zk-onsite takes what `rexis onsite commit` wrote, and no other rung does", param_hint="--rung"
         )
-    if isinstance(records, PrivateDataset):
-        blob = records.public.to_bytes()  # from here on there are only hashes
+    # Of private records the hashes alone are sent.
+    sent: Path | bytes = records.public.to_bytes() if isinstance(records, PrivateDataset) else dataset
     domain = read_deployment(deployment).domain if deployment else None
     with connect(coordinator, wallet, passphrase_file, domain) as client:
-        _require_tier(client, policy)
+        require_tier(client, policy)
         info = client.info()
         require_deployment(info.domain, info.contracts)
+        meant = None if quorum is None else _require_quorum(info, quorum)
         registered = client.model(model_digest, epoch)
         _require_rung(registered, policy, info.domain)
         if policy.tier != Tier.COMMIT and (fault := records.misfit(registered.circuit)) is not None:
             raise TensorError(fault, field="dataset")  # before anything is uploaded
+        chain = None if pay is None else _open_escrow(info, rpc, escrow, client.account)
+        size = count if count is not None else len(records) - start
+        offer = None
+        if chain is not None and pay is not None:
+            offer = Offer.read(chain, pay, token, claim_blocks, min_stake, size)
         if deployment is not None and rpc is not None:
             _require_on_chain(registered, rpc, deployment)
         with transfer("uploading the dataset") as progress:
-            dataset_digest = client.upload_blob(blob, progress=progress)
+            dataset_digest = client.upload_blob(sent, progress=progress)
         client.register_dataset(dataset_digest)
         request = job_request(
             info,
@@ -244,15 +298,20 @@ def submit(
             record_start=start,
             record_count=count,
         )
-        view = client.submit_job(request)
+        payment = None
+        if chain is not None:
+            payment = PaymentOffer(payer=client.address, escrow=chain.accountability.job_escrow)
+        view = client.submit_job(request, priority=priority, deadline=deadline, quorum=meant, payment=payment)
         if not as_json:
             say(str(view.job_id))
+        if chain is not None and offer is not None:
+            pay_in(chain, request, view.job_id, offer)
         if wait:
-            view = _follow(client, view.job_id)
+            view = follow(client, view.job_id)
     if as_json:
         emit(view.to_object())
     if wait:
-        _require_certified(view)
+        require_certified(view)
 
 
 def status(
@@ -269,13 +328,32 @@ def status(
 
     job_id = digest(job, "JOB")
     with connect(coordinator, wallet, passphrase_file) as client:
-        view = _follow(client, job_id) if wait else client.job(job_id)
+        view = follow(client, job_id) if wait else client.job(job_id)
     if as_json:
         emit(view.to_object())
     else:
         stdout().print(job_table(view))
     if wait:
-        _require_certified(view)
+        require_certified(view)
+
+
+def watch(
+    job: JobId, coordinator: Coordinator, wallet: Wallet, passphrase_file: PassphraseFile = None, as_json: Json = False
+) -> None:
+    """Print each change of a job's state as it happens, from its submission to its end. Exit code 1 if it fails.
+
+    Of a training a terminal shows the losses so far as a curve. With --json one document a line.
+    """
+    from rexis.cli.progress import change_line, following
+    from rexis.watching import Watcher, watch_job
+
+    job_id = digest(job, "JOB")
+    with connect(coordinator, wallet, passphrase_file) as client, following(_curve(client, job_id)) as follower:
+        tell = Watcher(
+            lambda change: emit(change.to_object()) if as_json else say(change_line(change)), follower.on_progress
+        )
+        view = watch_job(client, job_id, tell)
+    require_certified(view)
 
 
 def cancel(
@@ -308,6 +386,15 @@ def jobs(
         note("no jobs")
 
 
+def token(coordinator: Coordinator, wallet: Wallet, passphrase_file: PassphraseFile = None) -> None:
+    """Print a bearer token, for the auditor's desk to follow a job with. It is a secret.
+
+    Whoever has it may do what you may, until it ends (half an hour, unless the operator decided otherwise).
+    """
+    with connect(coordinator, wallet, passphrase_file) as client:
+        say(client.login())
+
+
 def fetch(
     job: JobId,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write to; made if it is missing.")],
@@ -325,17 +412,11 @@ def fetch(
     DIR gets outputs.safetensors (yours), certificate.json, and sha256-… files: the encrypted model and the SRS. An
     interrupted fetch goes on where it stopped.
     """
-    from rexis.outputs import read_outputs
-
     job_id = digest(job, "JOB")
     out.mkdir(parents=True, exist_ok=True)
     with connect(coordinator, wallet, passphrase_file) as client:
         certificate = _fetch_certificate(client, job_id, out)
-        outputs = client.outputs(job_id)
-        read_outputs(certificate, outputs)
-        if dataset is not None:
-            _check_outputs(certificate, outputs, dataset)
-        _keep(out / OUTPUTS, outputs)
+        fetch_outputs(client, job_id, certificate, out / OUTPUTS, dataset)
         names = [CERTIFICATE, OUTPUTS]
         for what, wanted in _auditors_files(certificate):
             name = f"sha256-{wanted.hex()}"
@@ -373,28 +454,28 @@ def decrypt(
     from rexis.cli.passphrase import read_passphrase
     from rexis.cli.records import read_manifest, write_predictions
     from rexis.ee import decrypt_outputs, load_key
-    from rexis.files import read_file, require_absent
-    from rexis.outputs import as_floats, read_outputs
+    from rexis.files import require_absent
+    from rexis.outputs import as_floats, open_outputs
+    from rexis.protocol.rows import blocks
 
     if (dataset is None) == (not trust_outputs):
         raise typer.BadParameter("give the dataset, or --trust-outputs", param_hint="--dataset")
     require_absent(out)
     class_names = (read_manifest(manifest).class_names or None) if manifest else None
     document = _read_certificate(certificate or outputs.with_name(CERTIFICATE))
-    blob = read_file(outputs, "outputs", max_bytes=_MAX_DATASET_BYTES)
     if dataset is not None:
-        _check_outputs(document, blob, dataset)
-    encrypted = as_floats(document, read_outputs(document, blob))
+        _check_outputs(document, outputs, dataset)
+    encrypted = open_outputs(document, outputs)
     ee_key = load_key(key, read_passphrase(f"EE key {key}", passphrase_file))
     request = document.request
     ee_key.require(model_digest=request.model_digest, epoch=request.key_epoch)
-    plain = decrypt_outputs(ee_key, encrypted)
-    write_predictions(out, plain, request.record_start, class_names)
+    plain = (decrypt_outputs(ee_key, as_floats(document, block)) for _, block in blocks(encrypted))
+    write_predictions(out, len(encrypted), plain, request.record_start, class_names)
     if as_json:
-        emit({"out": str(out), "records": len(plain), "outputsCertified": dataset is not None})
+        emit({"out": str(out), "records": len(encrypted), "outputsCertified": dataset is not None})
         return
     checked = "as certified" if dataset is not None else "NOT compared with the certificate"
-    say(f"{out}: outputs of {len(plain)} records, {checked}")
+    say(f"{out}: outputs of {len(encrypted)} records, {checked}")
 
 
 def _policy(
@@ -406,6 +487,7 @@ def _policy(
     rel_tolerance: float,
     certify_on_chain: bool,
     rung: RungName,
+    validators: int = 0,
 ) -> Policy:
     from rexis.protocol.policy import Policy, Rung, Tier
 
@@ -420,18 +502,47 @@ def _policy(
             "absToleranceE9": round(tolerance * 1e9),
             "relToleranceE9": round(rel_tolerance * 1e9),
             "rung": Rung[rung.name],
-            "validators": 0,
+            "validators": validators,
             "certifyOnChain": certify_on_chain,
         }
     )
 
 
-def _require_tier(client: RexisClient, policy: Policy) -> None:
+def require_tier(client: RexisClient, policy: Policy) -> None:
+    """Refuse a tier that the coordinator does not check, before anything is uploaded."""
     offered = client.info().tiers
     if policy.tier not in offered:
         names = ", ".join(tier.name.lower() for tier in offered)
         wanted = policy.tier.name.lower()
         raise UnavailableError(f"this coordinator does not check tier {wanted}", hint=f"it checks {names}")
+
+
+def _open_escrow(info: Info, rpc: str | None, manifest: Path | None, account: LocalAccount) -> AccountableChain:
+    """The escrow of a manifest, if it is the one that the coordinator looks after."""
+    if rpc is None or manifest is None:
+        raise typer.BadParameter("--pay needs --escrow FILE and --rpc URL", param_hint="--pay")
+    chain = open_accountable(rpc, manifest, account)
+    found = chain.accountability
+    if (info.domain.chain_id, info.escrow) != (found.chain_id, found.job_escrow):
+        raise ConflictError(
+            f"the coordinator looks after escrow {info.escrow}, the manifest is of {found.job_escrow} on chain "
+            f"{found.chain_id}",
+            field="escrow",
+        )
+    return chain
+
+
+def _require_quorum(info: Info, manifest: Path) -> Address:
+    """The quorum that a manifest is of, if it is the one that the coordinator asks."""
+    found = read_accountability(manifest)
+    if (info.domain.chain_id, info.quorum) != (found.chain_id, found.validator_quorum):
+        raise ConflictError(
+            f"the coordinator asks quorum {info.quorum}, the manifest is of {found.validator_quorum} on chain "
+            f"{found.chain_id}",
+            field="quorum",
+            hint="use a coordinator whose validators you trust, or leave --validators out",
+        )
+    return found.validator_quorum
 
 
 def _require_rung(model: ModelView, policy: Policy, domain: Domain) -> None:
@@ -451,7 +562,7 @@ def _require_rung(model: ModelView, policy: Policy, domain: Domain) -> None:
         model.rung_claim, domain, rung=policy.rung, model=model.model_digest, epoch=model.key_epoch
     )
     if claim.owner != model.owner:
-        raise ConflictError(f"{claim.owner} claims the rung, the model is {model.owner}'s", field="rung")
+        raise ConflictError(f"{claim.owner} claims the rung, {model.owner} registered the model", field="rung")
     note(f"rung ee-private-weights: {claim}")
 
 
@@ -463,23 +574,38 @@ def _require_on_chain(model: ModelView, rpc: str, deployment: Path) -> None:
         raise ConflictError(
             "the coordinator names another circuit for the model than the chain", hint="do not trust this coordinator"
         )
-    if found.owner != model.owner:
+    if found.registrant != model.owner:
         raise ConflictError(
-            f"the coordinator says that the model is {model.owner}'s, the chain {found.owner}'s",
+            f"the coordinator says that {model.owner} registered the model, the chain {found.registrant}",
             hint="do not trust this coordinator",
         )
     if found.revoked_at is not None:
         raise ConflictError(f"the model's key epoch was revoked in block {found.revoked_at}")
 
 
-def _follow(client: RexisClient, job_id: Digest) -> JobView:
+def follow(client: RexisClient, job_id: Digest) -> JobView:
+    """Show a job's progress until its end."""
     from rexis.cli.progress import following
+    from rexis.watching import watch_job
 
-    with following() as show:
-        return client.wait_for_job(job_id, show)
+    with following(_curve(client, job_id)) as follower:
+        view = watch_job(client, job_id, follower)
+    follower.show(view)
+    return view
 
 
-def _require_certified(view: JobView) -> None:
+def _curve(client: RexisClient, job_id: Digest) -> Curve | None:
+    """The losses so far of a training; None for a job of another kind, or while nobody tells."""
+    from rexis.cli.curve import Curve
+
+    try:
+        return None if client.job(job_id).training is None else Curve.of(client.transcript(job_id))
+    except UnavailableError:  # whoever follows the job is more patient
+        return None
+
+
+def require_certified(view: JobView) -> None:
+    """Fail with the reason of a job that failed."""
     from rexis.api import JobState
 
     if view.state != JobState.CERTIFIED:
@@ -488,18 +614,24 @@ def _require_certified(view: JobView) -> None:
         )
 
 
-def _fetch_certificate(client: RexisClient, job_id: Digest, out: Path) -> Certificate:
-    from rexis.protocol.certificate import Certificate
+def fetch_certificate_bytes(client: RexisClient, job_id: Digest) -> bytes:
+    """The certificate that a job's view names."""
     from rexis.protocol.digests import require_digest
 
     view = client.job(job_id)
     if view.certificate_digest is None:
         raise NotFoundError(f"job {job_id} has no certificate: it is {view.state.value}", hint=view.reason)
-    data = require_digest(client.certificate(job_id), view.certificate_digest, "certificate")
+    return require_digest(client.certificate(job_id), view.certificate_digest, "certificate")
+
+
+def _fetch_certificate(client: RexisClient, job_id: Digest, out: Path) -> Certificate:
+    from rexis.protocol.certificate import Certificate
+
+    data = fetch_certificate_bytes(client, job_id)
     certificate = Certificate.parse(data)
     if certificate.job_id != job_id:
         raise DigestMismatchError(f"the coordinator sent the certificate of job {certificate.job_id}")
-    _keep(out / CERTIFICATE, data)
+    keep(out / CERTIFICATE, data)
     return certificate
 
 
@@ -518,19 +650,47 @@ def _read_certificate(path: Path) -> Certificate:
     return Certificate.parse(read_file(path, "certificate", max_bytes=MAX_CERTIFICATE_BYTES))
 
 
-def _check_outputs(certificate: Certificate, outputs: bytes, dataset: Path) -> None:
-    from rexis.files import read_file
-    from rexis.outputs import read_outputs, require_certified
-    from rexis.protocol.digests import sha256
-    from rexis.protocol.onsite import PrivateDataset, read_own_dataset
+def fetch_outputs(
+    client: RexisClient, job_id: Digest, certificate: Certificate, path: Path, dataset: Path | None
+) -> None:
+    """Download a job's outputs and check them, before they have their name."""
+    from rexis.files import already_there, publish
+    from rexis.outputs import open_outputs
+    from rexis.transfers import digest_of, part_of
 
-    blob = read_file(dataset, "dataset", max_bytes=_MAX_DATASET_BYTES)
-    found = read_own_dataset(blob)
-    dataset_digest = found.digest if isinstance(found, PrivateDataset) else sha256(blob)
-    require_certified(certificate, found, dataset_digest, read_outputs(certificate, outputs))
+    part = part_of(path)
+    resumed = part.exists()
+    while True:
+        with transfer("downloading the outputs") as progress:
+            client.download_outputs(job_id, part, progress=progress)
+        try:
+            if dataset is None:
+                open_outputs(certificate, part)
+            else:
+                _check_outputs(certificate, part, dataset)
+            break
+        except RexisError:
+            part.unlink()
+            if not resumed:  # the part of before may have been of something else
+                raise
+            resumed = False
+    if path.exists() and digest_of(path) != digest_of(part):
+        raise already_there(path)
+    publish(part, path, overwrite=True)
 
 
-def _keep(path: Path, data: bytes) -> None:
+def _check_outputs(certificate: Certificate, outputs: Path, dataset: Path) -> None:
+    from rexis.datafiles import open_dataset_file
+    from rexis.outputs import open_outputs, require_certified
+    from rexis.protocol.onsite import PrivateDataset
+    from rexis.transfers import digest_of
+
+    found = open_dataset_file(dataset)
+    dataset_digest = found.digest if isinstance(found, PrivateDataset) else digest_of(dataset)
+    require_certified(certificate, found, dataset_digest, open_outputs(certificate, outputs))
+
+
+def keep(path: Path, data: bytes) -> None:
     """Write a file, unless it is there already with the same bytes."""
     from rexis.files import read_file, write_file
 

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -32,6 +33,8 @@ _STOP_S = 20.0
 _SUPERVISOR = "supervisor.pid"
 _READY = "ready"
 ROLES = ("owner", "requester", "coordinator")
+# Of the caller's own settings, those that move the coordinator's state elsewhere: to empty places, the chain is new.
+_STORES = ("REXIS_DATABASE_URL", "REXIS_BLOB_URL")
 
 
 class Stack:
@@ -41,15 +44,18 @@ class Stack:
     ----------
     folder
         Where wallets, keys, logs and data lie; must not exist yet, or be empty.
+    settings
+        More of the coordinator's environment.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
         if folder.exists() and any(folder.iterdir()):
             raise ConflictError(f"{folder} is not empty", hint="choose another --out, or remove it")
         self.folder = folder.absolute()
         self._ends = ExitStack()
         self._chain: DevChain | None = None
-        self._url = ""
+        self._settings = dict(settings or {})
+        self._url, self.coordinator_pid = "", 0
 
     def __enter__(self) -> Self:
         return self
@@ -151,7 +157,7 @@ class Stack:
         return done
 
     def environment(self) -> dict[str, str]:
-        """Environment of this stack's commands: nothing of the caller's own rexis settings."""
+        """Environment of this stack's commands: nothing of the caller's own rexis settings, but where to store."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("REXIS_")}
         return {
             **python_environment(inherited),
@@ -168,8 +174,10 @@ class Stack:
             "REXIS_SUGGESTED_RPC": self.chain_url,
             "REXIS_DEPLOYMENT": str(self.deployment),
             "REXIS_WALLET": str(self.wallet("coordinator")),
+            **{name: os.environ[name] for name in _STORES if name in os.environ},
         }
-        process = self.spawn("coordinator", python("-m", "coordinator"), settings)
+        process = self.spawn("coordinator", python("-m", "coordinator"), settings | self._settings)
+        self.coordinator_pid = process.pid
         self._url = f"http://127.0.0.1:{port}"
         wait_for(f"{self._url}/healthz", process, self.folder / "logs" / "coordinator.log")
 

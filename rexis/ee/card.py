@@ -19,12 +19,14 @@ from rexis.ee.attack_card import AttackCard, AttackReport, structure_of
 from rexis.ee.compiler import EncryptedModel, planned
 from rexis.ee.container import model_digest
 from rexis.ee.decoys import Widening
+from rexis.ee.finetune.encrypting import TrainableModel
 from rexis.ee.glossary import GLOSSARY
 from rexis.ee.graph import Graph, is_encrypted
 from rexis.ee.groups import FREE, MAX_CONDITION, NONE, Power, group_name, key_space
 from rexis.ee.layout import ORDER, Keyring
 from rexis.ee.plan import Grouping, Plan
 from rexis.ee.rules import Acceptance
+from rexis.ee.training_card import TrainingCard, training_card
 from rexis.protocol.errors import EncryptionError
 from rexis.protocol.rung import PRIVATE_WEIGHTS_DISTANCE_E9
 
@@ -140,6 +142,8 @@ class LeakageCard(_Part):
         None where there are none, or none are known: they cannot be told from the graph without looking at weights.
     attacks
         What attacks got from a model of this structure; empty if none were run.
+    training
+        What a training shows beyond all this; None for a model that was encrypted for inference.
     file
         Whether the model is encrypted: ``rexis ee encrypt`` marks what it writes. Anybody can set or remove the mark.
     distances, smallest_distance
@@ -156,6 +160,7 @@ class LeakageCard(_Part):
     clear: list[ClearCard]
     decoys: DecoyCard | None = None
     attacks: list[AttackCard] = []
+    training: TrainingCard | None = None
     file: Literal["encrypted", "plain"]
     visible: list[str]
     max_condition: float | None
@@ -228,6 +233,13 @@ def card_of_graph(model: bytes | Path) -> LeakageCard:
     offsets = {name for name in (*graph.inputs, graph.output) if accepts.of(name) and _is_free(plan, name)}
     card = _card(plan, accepts, str(model_digest(model)), (), offsets, None, None, [])
     return card if is_encrypted(model) else card.model_copy(update={"file": "plain"})
+
+
+def card_for_training(made: TrainableModel) -> LeakageCard:
+    """The card of a model that was just encrypted for training."""
+    encrypted = made.encrypted
+    card = card_of(encrypted)
+    return card.model_copy(update={"training": training_card(made.description, len(encrypted.plan.graph.roots()))})
 
 
 def with_attacks(card: LeakageCard, graph: Graph, report: AttackReport) -> LeakageCard:
@@ -482,6 +494,10 @@ def _distances(plain: bytes | Path, base: bytes | Path) -> list[Distance]:
     return found
 
 
+def _items(texts: Sequence[str]) -> str:
+    return "".join(f"<li>{html.escape(text)}</li>" for text in texts)
+
+
 def page(card: LeakageCard) -> str:
     """The card as a self-contained HTML page."""
 
@@ -507,7 +523,13 @@ def page(card: LeakageCard) -> str:
     tried = table(("attack", "guess", "with EE", "without EE", "verdict", "in words"), attacks) if attacks else ""
     distances = [(d.constant, f"{d.distance:.1%}") for d in card.distances]
     condition = "not known without the key" if card.max_condition is None else f"{card.max_condition:.3g}"
-    visible = "".join(f"<li>{html.escape(text)}</li>" for text in card.visible)
+    visible = _items(card.visible)
+    trains = "None: these keys were drawn for inference, and training would not be exact under them."
+    if card.training is not None:
+        trains = (
+            f"For {card.training.optimiser} and {card.training.loss}: {card.training.trained} constants train, under "
+            f"{card.training.group}. Whoever trains sees, beyond all that stands above:"
+        )
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Leakage card</title>
 <style>body{{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}}
@@ -523,6 +545,7 @@ readable.</p>
 <h2>Records and outputs</h2>{table(("side", "type", "shape", "keys by axis", "values", "offset", "vocabulary"), sides)}
 <h2>What stays visible</h2><ul>{visible}</ul>
 <h3>Axes in the clear</h3>{table(("where", "size", "why", "by whom"), clear)}
+<h2>Training</h2><p>{html.escape(trains)}</p><ul>{_items(card.training.visible) if card.training else ""}</ul>
 <h2>Keys</h2><p>Largest condition number: {condition}.</p>
 {table(("where", "size", "group", "keys (one a head)", "bits", "real parameters"), keys)}
 <h2>Attacks that were run</h2><p>{_LOWER if attacks else "None: rexis ee attack runs them."}</p>{tried}

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from rexis.ee.container import Constant, ConstantsFile, Model
 from rexis.ee.decoys import Decoys, Widening, widen
-from rexis.ee.graph import Graph
+from rexis.ee.graph import Graph, Node
 from rexis.ee.groups import FREE, Power
 from rexis.ee.keys import DATA_SECRET_BYTES, EEKey, KeyPart, TensorKey
 from rexis.ee.plan import Plan
@@ -60,6 +60,28 @@ class EncryptedModel:
     def digest(self) -> Digest:
         """SHA-256 of the encrypted model: see :func:`rexis.ee.container.model_digest`."""
         return self.key.model_digest
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training that some constants take part in asks of keys. All others are free to be as in inference.
+
+    Attributes
+    ----------
+    trained
+        Names of the constants.
+    powers
+        What the optimiser commutes with: :mod:`rexis.ee.exactness`.
+    output
+        What the loss is the same under.
+    loss
+        Its name, for messages.
+    """
+
+    trained: frozenset[str]
+    powers: Power
+    output: Power
+    loss: str
 
 
 def encrypt_model(
@@ -134,8 +156,9 @@ def encrypt_trainable(
     epoch: int,
     seed: bytes | None = None,
     allow_clear: Collection[str] = (),
-    strongest: Power,
+    strongest: Power = FREE,
     fixed: Collection[str] = (),
+    training: Training | None = None,
 ) -> EncryptedModel:
     """Like :func:`encrypt_model`, but linear in every constant, whatever its value: it commutes with training.
 
@@ -145,9 +168,11 @@ def encrypt_trainable(
     Parameters
     ----------
     strongest
-        Caps every variable's powers. What an optimiser commutes with: :mod:`rexis.ee.training.exactness`.
+        Caps every variable's powers. What an optimiser commutes with: :mod:`rexis.ee.exactness`.
     fixed
         Names of constants that stay as they are, since the trained model's code makes them.
+    training
+        Which constants are trained, and how: restricts the keys that they and the loss meet, and no others.
 
     Raises
     ------
@@ -156,7 +181,7 @@ def encrypt_trainable(
     """
     graph, root = Graph(model), _root(epoch, seed)
     accepts = Acceptance(graph, offsets=False, gains=False)
-    return _encrypted(planned(graph, accepts, strongest, fixed), epoch, root, allow_clear, accepts)
+    return _encrypted(planned(graph, accepts, strongest, fixed, training), epoch, root, allow_clear, accepts)
 
 
 def _root(epoch: int, seed: bytes | None) -> bytes:
@@ -211,7 +236,13 @@ def _encrypted(
     return EncryptedModel(encrypted, key, plan, tuple(allow_clear), widening)
 
 
-def planned(graph: Graph, accepts: Acceptance, strongest: Power = FREE, fixed: Collection[str] = ()) -> Plan:
+def planned(
+    graph: Graph,
+    accepts: Acceptance,
+    strongest: Power = FREE,
+    fixed: Collection[str] = (),
+    training: Training | None = None,
+) -> Plan:
     """Constraints of all operators; also refuses what has no rule, and constants that are not finite."""
     plan = Plan(graph, strongest)
     for name in graph.inputs:
@@ -230,7 +261,8 @@ def planned(graph: Graph, accepts: Acceptance, strongest: Power = FREE, fixed: C
         elif infinite:
             plan.layouts[name] = tuple(plan.fresh(size, Power.PERMUTE) for size in value.shape)
         else:
-            plan.layouts[name] = tuple(plan.fresh(size) for size in value.shape)
+            powers = training.powers if training is not None and name in training.trained else FREE
+            plan.layouts[name] = tuple(plan.fresh(size, powers) for size in value.shape)
     graph.require_used()
     turning = Turning(plan)
     stacks = Stacks(plan, turning.starts)
@@ -241,6 +273,9 @@ def planned(graph: Graph, accepts: Acceptance, strongest: Power = FREE, fixed: C
             rule_for(node).plan(node, plan, accepts)
     if plan.layout(graph.output)[0] != plan.batch:
         raise EncryptionError("the first axis of the output does not count records", field="output")
+    if training is not None:
+        loss = Node("loss", training.loss, (graph.output,), (), {})
+        plan.restrict(plan.layout(graph.output)[1:], training.output, loss)
     return plan
 
 

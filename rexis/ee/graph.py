@@ -242,10 +242,16 @@ class Graph:
             raise EncryptionError(f"constant {root!r} would change its shape or dtype", field=root)
         self._container.exchange(root, tensor, value, plain=plain)
 
-    def encoded(self) -> bytes:
-        """The model as bytes, without doc strings and metadata. Nodes, their order, names, shapes and dtypes stay."""
+    def encoded(self, name: str = _ENCRYPTED) -> bytes:
+        """The model as bytes, without doc strings and metadata. Nodes, their order, names, shapes and dtypes stay.
+
+        Parameters
+        ----------
+        name
+            Of the graph: by default what :func:`is_encrypted` looks for.
+        """
         _strip(self._model)
-        self._model.graph.name = _ENCRYPTED
+        self._model.graph.name = name
         onnx.checker.check_model(hollow(self._model), full_check=True)
         return self._container.encoded()
 

@@ -11,13 +11,12 @@ from pyrage import passphrase as age
 
 from rexis.ee.keyformat import MAX_KEY_BYTES, read_key, write_key
 from rexis.ee.keys import EEKey
+from rexis.ee.sealing import MOST_WORK, seal, work_factor
 from rexis.files import write_file
 from rexis.protocol.errors import ConflictError, EncryptionError, KeyFileError, MalformedError, RexisError
 
 MAX_KEY_FILE_BYTES = MAX_KEY_BYTES + (1 << 20)
 _AGE_HEADER = b"age-encryption.org/v1\n"
-# age's scrypt stanza (C2SP age.md): N = 2^this, and 1 KiB of memory for each. A file of ours has 17 to 20.
-_MAX_WORK_FACTOR = 21
 
 
 def save_key(path: Path, key: EEKey, passphrase: str) -> None:
@@ -26,18 +25,18 @@ def save_key(path: Path, key: EEKey, passphrase: str) -> None:
     Parameters
     ----------
     passphrase
-        Stretched by scrypt (about a second); its strength is the file's strength.
+        Stretched by scrypt (about a second, more on a busy machine); its strength is the file's strength.
 
     Raises
     ------
     KeyFileError
-        The passphrase is empty, something is at `path`, or the folder is not writable.
+        The passphrase is empty, something is at `path`, the folder is not writable, or the machine is too busy.
     EncryptionError
         The key is too large to be read back.
     """
     if not passphrase:
         raise KeyFileError("an empty passphrase protects nothing", field="passphrase")
-    sealed = age.encrypt(write_key(key), passphrase)
+    sealed = seal(write_key(key), passphrase)
     try:
         write_file(path, sealed, private=True)
     except ConflictError:
@@ -78,15 +77,12 @@ def load_key(path: Path, passphrase: str) -> EEKey:
 
 def require_bounded_work(sealed: bytes, path: Path) -> None:
     """Refuse a header that would cost hours or gigabytes before the passphrase is even tried."""
-    for line in sealed[:1024].splitlines()[1:]:
-        words = line.split(b" ")
-        if words[:2] == [b"->", b"scrypt"]:
-            if len(words) != 4 or not words[3].isdigit() or int(words[3]) > _MAX_WORK_FACTOR:
-                raise KeyFileError(
-                    f"{path} asks for more than 2^{_MAX_WORK_FACTOR} rounds of scrypt",
-                    hint="this was not written by rexis",
-                )
-            return
+    found = work_factor(sealed)
+    if found is None or found > MOST_WORK:
+        raise KeyFileError(
+            f"{path} asks for more than 2^{MOST_WORK} rounds of scrypt" if found else f"{path} has no scrypt header",
+            hint="this was not written by rexis",
+        )
 
 
 def read_private(path: Path) -> bytes:

@@ -64,7 +64,7 @@ class _Key(Strict):
 
     format: Literal["rexis.ee.key"]
     version: Literal[3]
-    part: Literal["full", "encrypt", "decrypt"]
+    part: Literal["full", "encrypt", "decrypt", "label"]
     key_id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     epoch: Annotated[int, Field(strict=True, ge=1)]
     model_digest: DigestField

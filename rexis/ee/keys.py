@@ -28,6 +28,8 @@ class KeyPart(StrEnum):
     ENCRYPT = "encrypt"
     # Decrypts outputs. For the reader of results.
     DECRYPT = "decrypt"
+    # Encrypts records with their labels and derives salts; decrypts outputs. For the data owner of a training.
+    LABEL = "label"
 
 
 @dataclass(frozen=True)
@@ -203,9 +205,11 @@ class EEKey:
             return self
         if self.part != KeyPart.FULL:
             raise KeyFileError(
-                f"a key for {self.part}ing only has no {part} part", hint="the model owner has the full key"
+                f"the {self.part} part of a key has no {part} part", hint="the model owner has the full key"
             )
         bare = replace(self, part=part, keyring=None, layouts={})
+        if part == KeyPart.LABEL:
+            return bare
         if part == KeyPart.ENCRYPT:
             return replace(bare, output=None)
         return replace(bare, inputs={}, data_secret=None)

@@ -105,7 +105,7 @@ def decrypt_outputs(key: EEKey, outputs: NDArray[Any]) -> NDArray[np.float32]:
     return _rounded(key.output.invert(_checked(outputs, key.output, "outputs")), "outputs")
 
 
-def record_salts(key: EEKey, records_digest: Digest, count: int) -> NDArray[np.uint8]:
+def record_salts(key: EEKey, records_digest: Digest, count: int, *, start: int = 0) -> NDArray[np.uint8]:
     """Salts of a dataset's Merkle leaves, one per record.
 
     ``salt_i = HMAC-SHA256(data_secret, "rexis.salt.v1\\0" ‖ records_digest ‖ u64be(i))``: unpredictable without the
@@ -117,6 +117,8 @@ def record_salts(key: EEKey, records_digest: Digest, count: int) -> NDArray[np.u
         Digest of the encrypted records' tensor.
     count
         Number of records.
+    start
+        Index of the first.
 
     Returns
     -------
@@ -136,7 +138,7 @@ def record_salts(key: EEKey, records_digest: Digest, count: int) -> NDArray[np.u
         raise TensorError("the number of records cannot be negative", field="count")
     keyed = hmac.new(key.data_secret, _SALT_DOMAIN + records_digest, "sha256")
     salts = bytearray()
-    for index in range(count):
+    for index in range(start, start + count):
         state = keyed.copy()
         state.update(index.to_bytes(8, "big"))
         salts += state.digest()

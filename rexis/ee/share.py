@@ -30,6 +30,7 @@ from pyrage import passphrase as age
 from rexis.ee.keyfile import read_private, require_bounded_work
 from rexis.ee.keyformat import MAX_KEY_BYTES, read_key, write_key
 from rexis.ee.keys import EEKey
+from rexis.ee.sealing import seal
 from rexis.files import write_file
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.errors import EncryptionError, KeyFileError, MalformedError
@@ -118,7 +119,7 @@ class RecipientKey:
         if not passphrase:
             raise KeyFileError("an empty passphrase protects nothing", field="passphrase")
         secret = self._kem.private_bytes_raw() + self._curve.private_bytes_raw()
-        write_file(path, age.encrypt(_SECRET + secret, passphrase), private=True)
+        write_file(path, seal(_SECRET + secret, passphrase), private=True)
 
     @classmethod
     def load(cls, path: Path, passphrase: str) -> Self:
@@ -179,7 +180,7 @@ class _Sealed(Strict):
     version: Literal[1]
     suite: Literal["MLKEM768-X25519, HKDF-SHA256, ChaCha20-Poly1305"]
     recipient: DigestField
-    part: Literal["full", "encrypt", "decrypt"]
+    part: Literal["full", "encrypt", "decrypt", "label"]
     key_id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     epoch: Annotated[int, Field(strict=True, ge=1)]
     model_digest: DigestField

@@ -5,9 +5,13 @@ Reading one checks its form only. What it claims is checked by ``verifier``.
 
 from __future__ import annotations
 
+import hashlib
+from abc import abstractmethod
 from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Base64Bytes,
@@ -19,7 +23,7 @@ from pydantic import (
     model_serializer,
 )
 
-from rexis.protocol.digests import Digest, sha256
+from rexis.protocol.digests import Digest
 from rexis.protocol.errors import MalformedError
 from rexis.protocol.evidence import Evidence
 from rexis.protocol.merkle import MAX_PATH
@@ -30,11 +34,12 @@ from rexis.protocol.parsing import (
     Strict,
     UInt32,
     UInt64,
-    canonical_json,
+    canonical_parts,
+    load_json,
 )
 from rexis.protocol.policy import MAX_SHARD
 from rexis.protocol.rung import SignedRungClaim
-from rexis.protocol.statement import JobRequest
+from rexis.protocol.statement import JobRequest, Statement
 from rexis.protocol.typed_data import Domain
 
 FORMAT = "rexis-certificate-v1"
@@ -137,8 +142,28 @@ class Contracts(Strict):
 Development = Literal["chain", "srs"]
 
 
-class Certificate(Strict):
-    """See ``docs/protocol.md`` §5.
+@dataclass(frozen=True)
+class Place:
+    """Where one task's statement stands on chain, whatever kind of certificate says so.
+
+    Attributes
+    ----------
+    where
+        JSON path of the task within its certificate, with a dot at its end; empty if the certificate has but one.
+    certified
+        See :class:`CertifiedTask`.
+    """
+
+    where: str
+    statement: Statement
+    commitment: Commitment | None
+    opening_block_hash: Digest | None
+    anchor: Anchor
+    certified: Sequence[Digest] = ()
+
+
+class SealedDocument(Strict):
+    """What certificates of both kinds have in common: see ``docs/protocol.md`` §5.
 
     Attributes
     ----------
@@ -146,13 +171,10 @@ class Certificate(Strict):
         Of a job of rung ``ee-private-weights``. Any other certificate has no such field.
     """
 
-    format: Literal["rexis-certificate-v1"]
     domain: Domain
     contracts: Contracts
     request: JobRequest
     request_signature: HexBytes
-    circuit: CircuitMaterial | None
-    tasks: Annotated[list[CertifiedTask], Field(min_length=1, max_length=MAX_TASKS), FailFast()]
     development: Annotated[list[Development], Field(max_length=2), FailFast()]
     issued_at: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")]
     rung_claim: SignedRungClaim | None = None
@@ -180,15 +202,26 @@ class Certificate(Strict):
         return value
 
     @classmethod
-    def parse(cls, data: bytes) -> Certificate:
+    def parse(cls, data: bytes) -> Self:
         """Read a certificate; refuses any byte string that is not the canonical form of what it says."""
-        certificate = cls.from_json(data, max_bytes=MAX_CERTIFICATE_BYTES)
-        if certificate.to_json() != data:
-            raise MalformedError(
-                "certificate is not in canonical form",
-                hint="was the file edited or reformatted? fetch it again",
-            )
+        certificate = cls.from_object(load_json(data, max_bytes=MAX_CERTIFICATE_BYTES))
+        certificate.require_canonical(data)
         return certificate
+
+    def require_canonical(self, data: bytes) -> None:
+        """Raise :class:`MalformedError` unless `data` is the canonical form of this document."""
+        place = 0
+        for part in canonical_parts(self.to_object()):
+            if not data.startswith(part, place):
+                break
+            place += len(part)
+        else:
+            if place == len(data):
+                return
+        raise MalformedError(
+            "certificate is not in canonical form",
+            hint="was the file edited or reformatted? fetch it again",
+        )
 
     @property
     def seal_text(self) -> str:
@@ -200,11 +233,41 @@ class Certificate(Strict):
         """EIP-712 digest of the request."""
         return self.request.job_id(self.domain)
 
+    @property
+    @abstractmethod
+    def places(self) -> list[Place]:
+        """Each task's statement with its places on chain, in order."""
+
+
+class Certificate(SealedDocument):
+    """Of an evaluation."""
+
+    format: Literal["rexis-certificate-v1"]
+    circuit: CircuitMaterial | None
+    tasks: Annotated[list[CertifiedTask], Field(min_length=1, max_length=MAX_TASKS), FailFast()]
+
+    @property
+    def places(self) -> list[Place]:
+        """Each task's statement, in order."""
+        return [
+            Place(
+                where=f"tasks.{position}.",
+                statement=task.evidence.statement,
+                commitment=task.commitment,
+                opening_block_hash=task.opening_block_hash,
+                anchor=task.anchor,
+                certified=task.certified,
+            )
+            for position, task in enumerate(self.tasks)
+        ]
+
 
 def seal_text(document: dict[str, object]) -> str:
     """The text to sign for a certificate document, whose ``seal`` field is left out."""
-    body = {key: value for key, value in document.items() if key != "seal"}
-    return _SEAL_TEXT + str(sha256(canonical_json(body)))
+    state = hashlib.sha256()
+    for part in canonical_parts({key: value for key, value in document.items() if key != "seal"}):
+        state.update(part)
+    return _SEAL_TEXT + str(Digest(state.digest()))
 
 
 def _base64(raw: bytes) -> str:

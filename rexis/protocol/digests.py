@@ -54,7 +54,7 @@ class Digest(bytes):
 ZERO_DIGEST = Digest(bytes(32))
 
 
-def sha256(*parts: bytes) -> Digest:
+def sha256(*parts: bytes | memoryview) -> Digest:
     """SHA-256 of the concatenated parts."""
     state = hashlib.sha256()
     for part in parts:
@@ -86,17 +86,27 @@ def tensor_bytes(array: NDArray[Any]) -> bytes:
     TensorError
         The dtype is not one of :data:`DTYPES`, or a float is NaN or infinite.
     """
-    name = array.dtype.name
-    if name not in DTYPES:
-        raise TensorError(f"dtype {name} cannot be committed", hint=f"one of {', '.join(DTYPES)}")
-    if array.dtype.kind == "f" and not bool(np.isfinite(array).all()):
-        raise TensorError("tensor holds NaN or infinity")
-    encoded = name.encode()
-    head = TENSOR_DOMAIN + bytes([len(encoded)]) + encoded + bytes([array.ndim])
-    head += b"".join(int(dim).to_bytes(8, "big") for dim in array.shape)
-    return head + np.ascontiguousarray(array, dtype=DTYPES[name]).tobytes()
+    head, data = _tensor_parts(array)
+    return head + data.tobytes()
+
+
+def tensor_head(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """What stands before the data in :func:`tensor_bytes`."""
+    if dtype.name not in DTYPES:
+        raise TensorError(f"dtype {dtype.name} cannot be committed", hint=f"one of {', '.join(DTYPES)}")
+    encoded = dtype.name.encode()
+    head = TENSOR_DOMAIN + bytes([len(encoded)]) + encoded + bytes([len(shape)])
+    return head + b"".join(int(dim).to_bytes(8, "big") for dim in shape)
 
 
 def tensor_digest(array: NDArray[Any]) -> Digest:
-    """SHA-256 of :func:`tensor_bytes`: raw bytes, dtype and shape are all pinned."""
-    return sha256(tensor_bytes(array))
+    """SHA-256 of :func:`tensor_bytes`: raw bytes, dtype and shape are all pinned. Large data is not copied."""
+    head, data = _tensor_parts(array)
+    return sha256(head, data.reshape(-1).view(np.uint8).data)
+
+
+def _tensor_parts(array: NDArray[Any]) -> tuple[bytes, NDArray[Any]]:
+    head = tensor_head(array.dtype, array.shape)
+    if array.dtype.kind == "f" and not bool(np.isfinite(array).all()):
+        raise TensorError("tensor holds NaN or infinity")
+    return head, np.ascontiguousarray(array, dtype=DTYPES[array.dtype.name])

@@ -101,6 +101,13 @@ class CircuitError(RexisError):
     status = 422
 
 
+class TrainingError(RexisError):
+    """A model that cannot be trained as its plan says, or a training that went to NaN."""
+
+    code = "training"
+    status = 422
+
+
 class ResourceError(RexisError):
     """Work that this machine has no room for: memory, disk, or a size limit."""
 
@@ -114,6 +121,21 @@ class UnavailableError(RexisError):
     code = "unavailable"
     status = 503
     retryable = True
+
+
+class RateError(UnavailableError):
+    """Too many requests in too short a time. `retry_after` says after how many seconds there may be one again."""
+
+    code = "rate-limited"
+    status = 429
+    retry_after: float | None = None
+
+
+class QuotaError(RexisError):
+    """More than the operator lets one address have."""
+
+    code = "quota"
+    status = 403
 
 
 class NotFoundError(RexisError):

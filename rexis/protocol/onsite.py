@@ -8,24 +8,31 @@ binds the record and, as long as the salts stay secret, hides it, however few va
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rexis.protocol.circuit import Circuit, Visibility
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.errors import TensorError
 from rexis.protocol.field import SCALAR_FIELD
 from rexis.protocol.records import HASH_BYTES, Floats, Hashes, Integers, Salts, hash_salts, quantise
-from rexis.protocol.tensors import Dataset, check_records, load_tensors, save_tensors
+from rexis.protocol.rows import Read
+from rexis.protocol.tensors import Dataset, check_records, load_tensors, open_tensors, save_tensors
 
 SALT_VALUES = 10
 """Salt values of a record, of 16 bits each: 160 bits, so that 2^32 records at once still leave 128 to guess."""
 SALT_LIMIT = 1 << 16
 _SECRET_BYTES = 2 * SALT_VALUES
 _MAX_SCALE = 32
+# Names of the tensors of each kind of dataset.
+_PLAIN, _PUBLIC = {"records", "salts"}, {"hashes", "scale"}
+_PRIVATE = {"records", "secrets", "hashes", "scale"}
+_KINDS = (_PLAIN, _PUBLIC, _PRIVATE)
 
 HashRows = Callable[[Integers], Hashes]
 """Poseidon hashes ``[n, 32]`` of rows of integers (:func:`circuits.hashing.poseidon`)."""
@@ -160,8 +167,30 @@ def read_dataset(blob: bytes) -> Dataset | HashedDataset:
     """A dataset that travels, of whichever kind; raises :class:`TensorError` with the tensor at fault."""
     found = _read(blob)
     if isinstance(found, PrivateDataset):
-        raise TensorError("a private dataset never leaves its owner's machine: its hashes do", field="dataset")
+        raise _private()
     return found
+
+
+def open_dataset(read: Read, size: int) -> Dataset | HashedDataset:
+    """As :func:`read_dataset`, of a blob of `size` bytes whose records stay where they are. Hashes are read."""
+    tensors = open_tensors(read, size, _KINDS, "dataset")
+    if tensors.keys() == _PRIVATE:
+        raise _private()
+    if "records" in tensors:
+        return Dataset.of_rows(tensors["records"], tensors["salts"])
+    return _hashed({name: rows[:] for name, rows in tensors.items()})
+
+
+def _private() -> TensorError:
+    return TensorError("a private dataset never leaves its owner's machine: its hashes do", field="dataset")
+
+
+def open_own_dataset(read: Read, size: int) -> Dataset | PrivateDataset:
+    """As :func:`read_own_dataset`; records stay where they are, unless they are private."""
+    tensors = open_tensors(read, size, _KINDS, "dataset")
+    if tensors.keys() == _PLAIN:
+        return Dataset.of_rows(tensors["records"], tensors["salts"])
+    return read_own_dataset(read(0, size))
 
 
 def read_own_dataset(blob: bytes) -> Dataset | PrivateDataset:
@@ -173,12 +202,15 @@ def read_own_dataset(blob: bytes) -> Dataset | PrivateDataset:
 
 
 def _read(blob: bytes) -> Dataset | HashedDataset | PrivateDataset:
-    private, public = {"records", "secrets", "hashes", "scale"}, {"hashes", "scale"}
-    tensors = load_tensors(blob, [{"records", "salts"}, public, private], "dataset")
+    tensors = load_tensors(blob, _KINDS, "dataset")
     if "scale" not in tensors:
         return Dataset(tensors["records"], tensors["salts"])
+    hashed = _hashed(tensors)
+    return hashed if tensors.keys() == _PUBLIC else PrivateDataset(tensors["records"], tensors["secrets"], hashed)
+
+
+def _hashed(tensors: Mapping[str, NDArray[Any]]) -> HashedDataset:
     scale = tensors["scale"]
     if scale.dtype != np.uint8 or scale.shape != (1,):
         raise TensorError(f"scale is {scale.dtype.name} {list(scale.shape)}, not uint8 [1]", field="scale")
-    hashed = HashedDataset(tensors["hashes"], int(scale[0]))
-    return hashed if tensors.keys() == public else PrivateDataset(tensors["records"], tensors["secrets"], hashed)
+    return HashedDataset(tensors["hashes"], int(scale[0]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from enum import IntEnum
 from typing import Annotated, Any, Self, TypeVar
 
@@ -82,20 +82,20 @@ def to_hex(raw: bytes) -> str:
 
 
 def _digest(value: object) -> Digest:
-    return _as_value_error(lambda: value if isinstance(value, Digest) else Digest.parse(value))
+    return value if isinstance(value, Digest) else _as_value_error(Digest.parse, value)
 
 
 def _address(value: object) -> Address:
-    return _as_value_error(lambda: value if isinstance(value, Address) else Address.parse(value))
+    return value if isinstance(value, Address) else _as_value_error(Address.parse, value)
 
 
 def _hex_bytes(value: object) -> bytes:
-    return _as_value_error(lambda: parse_hex(value))
+    return _as_value_error(parse_hex, value)
 
 
-def _as_value_error(read: Callable[[], _T]) -> _T:
+def _as_value_error(read: Callable[[object], _T], value: object) -> _T:
     try:
-        return read()
+        return read(value)
     except MalformedError as error:  # pydantic collects ValueErrors and adds the field's path
         raise ValueError(error.message + (f"; {error.hint}" if error.hint else "")) from None
 
@@ -226,6 +226,26 @@ def canonical_json(value: object) -> bytes:
     """Sorted keys, no white space, ASCII, one trailing newline: the form that digests and seals are taken over."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return text.encode("ascii") + b"\n"
+
+
+def canonical_parts(value: Mapping[str, object]) -> Iterator[bytes]:
+    """:func:`canonical_json` of an object, in pieces: lists come element by element, so that nobody holds it all."""
+    yield b"{"
+    for place, name in enumerate(sorted(value)):
+        yield b"," * (place > 0) + _written_form(name) + b":"
+        member = value[name]
+        if isinstance(member, list):
+            yield b"["
+            for position, element in enumerate(member):
+                yield b"," * (position > 0) + _written_form(element)
+            yield b"]"
+        else:
+            yield _written_form(member)
+    yield b"}\n"
+
+
+def _written_form(value: object) -> bytes:
+    return canonical_json(value)[:-1]
 
 
 def require_shallow(data: bytes) -> None:

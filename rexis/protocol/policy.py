@@ -11,6 +11,8 @@ from rexis.protocol.parsing import UINT8, WRITE_ENUM, Flag, UInt32, UInt64, read
 from rexis.protocol.typed_data import Struct
 
 MAX_SHARD = 1 << 20
+MAX_VALIDATORS = 256
+"""Slots of the ValidatorQuorum contract."""
 
 
 class Tier(IntEnum):
@@ -52,7 +54,9 @@ class Policy(Struct):
         See :class:`Rung`. ``ee-private-weights`` needs the model owner's claim (:mod:`rexis.protocol.rung`),
         ``zk-onsite`` a tier that proves, and a circuit with hashed inputs (:mod:`rexis.protocol.onsite`).
     validators
-        Independent verdicts wanted. 0 until the validator protocol exists.
+        How many validators must have signed the verdict on each statement, beside its threshold by stake; at most 256.
+        *Whose* verdict it must be, no policy says: who reads the certificate decides whom to trust
+        (``rexis verify --quorum``).
     certify_on_chain
         ``zk`` only: have the Certifier contract check every proof.
     """
@@ -64,7 +68,7 @@ class Policy(Struct):
     abs_tolerance_e9: UInt64
     rel_tolerance_e9: UInt64
     rung: RungField
-    validators: UInt32
+    validators: Annotated[UInt32, Field(le=MAX_VALIDATORS)]
     certify_on_chain: Flag
 
     @model_validator(mode="after")
@@ -82,6 +86,6 @@ class Policy(Struct):
                 raise ValueError(
                     "the Certifier contract takes public inputs only: rung zk-onsite cannot be certified on chain"
                 )
-        if self.validators != 0:
-            raise ValueError("this version has no validators: validators must be 0")
+        if self.validators and self.tier == Tier.COMMIT and self.sample_size < 1:
+            raise ValueError("validators run opened records again: tier commit needs sampleSize of at least 1")
         return self

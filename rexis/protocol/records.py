@@ -6,9 +6,9 @@ Its layout is in ``docs/protocol.md`` §3; Solidity rebuilds fixed-point leaves 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,10 @@ from rexis.protocol.circuit import Circuit, Visibility
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.errors import MalformedError, TensorError
 from rexis.protocol.field import SCALAR_FIELD
-from rexis.protocol.merkle import MAX_PATH, MerkleTree, check_inclusion
+from rexis.protocol.merkle import MAX_PATH, MerkleRange, MerkleTree, check_inclusion, merkle_root
 from rexis.protocol.parsing import DigestField, HexBytes, Strict, UInt64
 from rexis.protocol.policy import Tier
+from rexis.protocol.rows import MappedRows, Rows, blocks
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -109,12 +110,19 @@ class LeafFormat(Strict):
             )
         )
 
-    def tree(self, values: Floats | Integers | Hashes, salts: Salts) -> MerkleTree:
-        """The tree over all rows of `values` ``[n, …]`` with `salts` ``[n, 32]``."""
-        rows = values.reshape(len(values), -1)
-        if len(rows) != len(salts):
-            raise TensorError(f"{len(rows)} records but {len(salts)} salts")
-        return MerkleTree(self.leaf(salts[i].tobytes(), self.payload(rows[i])) for i in range(len(rows)))
+    def leaves(self, values: Rows, salts: Rows) -> Iterator[bytes]:
+        """Leaf data of all rows of `values` ``[n, …]`` with `salts` ``[n, 32]``."""
+        if len(values) != len(salts):
+            raise TensorError(f"{len(values)} records but {len(salts)} salts")
+        for start, block in blocks(values):
+            rows = block.reshape(len(block), -1)
+            beside = salts[start : start + len(rows)]
+            for row, salt in zip(rows, beside, strict=True):
+                yield self.leaf(salt.tobytes(), self.payload(row))
+
+    def tree(self, values: Rows, salts: Rows) -> MerkleTree:
+        """The tree over all rows."""
+        return MerkleTree(self.leaves(values, salts))
 
 
 _BOUNDARY = LeafFormat(side=Side.OUTPUT, encoding=Encoding.FIXED, scale=0)
@@ -124,16 +132,16 @@ def input_format(tier: Tier, circuit: Circuit) -> LeafFormat:
     """Format of the input tree's leaves."""
     if circuit.visibility == Visibility.HASHED:
         return LeafFormat(side=Side.INPUT, encoding=Encoding.HASH, scale=circuit.input_scale)
-    return _format(Side.INPUT, tier, circuit.input_scale)
+    return _format(Side.INPUT, circuit, circuit.input_scale)
 
 
 def output_format(tier: Tier, circuit: Circuit) -> LeafFormat:
     """Format of the output tree's leaves."""
-    return _format(Side.OUTPUT, tier, circuit.output_scale)
+    return _format(Side.OUTPUT, circuit, circuit.output_scale)
 
 
-def _format(side: Side, tier: Tier, scale: int) -> LeafFormat:
-    if tier == Tier.COMMIT:
+def _format(side: Side, circuit: Circuit, scale: int) -> LeafFormat:
+    if circuit.visibility == Visibility.NONE:
         return LeafFormat(side=side, encoding=Encoding.FLOAT32, scale=0)
     return LeafFormat(side=side, encoding=Encoding.FIXED, scale=scale)
 
@@ -182,10 +190,8 @@ def _hash_salt(hashed: bytes) -> Digest:
     return sha256(_HASH_SALT_DOMAIN, hashed)
 
 
-class Opening(Strict):
-    """One record of a task, opened: values and salt with their paths to the input and output roots.
-
-    Where the circuit's inputs are hashed, the record is not in it: `input` is its hash.
+class InputOpening(Strict):
+    """One record of a dataset, opened: what its owner can show without knowing what became of it.
 
     Attributes
     ----------
@@ -193,16 +199,31 @@ class Opening(Strict):
         Absolute index in the dataset.
     salt
         The input leaf's salt.
-    input, output
-        Payload bytes in the task's leaf formats.
-    input_path, output_path
-        Audit paths, from the leaf up.
+    input
+        Payload bytes in the task's leaf format.
+    input_path
+        Audit path, from the leaf up.
     """
 
     index: UInt64
     salt: DigestField
     input: HexBytes
     input_path: Annotated[list[DigestField], Field(max_length=MAX_PATH), FailFast()]
+
+
+class Opening(InputOpening):
+    """One record of a task, opened: values and salt with their paths to the input and output roots.
+
+    Where the circuit's inputs are hashed, the record is not in it: `input` is its hash.
+
+    Attributes
+    ----------
+    output
+        Payload bytes in the task's leaf format.
+    output_path
+        Audit path, from the leaf up.
+    """
+
     output: HexBytes
     output_path: Annotated[list[DigestField], Field(max_length=MAX_PATH), FailFast()]
 
@@ -216,12 +237,15 @@ class TaskTrees:
         Fix the leaf formats.
     records
         The whole dataset's encrypted records, float32 ``[n, …]``; or their hashes, where the circuit hashes its inputs.
+        With `around`: the task's only.
     salts
         uint8 ``[n, 32]``.
     start
         First record of the task.
     outputs
         The task's outputs ``[count, …]``: float32 for tier ``commit``, else int64 in the circuit's output scale.
+    size, around
+        Records of the whole dataset, and the nodes of its tree that lead from the task's to the root.
     """
 
     def __init__(
@@ -232,15 +256,21 @@ class TaskTrees:
         salts: Salts,
         start: int,
         outputs: Floats | Integers,
+        *,
+        size: int = 0,
+        around: Sequence[bytes] | None = None,
     ) -> None:
         self._in_format = input_format(tier, circuit)
         self._out_format = output_format(tier, circuit)
         self._start = start
-        self._salts = salts
         self._inputs = encode_inputs(tier, circuit, records)
-        self._outputs = outputs
-        self._in_tree = self._in_format.tree(self._inputs, salts)
-        self._out_tree = self._out_format.tree(outputs, output_salts(salts[start : start + len(outputs)]))
+        self._salts, self._outputs = salts, outputs
+        leaves = self._in_format.leaves(self._inputs, salts)
+        # Index in the dataset of the first record here.
+        self._first = 0 if around is None else start
+        self._in_tree = MerkleTree(leaves) if around is None else MerkleRange(size, start, leaves, around)
+        mine = salts[start - self._first : start - self._first + len(outputs)]
+        self._out_tree = self._out_format.tree(outputs, output_salts(mine))
 
     @property
     def input_root(self) -> Digest:
@@ -254,11 +284,11 @@ class TaskTrees:
 
     def open(self, index: int) -> Opening:
         """Open the record with absolute `index`."""
-        local = index - self._start
+        row, local = index - self._first, index - self._start
         return Opening(
             index=index,
-            salt=Digest(self._salts[index].tobytes()),
-            input=self._in_format.payload(self._inputs[index].reshape(-1)),
+            salt=Digest(self._salts[row].tobytes()),
+            input=self._in_format.payload(self._inputs[row].reshape(-1)),
             input_path=self._in_tree.path(index),
             output=self._out_format.payload(self._outputs[local].reshape(-1)),
             output_path=self._out_tree.path(local),
@@ -281,7 +311,15 @@ def boundary_values(payload: bytes) -> Integers:
     return np.asarray(_BOUNDARY.values(payload), dtype=np.int64)
 
 
-def encode_inputs(tier: Tier, circuit: Circuit, records: Floats | Hashes) -> Floats | Integers | Hashes:
+@overload
+def encode_inputs(tier: Tier, circuit: Circuit, records: Floats | Hashes) -> Floats | Integers | Hashes: ...
+
+
+@overload
+def encode_inputs(tier: Tier, circuit: Circuit, records: Rows) -> Rows: ...
+
+
+def encode_inputs(tier: Tier, circuit: Circuit, records: Rows) -> Rows:
     """Records as the tier commits them: unchanged for ``commit``, fixed point for the others; hashes as they are.
 
     Raises
@@ -293,12 +331,37 @@ def encode_inputs(tier: Tier, circuit: Circuit, records: Floats | Hashes) -> Flo
     if hashed != (circuit.visibility == Visibility.HASHED):
         held, taken = ("hashes", "records") if hashed else ("records", "hashes of them")
         raise TensorError(f"the dataset holds {held}, the circuit takes {taken}", field="records")
-    return records if hashed or tier == Tier.COMMIT else quantise(records.astype(np.float32), circuit.input_scale)
+    if hashed or circuit.visibility == Visibility.NONE:
+        return records
+    scale = circuit.input_scale
+    if isinstance(records, np.ndarray):
+        return quantise(records.astype(np.float32), scale)
+    return MappedRows(records, lambda rows: quantise(rows, scale), np.dtype(np.int64))
 
 
-def input_root(tier: Tier, circuit: Circuit, records: Floats | Hashes, salts: Salts) -> Digest:
-    """Root of a dataset's input tree for one tier."""
-    return input_format(tier, circuit).tree(encode_inputs(tier, circuit, records), salts).root
+def input_root(tier: Tier, circuit: Circuit, records: Rows, salts: Rows) -> Digest:
+    """Root of a dataset's input tree for one tier; of what is not in memory some records are read at a time."""
+    leaves = input_format(tier, circuit).leaves(encode_inputs(tier, circuit, records), salts)
+    return merkle_root(leaves)
+
+
+def open_input(tier: Tier, circuit: Circuit, records: Rows, salts: Rows, index: int) -> InputOpening:
+    """Open one record of a whole dataset ``[n, …]`` with salts ``[n, 32]``; all of it is read, some at a time.
+
+    Raises
+    ------
+    MalformedError
+        It has no such record.
+    """
+    if not 0 <= index < len(records):
+        raise MalformedError(f"the dataset has records 0 … {len(records) - 1}, not {index}", field="record")
+    form, values = input_format(tier, circuit), encode_inputs(tier, circuit, records)
+    return InputOpening(
+        index=index,
+        salt=Digest(salts[index : index + 1].tobytes()),
+        input=form.payload(values[index : index + 1].reshape(-1)),
+        input_path=form.tree(values, salts).path(index),
+    )
 
 
 def check_opening(

@@ -6,9 +6,8 @@ carried as that: signed by the wallet that registered the model, and checked for
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from eth_account.signers.local import LocalAccount
 from pydantic import Field
 
 from rexis.protocol.digests import Digest
@@ -17,6 +16,9 @@ from rexis.protocol.parsing import AddressField, DigestField, HexBytes, Strict, 
 from rexis.protocol.policy import Rung, RungField
 from rexis.protocol.signing import require_signer, sign_digest
 from rexis.protocol.typed_data import Domain, Struct
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
 
 # Smallest relative Frobenius distance of a layer from the public base model's, in units of 10⁻⁹: its own length.
 # Measured on the zoo (docs/ee-leakage.md): closer models' neurons are identified in part.

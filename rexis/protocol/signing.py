@@ -1,10 +1,12 @@
-"""secp256k1 signatures over 32-byte digests, and the sign-in message for a bearer token."""
+"""secp256k1 signatures over 32-byte digests, and the sign-in message for a bearer token.
+
+What signs is imported where it is used: it takes as long as all that a verifier needs (its key files bring pairings).
+"""
 
 from __future__ import annotations
 
-from eth_account import Account
-from eth_account.messages import encode_defunct
-from eth_account.signers.local import LocalAccount
+from typing import TYPE_CHECKING
+
 from eth_hash.auto import keccak
 from eth_keys.datatypes import Signature
 from eth_keys.exceptions import BadSignature
@@ -15,12 +17,17 @@ from rexis.protocol.digests import Digest
 from rexis.protocol.errors import SignatureError
 from rexis.protocol.parsing import Address
 
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
+
 # Half the group order: EIP-2 admits low s only, so that a signature cannot be turned into a second valid one.
 _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 
 
 def new_account() -> LocalAccount:
     """A fresh random secp256k1 account."""
+    from eth_account import Account
+
     account: LocalAccount = Account.create()
     return account
 
@@ -65,6 +72,8 @@ def require_signer(digest: Digest, signature: bytes, expected: Address, what: st
 
 def sign_text(account: LocalAccount, text: str) -> bytes:
     """Sign a text message (EIP-191, version 0x45)."""
+    from eth_account.messages import encode_defunct
+
     return bytes(account.sign_message(encode_defunct(text=text)).signature)
 
 

@@ -72,7 +72,7 @@ class JobRequest(Struct):
     def _consistent(self) -> JobRequest:
         if self.record_start + self.record_count > self.input_size:
             raise ValueError("recordStart + recordCount lies beyond inputSize")
-        _require_circuit_for(self.policy.tier, self.circuit)
+        _require_circuit_for(self.kind, self.policy.tier, self.circuit)
         if (self.policy.rung == Rung.ZK_ONSITE) != (self.circuit.visibility == Visibility.HASHED):
             raise ValueError("rung zk-onsite and a circuit with hashed inputs go together")
         return self
@@ -119,7 +119,7 @@ class Statement(Struct):
             raise ValueError(f"this reader knows statement version {STATEMENT_VERSION} only")
         if self.record_start + self.record_count > self.input_size:
             raise ValueError("recordStart + recordCount lies beyond inputSize")
-        _require_circuit_for(self.tier, self.circuit)
+        _require_circuit_for(self.kind, self.tier, self.circuit)
         return self
 
 
@@ -165,6 +165,6 @@ def statement_for(
     )
 
 
-def _require_circuit_for(tier: Tier, circuit: Circuit) -> None:
-    if (tier == Tier.COMMIT) != (circuit == NO_CIRCUIT):
-        raise ValueError("tier commit has no circuit; tiers sampled and zk need one")
+def _require_circuit_for(kind: Kind, tier: Tier, circuit: Circuit) -> None:
+    if (tier == Tier.COMMIT or kind == Kind.TRAINING) != (circuit == NO_CIRCUIT):
+        raise ValueError("tier commit and training have no circuit; tiers sampled and zk of evaluations need one")

@@ -6,6 +6,7 @@ string cannot drift apart. Tested against ``eth_account``'s encoder and against 
 
 from __future__ import annotations
 
+from functools import cache, lru_cache
 from typing import Any, get_args
 
 from eth_hash.auto import keccak
@@ -30,10 +31,8 @@ class Struct(Strict):
 
     def hash_struct(self) -> bytes:
         """``hashStruct(s) = keccak256(typeHash ‖ encodeData(s))``."""
-        words = [keccak(type(self).type_string().encode())]
-        for name, field in type(self).model_fields.items():
-            words.append(_word(_solidity_type(field), getattr(self, name)))
-        return keccak(b"".join(words))
+        type_hash, names = _layout(type(self))
+        return keccak(type_hash + b"".join([_word(getattr(self, name)) for name in names]))
 
     @classmethod
     def _own_type(cls) -> str:
@@ -66,17 +65,11 @@ class Domain(Strict):
 
     def separator(self) -> bytes:
         """The EIP-712 domain separator, 32 bytes."""
-        return keccak(
-            keccak(_DOMAIN_TYPE)
-            + keccak(NAME.encode())
-            + keccak(VERSION.encode())
-            + self.chain_id.to_bytes(32, "big")
-            + self.verifying_contract.raw().rjust(32, b"\0")
-        )
+        return _separator(self.chain_id, self.verifying_contract)
 
     def digest(self, struct: Struct) -> Digest:
         """The 32 bytes that are signed: ``keccak256(0x19 0x01 ‖ domainSeparator ‖ hashStruct)``."""
-        return Digest(keccak(b"\x19\x01" + self.separator() + struct.hash_struct()))
+        return _digest(self, struct)
 
 
 def _solidity_type(field: FieldInfo) -> str | type[Struct]:
@@ -95,7 +88,30 @@ def _type_name(field: FieldInfo) -> str:
     return kind if isinstance(kind, str) else kind.__name__
 
 
-def _word(kind: str | type[Struct], value: Any) -> bytes:
+@cache
+def _layout(struct: type[Struct]) -> tuple[bytes, tuple[str, ...]]:
+    """``typeHash`` of a struct, and its members in order. They never change, and statements are many."""
+    return keccak(struct.type_string().encode()), tuple(struct.model_fields)
+
+
+@lru_cache(maxsize=64)
+def _separator(chain_id: int, contract: Address) -> bytes:
+    return keccak(
+        keccak(_DOMAIN_TYPE)
+        + keccak(NAME.encode())
+        + keccak(VERSION.encode())
+        + chain_id.to_bytes(32, "big")
+        + contract.raw().rjust(32, b"\0")
+    )
+
+
+# A job's request is hashed for each of its tasks, and a statement by each step that names it; comparing them is cheap.
+@lru_cache(maxsize=1024)
+def _digest(domain: Domain, struct: Struct) -> Digest:
+    return Digest(keccak(b"\x19\x01" + domain.separator() + struct.hash_struct()))
+
+
+def _word(value: Any) -> bytes:
     if isinstance(value, Struct):
         return value.hash_struct()
     if isinstance(value, Digest):
@@ -104,4 +120,4 @@ def _word(kind: str | type[Struct], value: Any) -> bytes:
         return value.raw().rjust(32, b"\0")
     if isinstance(value, int):  # bool and IntEnum included
         return int(value).to_bytes(32, "big")
-    raise TypeError(f"cannot encode {kind}")
+    raise TypeError(f"cannot encode {type(value).__name__}")

@@ -40,8 +40,8 @@ def shows(statement: Statement, policy: Policy, attempt: int) -> str:
     k = min(policy.sample_size, count)
     if k == count:
         return f"all {count} outputs are what the registered circuit computes"
-    examples = _examples(count, lambda altered: survival(count, altered, k, attempt))
-    return f"{k} of {count} outputs are right; {examples}{_tries(attempt)}"
+    examples = chances(count, lambda altered: survival(count, altered, k, attempt), attempt)
+    return f"{k} of {count} outputs are right; {examples}"
 
 
 def shows_of_job(request: JobRequest, attempt: int) -> str:
@@ -53,19 +53,21 @@ def shows_of_job(request: JobRequest, attempt: int) -> str:
         The largest of the tasks' attempts.
     """
     policy = request.policy
-    examples = _examples(
+    examples = chances(
         request.record_count,
         lambda altered: math.exp(
             job_log_survival(request.record_count, policy.shard_size, altered, policy.sample_size, attempt)
         ),
+        attempt,
     )
-    return f"all tasks together, {request.record_count} outputs: {examples}{_tries(attempt)}"
+    return f"all tasks together, {request.record_count} outputs: {examples}"
 
 
-def _examples(count: int, chance: Callable[[int], float]) -> str:
-    altered = sorted({altered_records(count, share) for share in _SHARES})
+def chances(count: int, chance: Callable[[int], float], attempt: int, *, also: int | None = None) -> str:
+    """How likely a few numbers of altered ones, out of `count`, and `also` this, would have passed, in the attempts."""
+    altered = sorted({altered_records(count, share) for share in _SHARES} | ({also} if also else set()))
     parts = ", ".join(f"{number} with {_at_most(chance(number))}" for number in altered)
-    return f"altered ones would have passed with a probability of at most: {parts}"
+    return f"altered ones would have passed with a probability of at most: {parts}{_tries(attempt)}"
 
 
 def _at_most(probability: float) -> str:

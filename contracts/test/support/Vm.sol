@@ -6,10 +6,15 @@ interface Vm {
     function addr(uint256 privateKey) external pure returns (address);
     function sign(uint256 privateKey, bytes32 digest) external pure returns (uint8 v, bytes32 r, bytes32 s);
     function prank(address sender) external;
+    function startPrank(address sender) external;
+    function stopPrank() external;
+    function etch(address target, bytes calldata code) external;
+    function deal(address account, uint256 balance) external;
     function roll(uint256 blockNumber) external;
     function chainId(uint256 newChainId) external;
     function assume(bool condition) external pure;
     function expectRevert(bytes calldata revertData) external;
+    function expectPartialRevert(bytes4 selector) external;
     function expectEmit() external;
     function snapshotGasLastCall(string calldata group, string calldata name) external returns (uint256 gasUsed);
 

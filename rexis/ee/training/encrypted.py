@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rexis.ee.compiler import encrypt_trainable
-from rexis.ee.groups import NONE, Power
+from rexis.ee.exactness import Step, largest, powers_along, require_exact
+from rexis.ee.groups import Power
 from rexis.ee.keys import EEKey, KeyPart, TensorKey
-from rexis.ee.layout import Axis, Keyring, Layout
+from rexis.ee.layout import Layout
 from rexis.ee.stream import Floats
 from rexis.ee.training.check import require_commuting
-from rexis.ee.training.exactness import Step, largest, powers_of, require_exact
 from rexis.ee.training.exporting import Exported, export, tensors_of
 from rexis.ee.training.losses import Loss
 from rexis.protocol.digests import sha256
@@ -88,7 +88,7 @@ class EncryptedTraining:
         loss
             What will be minimised.
         steps
-            What the optimiser will do, clipping included (:func:`~rexis.ee.training.exactness.steps_of`).
+            What the optimiser will do, clipping included (:func:`~rexis.ee.exactness.steps_of`).
         strongest
             Caps every variable's powers; by default the largest that `steps` are exact under.
         epoch, seed, allow_clear
@@ -205,19 +205,6 @@ def load_tensors(module: nn.Module, state: State) -> None:
     with torch.no_grad():
         for name, value in state.items():
             tensors[name].copy_(value)
-
-
-def powers_along(keyring: Keyring, axes: Iterable[Axis]) -> Power:
-    """What all keys along `axes` do, taken together."""
-    found = NONE
-    variables = {factor.variable for axis in axes for factor in axis}
-    for variable in variables & keyring.segments.keys():
-        found |= powers_along(keyring, keyring.segments[variable])
-    for element in keyring.elements:
-        if variables.intersection(element.members):
-            for key in element.keys:
-                found |= powers_of(key)
-    return found
 
 
 def as_floats(tensor: Tensor) -> Floats:

@@ -6,7 +6,7 @@ carry the keys of W's axes; the rank axis between them has a key of its own::
     A' = K_r A K_x⁻¹        B' = K_y B K_r⁻¹
 
 The base weights stay as they were sent, and many adapters can be trained on one encrypted base, each with its own rank
-key. Training the factors is exact under the same rules as training W: :mod:`rexis.ee.training.exactness`.
+key. Training the factors is exact under the same rules as training W: :mod:`rexis.ee.exactness`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from rexis.ee.exactness import Step, largest, powers_along, require_exact
 from rexis.ee.groups import Power, draw
 from rexis.ee.layout import DUAL, SELF, Element, Factor, Keyring, Layout
 from rexis.ee.stream import SecretStream, fresh_seed
-from rexis.ee.training.encrypted import EncryptedTraining, State, as_floats, as_tensor, powers_along
-from rexis.ee.training.exactness import Step, largest, require_exact
+from rexis.ee.training.encrypted import EncryptedTraining, State, as_floats, as_tensor
 from rexis.protocol.errors import EncryptionError
 
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from rexis.ee.finetune.targets import encrypt_targets
 from rexis.ee.keys import TensorKey
-from rexis.protocol.errors import TensorError
+from rexis.protocol.training_kinds import LossKind
 
 try:
     from torch import nn
@@ -18,6 +18,8 @@ except ImportError as error:
     from rexis.protocol.errors import UnavailableError
 
     raise UnavailableError("training under EE needs torch", hint="pip install 'rexis[models]'") from error
+
+from rexis.training.losses import loss_function
 
 
 class Loss(StrEnum):
@@ -27,11 +29,11 @@ class Loss(StrEnum):
     """
 
     # Over the last axis; targets are class numbers [batch, …]. Classes are permuted, and so are the targets.
-    CROSS_ENTROPY = "cross entropy"
+    CROSS_ENTROPY = LossKind.CROSS_ENTROPY
     # Distances to targets of the outputs' shape. Orthogonal keys keep them; targets are encrypted as outputs are.
-    SQUARED = "squared error"
+    SQUARED = LossKind.SQUARED
     # Logits against targets from 0 to 1, element by element. Elements are permuted.
-    BINARY = "binary cross entropy"
+    BINARY = LossKind.BINARY
 
     @property
     def head(self) -> Any:
@@ -42,26 +44,8 @@ class Loss(StrEnum):
     @property
     def function(self) -> Callable[[Any, Any], Any]:
         """The loss in torch, for plain or encrypted outputs and targets alike: ``loss(outputs, targets)``."""
-        if self == Loss.CROSS_ENTROPY:
-            return lambda outputs, targets: nn.functional.cross_entropy(outputs.flatten(0, -2), targets.flatten())
-        if self == Loss.BINARY:
-            return nn.functional.binary_cross_entropy_with_logits  # type: ignore[no-any-return]
-        return nn.functional.mse_loss  # type: ignore[no-any-return]
+        return loss_function(LossKind[self.name])
 
     def targets(self, key: TensorKey, plain: NDArray[Any]) -> NDArray[Any]:
-        """Encrypt targets with the output's key.
-
-        Raises
-        ------
-        TensorError
-            The targets do not have the outputs' shape, or are no class numbers.
-        """
-        expected = key.shape[:-1] if self == Loss.CROSS_ENTROPY else key.shape
-        if plain.shape[1:] != expected:
-            raise TensorError(f"targets have shape {list(plain.shape)}, expected [n, {expected}]", field="targets")
-        if self != Loss.CROSS_ENTROPY:
-            return key.apply(plain)
-        if plain.dtype.kind not in "iu" or bool(((plain < 0) | (plain >= key.shape[-1])).any()):
-            raise TensorError(f"targets are not class numbers from 0 to {key.shape[-1] - 1}", field="targets")
-        classes: NDArray[Any] = key.apply(np.eye(key.shape[-1])[plain]).argmax(axis=-1)
-        return classes
+        """Encrypt targets with the output's key: :func:`rexis.ee.finetune.targets.encrypt_targets`."""
+        return encrypt_targets(LossKind(self.value), key, plain)

@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+import circuits.verifying
 from circuits.artefacts import CircuitArtefacts, CircuitCache
 from circuits.build import ProvingCircuit, build_circuit, make_settings, prepare_keys
 from circuits.evm import reusable_verifier_source
@@ -22,7 +23,7 @@ from circuits.proving import Proof, Prover
 from circuits.settings import canonical
 from circuits.srs import Srs, ensure_development_srs
 from circuits.tuning import Bound, Limits, Side, assess, tune
-from circuits.verifying import MAX_PROOF_BYTES, Claim, check_proofs, require_vka, verify_proofs
+from circuits.verifying import MAX_PROOF_BYTES, Claim, check_proofs, one_process, require_vka, verify_proofs
 from models import zoo
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.errors import CircuitError, DigestMismatchError, TensorError
@@ -92,6 +93,29 @@ def test_forged_claims_are_refused_and_good_ones_beside_them_stand(circuit: Prov
     assert reasons[0] is reasons[-1] is None
     accepted = [name for name, reason in zip(FORGERIES, reasons[1:-1], strict=True) if reason is None]
     assert accepted == []
+    longer = FORGERIES["trailing word"](good)
+    reasons = check_proofs(circuit.artefacts, [longer, good, longer], circuit.srs)
+    assert [reason is None for reason in reasons] == [False, True, False]
+
+
+def test_checks_share_a_process_where_they_are_told_to(
+    circuit: ProvingCircuit, proof: Proof, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[EzklProcess] = []
+    start = circuits.verifying._new_process
+
+    def counted() -> EzklProcess:
+        started.append(start())
+        return started[-1]
+
+    monkeypatch.setattr(circuits.verifying, "_new_process", counted)
+    with one_process():
+        require_vka(circuit.artefacts, circuit.srs)
+        for _ in range(2):
+            verify_proofs(circuit.artefacts, [claim_of(proof)], circuit.srs)
+    assert len(started) == 1
+    verify_proofs(circuit.artefacts, [claim_of(proof)], circuit.srs)
+    assert len(started) == 2
 
 
 def test_verify_names_the_bad_claim(circuit: ProvingCircuit, proof: Proof) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import shutil
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from contracts.onchain import Deployment
 from models import zoo
 from rexis.cli.main import main
 from rexis.protocol.digests import sha256
+from rexis.protocol.parsing import ZERO_ADDRESS
 from rexis.protocol.policy import Rung
 from rexis.protocol.rung import SignedRungClaim, require_rung_claim
 from rexis.wallet import create_wallet, wallet_address
@@ -29,6 +33,7 @@ from ...unit.client.fake_coordinator import FakeCoordinator, Reply, Request, ser
 
 MODEL = zoo.ONNX_DIR / "breast_cancer.onnx"
 PASSPHRASE = "correct horse battery staple"
+_BLOCK_S = 0.2
 
 
 @dataclass
@@ -88,18 +93,31 @@ class World:
         return self("register", "--model", MODEL, *self.on_chain(owner), *coordinator, *more)
 
 
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the owner's wallet, the state of a chain on which it deployed the contracts, and the deployment."""
+    folder, written = tmp_path_factory.mktemp("deployed"), io.StringIO()
+    create_wallet(folder / "owner.json", PASSPHRASE)
+    chain = DevChain.start(block_time_s=_BLOCK_S, state=folder / "state.json")
+    chain.fund(wallet_address(folder / "owner.json"))
+    files = ("--wallet", str(folder / "owner.json"), "--out", str(folder / "deployment.json"))
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(written):
+        patch.setenv("REXIS_PASSPHRASE", PASSPHRASE)
+        code = main(["deploy", "--rpc", chain.url, *files, "--json"])
+    chain.stop()
+    assert (code, json.loads(written.getvalue())) == (0, json.loads((folder / "deployment.json").read_text()))
+    return folder
+
+
 @pytest.fixture
-def world(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(
+    tmp_path: Path, deployed: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[World]:
     monkeypatch.setenv("REXIS_PASSPHRASE", PASSPHRASE)
-    chain = DevChain.start()
+    shutil.copytree(deployed, tmp_path, dirs_exist_ok=True)
+    chain = DevChain.start(block_time_s=_BLOCK_S, state=tmp_path / "state.json")
     try:
-        made = World(tmp_path, chain, capsys, Store())
-        deployment = tmp_path / "deployment.json"
-        code, out, err = made(
-            "deploy", "--rpc", chain.url, "--wallet", made.wallet("owner"), "--out", deployment, "--json"
-        )
-        assert (code, json.loads(out)) == (0, json.loads(deployment.read_text())), err
-        made.server.deployment = json.loads(out)
+        made = World(tmp_path, chain, capsys, Store(deployment=json.loads((tmp_path / "deployment.json").read_text())))
         with serving(made.server):
             yield made
     finally:
@@ -112,6 +130,38 @@ def test_deploying_again_says_that_nothing_was_to_be_done(world: World) -> None:
     assert code == 0, err
     assert "nothing: all contracts were there already" in out
     assert again.read_bytes() == (world.folder / "deployment.json").read_bytes()
+
+
+def test_a_deployment_of_disputes_and_its_manifest(world: World) -> None:
+    owner = wallet_address(world.wallet("owner"))
+    terms, manifest = world.folder / "terms.json", world.folder / "accountability.json"
+    wanted = {
+        "governance": owner, "token": ZERO_ADDRESS, "treasury": owner, "bond": "10", "penalty": "1000",
+        "rewardBps": 4000, "challengePeriod": 9, "responseWindow": 8, "validatorDelay": 7, "validatorMinStake": "6",
+        "thresholdBps": 6666,
+    }  # fmt: skip
+    terms.write_text(json.dumps(wanted))
+    files = ("--terms", terms, "--out", manifest)
+    code, out, err = world("disputes", "deploy", "--rpc", world.chain.url, "--wallet", world.wallet("owner"), *files)
+    assert code == 0, err
+    assert "9 to challenge, 8 to answer" in out
+    made = json.loads(manifest.read_text())
+    assert made["terms"] == wanted
+
+    show = ("disputes", "show", "--rpc", world.chain.url, "--manifest", manifest)
+    code, out, err = world(*show, "--worker", owner, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["manifest"] == made
+    assert (found["stake"]["amount"], found["reputation"]["faulted"]) == (0, 0)
+    code, out, _ = world(*show, "--worker", owner)
+    assert code == 0
+    assert "reputation       certified 0, vindicated 0, faulted 0" in out
+
+    manifest.write_text(json.dumps({**made, "terms": {**wanted, "penalty": "1"}}))
+    code, _, err = world(*show)
+    assert code != 0
+    assert "does not follow from the terms" in err
 
 
 def test_a_model_from_registration_to_revocation(world: World) -> None:
@@ -133,7 +183,7 @@ def test_a_model_from_registration_to_revocation(world: World) -> None:
     code, _, err = world.register()
     assert (code, "with another circuit" in err) == (1, True)
     code, _, err = world.register(*circuit, owner="somebody-else")
-    assert (code, "is registered by" in err) == (1, True)
+    assert (code, f"is {wallet_address(world.wallet('owner'))}'s" in err) == (1, True)
 
     model = ("--model", first["modelDigest"])
     code, out, err = world("revoke", *model, *world.on_chain())
@@ -142,6 +192,40 @@ def test_a_model_from_registration_to_revocation(world: World) -> None:
     assert code == 1
     code, _, err = world.register(*circuit)
     assert (code, "was revoked in block" in err) == (1, True)
+
+
+def test_a_model_is_handed_over_in_two_steps(world: World) -> None:
+    code, out, err = world.register()
+    assert code == 0, err
+    model = json.loads(out)["modelDigest"]
+    owner, heir = (wallet_address(world.wallet(name)) for name in ("owner", "heir"))
+    chain = ("--model", model, "--rpc", world.chain.url, "--deployment", world.folder / "deployment.json")
+
+    def run(command: str, *more: object, wallet: str | None = None) -> Any:
+        signed = () if wallet is None else ("--wallet", world.wallet(wallet))
+        code, out, err = world("model", command, *chain, *signed, *more, "--json")
+        return json.loads(out) if code == 0 else err
+
+    assert "NotModelOwner" in run("transfer", "--to", heir, wallet="heir")
+    assert "NotProposed" in run("accept", wallet="heir")
+    run("transfer", "--to", heir, wallet="owner")
+    assert run("owner") == {"modelDigest": model, "block": None, "owner": owner, "proposed": heir}
+    run("withdraw", wallet="owner")
+    assert "NotProposed" in run("accept", wallet="heir")
+    run("transfer", "--to", heir, wallet="owner")
+    accepted = run("accept", wallet="heir")["block"]
+    assert run("owner") == {"modelDigest": model, "block": None, "owner": heir, "proposed": None}
+    assert run("owner", "--block", accepted - 1)["owner"] == owner
+    code, out, _ = world("model", "owner", *chain)
+    assert (code, out.split()) == (0, ["owner", heir])
+
+    code, _, err = world.register()
+    assert (code, f"model {model} is {heir}'s" in err) == (1, True)
+    code, out, err = world.register(owner="heir")  # uploads it in its own name; the epoch stays its registrant's
+    assert code == 0, err
+    assert "NotModelOwner" in world("revoke", "--model", model, *world.on_chain())[2]
+    code, _, err = world("revoke", "--model", model, *world.on_chain("heir"))
+    assert code == 0, err
 
 
 @pytest.mark.parametrize(("distance", "claimed"), [(1.2, True), (0.5, False)])

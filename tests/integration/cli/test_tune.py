@@ -48,6 +48,7 @@ def test_the_choice_is_written_with_its_evidence(tmp_path: Path, capsys: pytest.
     assert len(circles) == circles.count("b") * len(evidence["frontier"])
 
 
+@pytest.mark.slow
 def test_a_choice_that_fails_its_check_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("ezkl")
     small = np.random.default_rng(0).normal(size=(6, 4))

@@ -2,95 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from circuits.cost import Total
 from circuits.field import instances_from
 from circuits.planning import CERTIFY_FIRST, certify_gas
-from contracts.chain import AnchorProof, Chain, RevertError
+from contracts.chain import Chain, RevertError
 from contracts.evm import LocalVerifier
 from contracts.onchain import vka_digest
-from rexis.protocol.circuit import Circuit, Visibility
-from rexis.protocol.digests import Digest, sha256
-from rexis.protocol.merkle import MerkleTree
 from rexis.protocol.policy import Tier
-from rexis.protocol.records import Opening, TaskTrees, dequantise
-from rexis.protocol.signing import address_of, new_account, sign_digest
-from rexis.protocol.statement import Kind, Statement, task_id
-
-TINY = json.loads((Path(__file__).parents[2] / "vectors/protocol/halo2_tiny.json").read_text())
-PROOF = bytes.fromhex(TINY["proof"][2:])
-VKA = [Digest.parse(word) for word in TINY["vka"]]
-WORKER = new_account()
-SIZE, START, COUNT = 3, 1, 2
-
-
-@dataclass(frozen=True)
-class Task:
-    """An honest worker's task, anchored: both its records hold the values of the real proof."""
-
-    statement: Statement
-    signature: bytes
-    anchor: AnchorProof
-    openings: list[Opening]
+from rexis.protocol.signing import new_account, sign_digest
+from tests.integration.contracts.tasks import PROOF, TINY, VKA, Task, make_task
 
 
 @pytest.fixture
-def circuit() -> Circuit:
-    return Circuit(
-        vk_digest=sha256(b"vk"),
-        vka_digest=vka_digest(VKA),
-        srs_digest=sha256(b"srs"),
-        settings_digest=sha256(b"settings"),
-        visibility=Visibility.PUBLIC,
-        input_scale=TINY["inputScale"],
-        output_scale=TINY["outputScale"],
-        input_length=len(TINY["inputs"]),
-        output_length=len(TINY["outputs"]),
-    )
-
-
-@pytest.fixture
-def task(chain: Chain, circuit: Circuit) -> Task:
-    model = Digest(np.random.default_rng().bytes(32))
-    chain.register(model, 1, circuit)
-    inputs = np.array([[int(x) for x in TINY["inputs"]]] * SIZE, dtype=np.int64)
-    outputs = np.array([[int(x) for x in TINY["outputs"]]] * COUNT, dtype=np.int64)
-    salts = np.random.default_rng(1).integers(0, 256, (SIZE, 32), dtype=np.uint8)
-    trees = TaskTrees(Tier.ZK, circuit, dequantise(inputs, circuit.input_scale), salts, START, outputs)
-    job = sha256(b"job", model)
-    statement = Statement(
-        version=1,
-        job_id=job,
-        task_id=task_id(job, START, COUNT),
-        kind=Kind.EVALUATION,
-        model_digest=model,
-        key_epoch=1,
-        circuit=circuit,
-        input_root=trees.input_root,
-        input_size=SIZE,
-        output_root=trees.output_root,
-        record_start=START,
-        record_count=COUNT,
-        tier=Tier.ZK,
-        policy_digest=sha256(b"policy"),
-        worker=address_of(WORKER),
-        nonce=sha256(b"lease"),
-    )
-    digest = chain.deployment.domain.digest(statement)
-    tree = MerkleTree([sha256(b"another"), digest])
-    anchored, _ = chain.anchor(tree.root, len(tree))
-    return Task(
-        statement=statement,
-        signature=sign_digest(WORKER, digest),
-        anchor=AnchorProof(anchored.anchor_id, 1, tree.path(1)),
-        openings=[trees.open(START + i) for i in range(COUNT)],
-    )
+def task(chain: Chain) -> Task:
+    """An honest worker's: both its records hold the values of the real proof."""
+    return make_task(chain, Tier.ZK)
 
 
 def _certify(chain: Chain, task: Task, index: int = 0, proof: bytes = PROOF) -> int:

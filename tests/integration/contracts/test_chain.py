@@ -130,7 +130,7 @@ def test_register_revoke_and_read_back(chain: Chain) -> None:
     model, circuit = _fresh(), _circuit()
     sent = chain.register(model, 3, circuit)
     entry = chain.registration(model, 3)
-    assert entry.owner == chain.address
+    assert entry.registrant == chain.address
     assert entry.has_circuit(circuit)
     assert not entry.has_circuit(NO_CIRCUIT)
     assert (entry.vka_digest, entry.srs_digest) == (circuit.vka_digest, circuit.srs_digest)
@@ -140,6 +140,39 @@ def test_register_revoke_and_read_back(chain: Chain) -> None:
     gone = chain.revoke(model, 3)
     entry = chain.registration(model, 3)
     assert (entry.revoked_at, entry.active) == (gone.block, False)
+
+
+def test_a_model_changes_hands_when_its_next_owner_accepts(
+    chain: Chain, dev: DevChain, deployment: Deployment, funded: Callable[[], LocalAccount]
+) -> None:
+    model, heir = _fresh(), Chain.connect(dev.url, account=funded())
+    heir.attach(deployment)
+    with pytest.raises(NotFoundError, match="nobody owns"):
+        chain.owner_of(model)
+    made = chain.register(model, 1, NO_CIRCUIT)
+    chain.propose_owner(model, heir.address)
+    assert (chain.owner_of(model), chain.proposed_owner_of(model)) == (chain.address, heir.address)
+    with pytest.raises(RevertError, match="NotModelOwner"):
+        heir.revoke(model, 1)
+    chain.withdraw_proposal(model)
+    assert chain.proposed_owner_of(model) is None
+    with pytest.raises(RevertError, match="NotProposed"):
+        heir.accept_ownership(model)
+
+    chain.propose_owner(model, heir.address)
+    taken = heir.accept_ownership(model)
+    assert (chain.owner_of(model), chain.proposed_owner_of(model)) == (heir.address, None)
+    assert chain.owner_at(model, taken.block) == heir.address
+    for block in (made.block, taken.block - 1):
+        assert chain.owner_at(model, block) == chain.address
+    with pytest.raises(NotFoundError, match=f"in block {made.block - 1}"):
+        chain.owner_at(model, made.block - 1)
+    with pytest.raises(NotFoundError, match="FutureBlock"):
+        chain.owner_at(model, taken.block + 10**6)
+    with pytest.raises(RevertError, match="NotModelOwner"):
+        chain.revoke(model, 1)
+    heir.revoke(model, 1)
+    assert chain.registration(model, 1).registrant == chain.address
 
 
 def test_register_a_model_without_circuit(chain: Chain) -> None:

@@ -46,3 +46,15 @@ def rig(tmp_path: Path, dev: DevChain, deployment: Deployment, funded: Callable[
     made.start()
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The state of a chain that has the contracts, as a file to start others with."""
+    state = tmp_path_factory.mktemp("deployed") / "state.json"
+    chain = DevChain.start(block_time_s=None, state=state)
+    account = new_account()
+    chain.fund(address_of(account))
+    Chain.connect(chain.url, account=account).deploy_all()
+    chain.stop()
+    return state

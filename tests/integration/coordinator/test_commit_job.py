@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 from eth_account.signers.local import LocalAccount
 
-from rexis.api import JobState, ModelRegistration, TaskState
+from rexis.api import JobState, ModelRegistration, TaskEvidence, TaskState, VerdictView
 from rexis.outputs import read_outputs, require_certified
 from rexis.protocol.certificate import Certificate
 from rexis.protocol.circuit import NO_CIRCUIT
@@ -182,19 +179,7 @@ def test_a_job_survives_kill_9_at_every_stage(rig: Rig) -> None:
     )
 
 
-def test_a_second_coordinator_on_the_same_state_does_not_start(rig: Rig) -> None:
-    environment = {**os.environ, **rig.settings(), "REXIS_PORT": "0"}
-    command = [sys.executable, "-m", "coordinator"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1
-    assert "another coordinator uses the database" in done.stderr
-    environment["REXIS_DATA_DIR"] = str(rig.folder / "elsewhere")
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1
-    assert "another coordinator uses the wallet" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
+@pytest.mark.slow
 def test_without_a_node_a_job_waits_and_says_why(rig: Rig) -> None:
     rig.publish()
     requester = rig.client(rig.requester)
@@ -230,3 +215,24 @@ def test_the_log_holds_no_secret(rig: Rig) -> None:
     while "path=/v1/jobs status=200" not in rig.log and time.monotonic() < deadline:
         time.sleep(0.05)
     assert "path=/v1/jobs status=200" in rig.log
+
+
+def test_a_batch_is_judged_piece_by_piece(rig: Rig) -> None:
+    rig.publish()
+    requester = rig.client(rig.requester)
+    job = requester.submit_job(rig.request(make_policy(shard_size=1)))
+    worker = rig.worker()
+    worker.do_one(rig.dataset)  # a new worker gets one task at a time
+    items = []
+    for lease in [worker.lease() for _ in range(3)]:
+        blob, evidence = worker.fake.work(lease, rig.dataset)
+        items.append(TaskEvidence(lease_id=lease.lease_id, evidence=evidence, outputs=blob))
+    forged = items[1].evidence.model_copy(update={"signature": items[0].evidence.signature})
+    items[1] = items[1].model_copy(update={"evidence": forged})
+    answers = worker.client.evidence_batch(items)
+    assert [isinstance(answer, VerdictView) for answer in answers] == [True, False, True]
+    assert isinstance(answers[1], EvidenceError)
+    another = rig.worker()
+    for _ in range(2):
+        another.do_one(rig.dataset)
+    require_valid(rig, requester.certificate(rig.finished(job.job_id).job_id))

@@ -163,6 +163,11 @@ def differing(one: bytes, other: bytes) -> set[str]:
     return {path for path in first.keys() | second.keys() if first.get(path) != second.get(path)}
 
 
+def size(document: bytes) -> int:
+    """Bytes of a certificate but for its times, which take a digit more on a busy machine."""
+    return len(re.sub(rb'("(?:compute|prove)Ms":)\d+', rb"\1", document))
+
+
 def traces(data: PrivateDataset) -> dict[str, re.Pattern[bytes]]:
     """Whatever of a private dataset could stand in a file: values, integers, salts, leaves, the hash without salt."""
     found: dict[str, bytes] = {}
@@ -215,7 +220,7 @@ def test_nothing_but_the_output_depends_on_the_record(onsite: Onsite) -> None:
     assert differing(first, third) - when == differing(first, second) - when
     assert ".tasks[0].evidence.openings[0].input" in differing(first, second)
     assert ".tasks[0].evidence.openings[0].output" not in differing(first, third)
-    assert len(first) == len(second) == len(third)
+    assert size(first) == size(second) == size(third)
 
     everything = [path for path in onsite.rig.folder.rglob("*") if path.is_file() and onsite.folder not in path.parents]
     seen = b"\n".join([path.read_bytes() for path in everything] + [first, second, third])

@@ -195,7 +195,9 @@ def led_and_helped(segmented: SegmentedRig, dishonest: str = "") -> tuple[Worker
     return lead, helper
 
 
-@pytest.mark.parametrize(("tier", "sample_size", "proved"), [(Tier.ZK, 0, 5), (Tier.SAMPLED, 3, 3)])
+@pytest.mark.parametrize(
+    ("tier", "sample_size", "proved"), [pytest.param(Tier.ZK, 0, 5, marks=pytest.mark.slow), (Tier.SAMPLED, 3, 3)]
+)
 def test_two_workers_prove_one_task(segmented: SegmentedRig, tier: Tier, sample_size: int, proved: int) -> None:
     job = segmented.submit("two workers", tier, sample_size)
     lead, helper = led_and_helped(segmented)
@@ -210,6 +212,7 @@ def test_two_workers_prove_one_task(segmented: SegmentedRig, tier: Tier, sample_
     assert segmented.faults() == []
 
 
+@pytest.mark.slow
 def test_a_helper_that_is_killed_costs_time_only(segmented: SegmentedRig) -> None:
     job = segmented.submit("killed")
     _, helper = led_and_helped(segmented)
@@ -234,6 +237,7 @@ def test_garbage_from_a_helper_is_refused_and_its_fault(segmented: SegmentedRig)
     assert all(piece.proofs_digest is None for piece in segmented.pieces(job))
 
 
+@pytest.mark.slow
 def test_without_helpers_all_is_as_it_was(segmented: SegmentedRig) -> None:
     job = segmented.submit("alone")
     lead = segmented.start()

@@ -6,13 +6,14 @@ FOLDER holds ``lease.json`` and the blobs; the worker's cache lies in ``FOLDER/c
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
 from provers.keeper import Stop
 from provers.onchain import Unchecked
 from provers.options import WorkerOptions
-from provers.worker import Worker
+from provers.worker import Worker, open_site
 from rexis.api import Lease
 from rexis.client import RexisClient
 from rexis.protocol.digests import sha256
@@ -43,7 +44,7 @@ def work(
     def end() -> None:
         stop.requested = True
 
-    coordinator = FakeCoordinator(account, blobs, leases=[lease] * times, when_idle=end)
+    coordinator = FakeCoordinator(account, blobs, queue=[lease] * times, when_idle=end)
     told = WorkerOptions(
         coordinator="http://coordinator.test",
         account=account,
@@ -53,8 +54,8 @@ def work(
         dishonest=dishonest,
         **options,
     )
-    with Worker(told, cast(RexisClient, coordinator), stop, NoDisplay(), Unchecked()) as worker:
-        worker.run()
+    with closing(open_site(told)) as site:
+        Worker(told, cast(RexisClient, coordinator), stop, NoDisplay(), site, Unchecked()).run()
     return coordinator
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from circuits.build import ProvingCircuit
 from circuits.process import EzklProcess
-from provers.circuit import Circuits
+from provers.circuit import LocalSite
 from provers.display import PlainDisplay
 from provers.keeper import Held, LeaseKeeper, Stop, StopRequested
 from provers.task import CircuitFiles
@@ -75,11 +75,12 @@ def test_a_stop_ends_the_wait_for_another_workers_keys(folder: Path, circuit: Pr
     lock = (
         keys / f".{circuit.segments[0].folder.name}.lock"
     )  # the same model, settings and SRS have the same name everywhere
-    circuits = Circuits(keys, None)
-    with pytest.raises(StopRequested), keeper_of(lease, stop) as keeper, locked(lock), closing(circuits):
+    site = LocalSite(keys, None)
+    with pytest.raises(StopRequested), keeper_of(lease, stop) as keeper, locked(lock), closing(site):
         threading.Timer(0.5, lambda: setattr(stop, "requested", True)).start()
         files = CircuitFiles(blobs / "model", blobs / "settings", blobs / "srs")
-        circuits.open(lease.request.circuit, files, keeper.check, lambda done, total: None)
+        with site.desk(keeper.check) as desk:
+            desk.open(lease.request.circuit, files, lambda done, total: None)
     assert [path.name for path in keys.iterdir()] == [lock.name]
 
 

@@ -14,7 +14,7 @@ import pytest
 import provers.circuit
 from circuits.build import ProvingCircuit
 from circuits.process import EzklProcess
-from provers.circuit import Circuits
+from provers.circuit import LocalSite
 from provers.task import CircuitFiles
 from rexis.protocol.errors import ResourceError
 from tests.integration.provers.rig import work
@@ -33,14 +33,14 @@ def test_a_segment_beyond_the_memory_is_refused_before_it_begins(folder: Path, c
     (folder / "vk").write_bytes(circuit.artefacts.vk)
     files = CircuitFiles(blobs / "model", blobs / "settings", blobs / "srs")
     for memory_bytes, fits in ((32 << 20, False), (1 << 30, True)):
-        with closing(Circuits(keys, memory_bytes)) as circuits:
-            given = (pinned, files, folder / "vk", circuit.artefacts.vka, 0, lambda: None)
+        with closing(LocalSite(keys, memory_bytes)) as site, site.desk(lambda: None) as desk:
+            given = (pinned, files, folder / "vk", circuit.artefacts.vka, 0)
             if fits:
-                circuits.open_segment(*given)
+                desk.open_segment(*given)
                 assert keys.exists()
                 continue
             with pytest.raises(ResourceError, match=", 32 MiB are there"):
-                circuits.open_segment(*given)
+                desk.open_segment(*given)
             assert not keys.exists()
 
 

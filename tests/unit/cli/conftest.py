@@ -13,7 +13,8 @@ import pytest
 from models import zoo
 from rexis.cli.main import main
 from rexis.cli.passphrase import VARIABLE
-from rexis.ee import EEKey, load_key
+from rexis.ee import EEKey, load_key, save_key
+from rexis.ee.keyfile import read_private
 from rexis.protocol.certificate import Anchor, Certificate, CertifiedTask, Contracts
 from rexis.protocol.circuit import NO_CIRCUIT, Circuit, Visibility
 from rexis.protocol.digests import ZERO_DIGEST, Digest, sha256
@@ -64,8 +65,9 @@ def passphrase(monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture(autouse=True)
 def stretched_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Opening a key file or wallet takes scrypt a second: open each only once with the same passphrase."""
+    """Opening a key file or wallet takes scrypt a second: open none that was written here, and others only once."""
     monkeypatch.setattr("rexis.ee.load_key", _load_key)
+    monkeypatch.setattr("rexis.ee.save_key", _save_key)
     monkeypatch.setattr("rexis.wallet.load_wallet", cached_wallet)
 
 
@@ -79,9 +81,20 @@ def wallet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 cached_wallet = cache(load_wallet)
 
 
-@cache
+# By the key file's digest and the passphrase.
+_opened: dict[tuple[Digest, str], EEKey] = {}
+
+
 def _load_key(path: Path, passphrase: str) -> EEKey:
-    return load_key(path, passphrase)
+    known = sha256(read_private(path)), passphrase
+    if known not in _opened:
+        _opened[known] = load_key(path, passphrase)
+    return _opened[known]
+
+
+def _save_key(path: Path, key: EEKey, passphrase: str) -> None:
+    save_key(path, key, passphrase)
+    _opened[sha256(path.read_bytes()), passphrase] = key
 
 
 @pytest.fixture

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import get_args
+
 import pytest
 from eth_abi.abi import encode
 from eth_hash.auto import keccak
 
 from contracts import export
 from contracts.addresses import DEPLOYER, address_of_contract, in_order, init_code
-from contracts.artefacts import CONTRACTS, ContractName, decode_revert, load
+from contracts.artefacts import CONTRACTS, ContractName, CoreName, decode_revert, load
 from rexis.protocol.parsing import Address
 
 
@@ -16,6 +20,7 @@ from rexis.protocol.parsing import Address
 def test_load_gives_code_that_fits_a_chain(name: ContractName) -> None:
     artefact = load(name)
     assert 0 < len(artefact.bytecode) <= 2 * export.MAX_CODE  # EIP-3860
+    assert json.loads(export.SIZES.read_text())[name]["runtime"] <= export.MAX_CODE
     assert artefact.compiler["solc"].startswith("0.8.37")
 
 
@@ -28,7 +33,7 @@ def test_addresses_follow_eip_1014() -> None:
 
 def test_each_address_pins_what_the_contract_refers_to() -> None:
     order = in_order()
-    assert sorted(order) == sorted(CONTRACTS)
+    assert sorted(order) == sorted(get_args(CoreName))
     assert len({address_of_contract(name) for name in order}) == len(order)
     for name, refers in (("EvidenceLog", "ModelRegistry"), ("Certifier", "EvidenceLog")):
         assert order.index(refers) < order.index(name)
@@ -85,3 +90,17 @@ def test_export_fails_if_nothing_is_built(monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setattr(export, "rendered", missing)
     assert export.main([]) == 2
     assert "make setup" in capsys.readouterr().err
+
+
+def test_the_docs_figures_are_those_of_the_snapshots() -> None:
+    snapshots = Path(export.SIZES).parent
+    gas = json.loads((snapshots / "gas.json").read_text()) | json.loads((snapshots / "accountability.json").read_text())
+    docs = snapshots.parents[1] / "docs"
+    disputes = (docs / "disputes.md").read_text()
+    for name in ("Disputes.challenge (tiny)", "Disputes.answer (tiny)", "Disputes.close"):
+        assert f"{int(gas[name]):,}" in disputes
+    anchor = int(gas["EvidenceLog.anchor"])
+    assert (
+        f"{anchor:,} gas a batch: {round(anchor / 4096)} for each" in (docs / "adr/0021-accountability.md").read_text()
+    )
+    assert anchor / 4096 <= 100

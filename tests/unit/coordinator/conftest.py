@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
 from starlette.testclient import TestClient
 
 from coordinator.app import create_app
 from coordinator.services import Coordinator
 from rexis.protocol.signing import new_account
+from tests.databases import KINDS, Databases
+from tests.s3 import S3, serving_s3
 from tests.unit.coordinator.fakes import FakeClock, FakeLedger, make_coordinator
 from tests.unit.coordinator.scene import Scene
 
-SERVER = os.environ.get("REXIS_TEST_POSTGRESQL")
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    with serving_s3() as server:
+        yield server
+
+
+@pytest.fixture(params=["folder", "s3"])
+def blob_url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str | None:
+    """Where blobs are: a folder (None), and a new bucket of a real S3 API."""
+    if request.param == "folder":
+        return None
+    server: S3 = request.getfixturevalue("s3")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{server.bucket()}/some/prefix"
 
 
 @pytest.fixture
@@ -30,9 +44,52 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
+# About requests, roles, files and figures: their SQL is that of the modules which run on each kind of database, or of
+# those of their tests that are marked `each_database`.
+_ONE_KIND = {
+    "test_auth",
+    "test_blobs",
+    "test_certifying",
+    "test_evidence",
+    "test_front",
+    "test_http",
+    "test_job_commands",
+    "test_jobs",
+    "test_key_rotation",
+    "test_large_data",
+    "test_members",
+    "test_observing",
+    "test_pieces",
+    "test_routes_by_role",
+    "test_uploads",
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every test that uses a database, or a coordinator, runs on each kind, unless it need not."""
+    module = metafunc.module.__name__.rpartition(".")[2]
+    each = module not in _ONE_KIND or metafunc.definition.get_closest_marker("each_database") is not None
+    for name in {"database", "empty_database"} & set(metafunc.fixturenames):
+        metafunc.parametrize(name, KINDS if each else KINDS[:1], indirect=True)
+
+
 @pytest.fixture
-def coordinator(tmp_path: Path, ledger: FakeLedger, clock: FakeClock) -> Iterator[Coordinator]:
-    made = make_coordinator(tmp_path, ledger, clock)
+def database(request: pytest.FixtureRequest, databases: Databases, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database with all tables."""
+    with databases.migrated(request.param, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database(request: pytest.FixtureRequest, databases: Databases, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database without tables."""
+    with databases.empty(request.param, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path, database: str, ledger: FakeLedger, clock: FakeClock) -> Iterator[Coordinator]:
+    made = make_coordinator(tmp_path, ledger, clock, database_url=database)
     yield made
     made.close()
 
@@ -45,23 +102,3 @@ def http(coordinator: Coordinator) -> TestClient:
 @pytest.fixture
 def scene(coordinator: Coordinator, ledger: FakeLedger) -> Scene:
     return Scene(coordinator, ledger)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database's URL: of SQLite, and of a new one on the PostgreSQL server that REXIS_TEST_POSTGRESQL names.
-
-    Its user must be one who may make databases.
-    """
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/state.db"
-        return
-    if SERVER is None:
-        pytest.skip("REXIS_TEST_POSTGRESQL names no server")
-    name = f"rexis_test_{secrets.token_hex(6)}"
-    server = create_engine(SERVER, isolation_level="AUTOCOMMIT")
-    with server.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-        yield make_url(SERVER).set(database=name).render_as_string(hide_password=False)
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    server.dispose()

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from eth_account.signers.local import LocalAccount
 
+from contracts.accountability import Accountability
+from contracts.accountable import RecordedVerdict, Validator
 from contracts.artefacts import ContractError
-from contracts.node import RevertError, Transaction
+from contracts.node import RevertError
 from contracts.onchain import Anchored, Committed, Deployment, Registration
+from contracts.sending import Call, Fees, Receipt, Signed
 from coordinator.services import Coordinator
 from coordinator.settings import Settings
 from rexis.api import Lease
 from rexis.protocol.circuit import NO_CIRCUIT
 from rexis.protocol.digests import ZERO_DIGEST, Digest, sha256
-from rexis.protocol.errors import NotFoundError, UnavailableError
+from rexis.protocol.errors import ChainError, NotFoundError, UnavailableError
 from rexis.protocol.evidence import Evidence, Measured
 from rexis.protocol.parsing import Address
 from rexis.protocol.policy import Policy, Rung, Tier
@@ -24,6 +28,7 @@ from rexis.protocol.records import Floats, TaskTrees, input_root
 from rexis.protocol.signing import address_of, new_account, sign_digest
 from rexis.protocol.statement import JobRequest, Kind, Statement, statement_for
 from rexis.protocol.tensors import Dataset, pack_outputs
+from rexis.protocol.validation import Finding
 
 MODEL = b"an encrypted model"
 MODEL_DIGEST = sha256(MODEL)
@@ -42,7 +47,7 @@ class Crash(BaseException):
 
 @dataclass
 class FakeLedger:
-    """An EvidenceLog and a ModelRegistry that mine one block a transaction.
+    """An EvidenceLog, a ModelRegistry, a Certifier and a ValidatorQuorum that mine one block a transaction.
 
     Attributes
     ----------
@@ -52,8 +57,12 @@ class FakeLedger:
         Die after this kind of transaction was mined, before its receipt is seen.
     crash_before
         Die after this kind of transaction was sent, before it is mined: :meth:`mine` does that.
+    crash_unsigned
+        Die before this kind of transaction is signed.
     refuses
         Name of the error with which the Certifier refuses; with ``AlreadyCertified`` somebody else was first.
+    holding
+        Transactions wait for :meth:`mine`.
     """
 
     account: LocalAccount
@@ -61,11 +70,21 @@ class FakeLedger:
     down: bool = False
     crash_after: str | None = None
     crash_before: str | None = None
+    crash_unsigned: str | None = None
     refuses: str | None = None
+    holding: bool = False
+    fee_cap: int | None = None
+    market: int = 100
+    fork: int = 0
+    forked_at: int = 10**9
+    strangers: int = 0
     certified: dict[tuple[Digest, int], Digest] = field(default_factory=dict)
-    mempool: list[tuple[Digest, int]] = field(default_factory=list)
-    sent: int = 0
+    validators: dict[int, Validator] = field(default_factory=dict)
+    verdicts: dict[Digest, RecordedVerdict] = field(default_factory=dict)
+    mempool: dict[int, bytes] = field(default_factory=dict)
+    mined: list[tuple[int, int, Receipt, bytes]] = field(default_factory=list)  # nonce, block, receipt, raw
     models: dict[tuple[Digest, int], Registration] = field(default_factory=dict)
+    owners: dict[Digest, Address] = field(default_factory=dict)
     commitments: list[tuple[Committed, Digest]] = field(default_factory=list)
     anchors: list[tuple[Anchored, Digest]] = field(default_factory=list)
 
@@ -77,15 +96,141 @@ class FakeLedger:
     def address(self) -> Address:
         return address_of(self.account)
 
+    @property
+    def sent(self) -> int:
+        """Records that were sent to the Certifier."""
+        waiting = [*self.mempool.values(), *(raw for _, _, _, raw in self.mined)]
+        return sum(json.loads(raw)["what"] == "certify" for raw in waiting)
+
+    # --- the chain
+
     def block_number(self) -> int:
         self._up()
         return self.head
+
+    def newest(self) -> tuple[int, Digest]:
+        return self.block_number(), self._hash(self.head)
 
     def block_hash(self, number: int, *, wait_s: float = 0.0, confirmations: int = 0) -> Digest:
         self._up()
         if number + confirmations > self.head:
             raise UnavailableError(f"block {number} has not come")
-        return sha256(b"block", number.to_bytes(8, "big"))
+        return self._hash(number)
+
+    def drop(self, blocks: int) -> None:
+        """A reorganisation: as many blocks are made anew, and their transactions wait again."""
+        self.forked_at, self.fork = self.head - blocks + 1, self.fork + 1
+        for nonce, block, receipt, raw in self.mined:
+            if block >= self.forked_at:
+                self.mempool[nonce] = raw
+                self.anchors = [one for one in self.anchors if one[1] != receipt.hash]
+                self.commitments = [one for one in self.commitments if one[1] != receipt.hash]
+        self.mined = [one for one in self.mined if one[1] < self.forked_at]
+
+    def mine(self) -> None:
+        """Mine what waits."""
+        while (raw := self.mempool.pop(self.nonces()[0], None)) is not None:
+            self._include(raw)
+
+    # --- transactions, as contracts.sending has them
+
+    def anchoring(self, root: Digest, size: int) -> Call:
+        return self._call("anchor", root=str(root), size=size)
+
+    def committing(self, task_id: Digest, statement_digest: Digest) -> Call:
+        return self._call("commit", task=str(task_id), statement=str(statement_digest))
+
+    def certifying(  # type: ignore[no-untyped-def]
+        self, statement, signature, anchor, opening, proof, vka
+    ) -> Call:
+        return self._call("certify", statement=str(DEPLOYMENT.domain.digest(statement)), index=opening.index)
+
+    def recording(self, statement_digest: Digest, finding: Finding, slots: list[int], signature: bytes) -> Call:
+        return self._call("verdict", statement=str(statement_digest), finding=int(finding), slots=sorted(slots))
+
+    def nothing(self) -> Call:
+        return self._call("nothing")
+
+    def gas(self, call: Call) -> int:
+        self._up()
+        wanted = json.loads(call.data)
+        if wanted["what"] == "certify":
+            record = Digest.parse(wanted["statement"]), wanted["index"]
+            if self.refuses == "AlreadyCertified":
+                self.head += 1
+                self.certified[record] = sha256(b"a stranger's", self.head.to_bytes(8, "big"))
+            if self.refuses is not None:
+                name = self.refuses or None
+                raise RevertError(
+                    f"the contract refused: {name or 'no reason given'}", ContractError(name, {}) if name else None
+                )
+            if record in self.certified:
+                raise RevertError("the contract refused", ContractError("AlreadyCertified", {}))
+        if wanted["what"] == "verdict" and Digest.parse(wanted["statement"]) in self.verdicts:
+            raise RevertError("the contract refused", ContractError("AlreadyRecorded", {}))
+        return 21_000
+
+    def fees(self) -> Fees:
+        self._up()
+        return Fees(self.market, self.market // 10)
+
+    def base_fee(self) -> int:
+        return self.market // 2
+
+    def nonces(self) -> tuple[int, int]:
+        self._up()
+        mined = len(self.mined) + self.strangers
+        pending = mined
+        while pending in self.mempool:
+            pending += 1
+        return mined, pending
+
+    def nonces_at(self, block: int) -> int:
+        return self.strangers + sum(mined_in <= block for _, mined_in, _, _ in self.mined)
+
+    def sign(self, call: Call, gas: int, nonce: int, fees: Fees) -> Signed:
+        if self.crash_unsigned == json.loads(call.data)["what"]:
+            self.crash_unsigned = None
+            raise Crash
+        return self._signed({**json.loads(call.data), "nonce": nonce}, fees)
+
+    def sign_again(self, raw: bytes, fees: Fees) -> Signed:
+        return self._signed(json.loads(raw), fees)
+
+    def broadcast(self, raw: bytes) -> None:
+        self._up()
+        wanted = json.loads(raw)
+        if any(one == raw for _, _, _, one in self.mined) or raw in self.mempool.values():
+            return
+        if wanted["nonce"] < self.nonces()[0]:
+            raise ChainError("the chain node refused: nonce too low")
+        before = self.mempool.get(wanted["nonce"])
+        if before is not None and json.loads(before)["fee"] * 1.1 > wanted["fee"]:
+            raise ChainError("the chain node refused: replacement transaction underpriced")
+        self.mempool[wanted["nonce"]] = raw
+        if self.crash_before == wanted["what"]:
+            self.crash_before = None
+            raise Crash
+        if not self.holding:
+            self.mine()
+        if self.crash_after == wanted["what"]:
+            self.crash_after = None
+            raise Crash
+
+    def receipt(self, digest: Digest) -> Receipt | None:
+        self._up()
+        return next((receipt for _, _, receipt, _ in self.mined if receipt.hash == digest), None)
+
+    def nonce_of(self, digest: Digest) -> int:
+        return next(nonce for nonce, _, receipt, _ in self.mined if receipt.hash == digest)
+
+    def anchored_in(self, digest: Digest) -> Anchored:
+        return next(made for made, transaction in self.anchors if transaction == digest)
+
+    def committed_in(self, digest: Digest) -> Committed:
+        return next(made for made, transaction in self.commitments if transaction == digest)
+
+    # --- the contracts
 
     def registration(self, model_digest: Digest, key_epoch: int) -> Registration:
         self._up()
@@ -93,20 +238,18 @@ class FakeLedger:
             raise NotFoundError("not registered")
         return self.models[model_digest, key_epoch]
 
+    def owner_of(self, model_digest: Digest) -> Address:
+        self._up()
+        return self.owners[model_digest]
+
     def attempts(self, submitter: Address, task_id: Digest) -> int:
         self._up()
         return sum(made.task_id == task_id and made.submitter == submitter for made, _ in self.commitments)
 
-    def commit(self, task_id: Digest, statement_digest: Digest) -> tuple[Committed, Transaction]:
-        if self.crash_before == "commit":
-            self.crash_before = None
-            raise Crash
-        transaction = self._mine("commit")
-        attempt = self.attempts(self.address, task_id) + 1
-        made = Committed(self.address, task_id, attempt, statement_digest, self.head)
-        self.commitments.append((made, transaction.hash))
-        self._maybe_crash("commit")
-        return made, transaction
+    def commit(self, task_id: Digest, statement_digest: Digest) -> None:
+        """A commitment by a hand of its own: with the coordinator's wallet, but not through its outbox."""
+        call = self.committing(task_id, statement_digest)
+        self._include(self._signed({**json.loads(call.data), "nonce": self.nonces()[0]}, self.fees()).raw)
 
     def find_commitment(
         self, task_id: Digest, statement_digest: Digest, since_block: int
@@ -115,27 +258,9 @@ class FakeLedger:
         wanted = (task_id, statement_digest)
         return next((one for one in self.commitments if (one[0].task_id, one[0].statement_digest) == wanted), None)
 
-    def anchor(self, root: Digest, size: int) -> tuple[Anchored, Transaction]:
-        transaction = self._mine("anchor")
-        made = Anchored(len(self.anchors), root, size, self.head, self.address)
-        self.anchors.append((made, transaction.hash))
-        self._maybe_crash("anchor")
-        return made, transaction
-
     def find_anchor(self, root: Digest, size: int, since_block: int) -> tuple[Anchored, Digest] | None:
         self._up()
         return next((one for one in self.anchors if one[0].root == root), None)
-
-    def require_settled(self) -> None:
-        self._up()
-        if self.mempool:
-            raise UnavailableError("an earlier transaction waits to be mined")
-
-    def mine(self) -> None:
-        """Mine what is pending."""
-        for wanted in self.mempool:
-            self.certified[wanted] = self._mine("certify").hash
-        self.mempool = []
 
     def is_vka_registered(self, vka_digest: Digest) -> bool:
         self._up()
@@ -145,50 +270,77 @@ class FakeLedger:
         self._up()
         return (statement_digest, offset) in self.certified
 
-    def find_certified(self, statement_digest: Digest, record_index: int, since_block: int) -> Digest | None:
+    def find_certified(
+        self, statement_digest: Digest, record_index: int, since_block: int, confirmations: int
+    ) -> Digest | None:
         self._up()
         return self.certified.get((statement_digest, record_index))
 
-    def certify_record(  # type: ignore[no-untyped-def]
-        self, statement, signature, anchor, opening, proof, vka
-    ) -> Transaction:
+    def validator_in(self, slot: int) -> Validator | None:
         self._up()
-        wanted = DEPLOYMENT.domain.digest(statement), opening.index
-        self.sent += 1
-        if self.refuses == "AlreadyCertified":
-            self.certified[wanted] = self._mine("certify").hash
-        if self.refuses is not None:
-            name = self.refuses or None
-            reason = ContractError(name, {}) if name else None
-            raise RevertError(f"the contract refused: {name or 'no reason given'}", reason)
-        if wanted in self.certified:
-            raise RevertError("the contract refused", ContractError("AlreadyCertified", {}))
-        if self.crash_before == "certify":
-            self.crash_before = None
-            self.mempool.append(wanted)
-            raise Crash
-        transaction = self._mine("certify")
-        self.certified[wanted] = transaction.hash
-        self._maybe_crash("certify")
-        return transaction
+        return self.validators.get(slot)
 
-    def register_model(self, owner: Address, epoch: int = 1, revoked_at: int | None = None) -> None:
+    def active_validator_stake(self) -> int:
+        self._up()
+        return sum(one.active for one in self.validators.values())
+
+    def verdict_on(self, digest: Digest) -> Finding | None:
+        self._up()
+        return self.verdicts[digest].finding if digest in self.verdicts else None
+
+    def find_verdict(self, digest: Digest, since_block: int, confirmations: int = 0) -> RecordedVerdict | None:
+        found = self.verdicts.get(digest)
+        return found if found is not None and since_block <= found.block <= self.head - confirmations else None
+
+    def record_verdict(self, digest: Digest, finding: Finding, slots: list[int], transaction: Digest) -> None:
+        """What the contract writes down, whoever sent it."""
+        stake = sum(self.validators[slot].active for slot in slots)
+        active = self.active_validator_stake()
+        self.verdicts[digest] = RecordedVerdict(finding, tuple(slots), stake, active, self.head, transaction)
+
+    def register_model(
+        self, owner: Address, epoch: int = 1, revoked_at: int | None = None, digest: Digest = MODEL_DIGEST
+    ) -> None:
         circuit_hash = Digest(NO_CIRCUIT.hash_struct())
-        self.models[MODEL_DIGEST, epoch] = Registration(owner, circuit_hash, ZERO_DIGEST, ZERO_DIGEST, 5, revoked_at)
+        self.owners.setdefault(digest, owner)
+        self.models[digest, epoch] = Registration(owner, circuit_hash, ZERO_DIGEST, ZERO_DIGEST, 5, revoked_at)
+
+    # --- inside
 
     def _up(self) -> None:
         if self.down:
             raise UnavailableError("no chain node answers")
 
-    def _mine(self, what: str) -> Transaction:
+    def _hash(self, number: int) -> Digest:
+        fork = self.fork if number >= self.forked_at else 0
+        return sha256(b"block", number.to_bytes(8, "big"), bytes([fork]))
+
+    def _call(self, what: str, **fields: object) -> Call:
+        return Call(self.address, json.dumps({"what": what, **fields}).encode())
+
+    def _signed(self, fields: dict[str, object], fees: Fees) -> Signed:
+        raw = json.dumps({**fields, "fee": fees.most}).encode()
+        return Signed(sha256(raw), raw, fees)
+
+    def _include(self, raw: bytes) -> None:
+        """Mine one transaction, in a block of its own."""
         self._up()
         self.head += 1
-        return Transaction(sha256(what.encode(), self.head.to_bytes(8, "big")), self.head, 21_000)
-
-    def _maybe_crash(self, what: str) -> None:
-        if self.crash_after == what:
-            self.crash_after = None
-            raise Crash
+        made, digest = json.loads(raw), sha256(raw)
+        receipt = Receipt(digest, self.head, self._hash(self.head), 21_000, 21_000 * 10**9, succeeded=True)
+        self.mined.append((made["nonce"], self.head, receipt, raw))
+        if made["what"] == "anchor":
+            anchor_id = len(self.anchors)
+            anchored = Anchored(anchor_id, Digest.parse(made["root"]), made["size"], self.head, self.address)
+            self.anchors.append((anchored, digest))
+        if made["what"] == "commit":
+            task, statement = Digest.parse(made["task"]), Digest.parse(made["statement"])
+            attempt = self.attempts(self.address, task) + 1
+            self.commitments.append((Committed(self.address, task, attempt, statement, self.head), digest))
+        if made["what"] == "certify":
+            self.certified[Digest.parse(made["statement"]), made["index"]] = digest
+        if made["what"] == "verdict":
+            self.record_verdict(Digest.parse(made["statement"]), Finding(made["finding"]), made["slots"], digest)
 
 
 @dataclass
@@ -205,11 +357,22 @@ class FakeClock:
 
 
 def make_coordinator(
-    folder: Path, ledger: FakeLedger, clock: FakeClock | None = None, **settings: object
+    folder: Path,
+    ledger: FakeLedger,
+    clock: FakeClock | None = None,
+    accountability: Accountability | None = None,
+    **settings: object,
 ) -> Coordinator:
     """A coordinator whose state lies in `folder`: made again there, it is the same one restarted."""
-    made = Settings(data_dir=folder, **settings)  # type: ignore[arg-type]
-    return Coordinator(made, DEPLOYMENT, ledger.account, chain=ledger, clock=clock or FakeClock())  # type: ignore[arg-type]
+    made = Settings(data_dir=folder, **{"retry_seconds": 0, **settings})  # type: ignore[arg-type]
+    return Coordinator(
+        made,
+        DEPLOYMENT,
+        ledger.account,
+        chain=ledger,  # type: ignore[arg-type]
+        clock=clock or FakeClock(),
+        accountability=accountability,
+    )
 
 
 def make_dataset(count: int = 5, width: int = 4) -> Dataset:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from eth_account.signers.local import LocalAccount
 
 from coordinator.services import Coordinator
+from coordinator.standing import note_accepted
 from rexis.api import JobSubmission, JobView, Lease, ModelRegistration, VerdictView, WorkerRegistration
-from rexis.protocol.circuit import NO_CIRCUIT
+from rexis.protocol.circuit import NO_CIRCUIT, Circuit
 from rexis.protocol.digests import Digest
 from rexis.protocol.evidence import Evidence
+from rexis.protocol.parsing import enum_name
 from rexis.protocol.policy import Tier
 from rexis.protocol.signing import address_of, new_account, sign_digest, sign_text
 from rexis.protocol.statement import JobRequest
@@ -39,8 +41,13 @@ class Scene:
 
     def upload(self, account: LocalAccount, data: bytes) -> Digest:
         digest = self.coordinator.blobs.put(data)
-        self.coordinator.access.uploaded(address_of(account), digest)
+        self.coordinator.access.uploaded(address_of(account), digest, len(data))
         return digest
+
+    def keep_circuit(self, circuit: Circuit) -> None:
+        """Have a circuit's blobs count as there, for jobs whose proofs nobody makes."""
+        for digest in (circuit.settings_digest, circuit.vk_digest, circuit.srs_digest):
+            self.coordinator.access.uploaded(address_of(self.owner), digest, 1)
 
     def request(self, **changes: object) -> JobRequest:
         return make_request(self.dataset, address_of(self.requester), self.coordinator.address, **changes)
@@ -53,7 +60,7 @@ class Scene:
         return self.coordinator.jobs.submit(address_of(self.requester), self.sign(self.request(**changes)))[0]
 
     def job(self, job: JobView) -> JobView:
-        return self.coordinator.jobs.view(address_of(self.requester), job.job_id)
+        return self.coordinator.views.job(address_of(self.requester), job.job_id)
 
     def worker(self, *tiers: Tier) -> FakeWorker:
         worker = FakeWorker()
@@ -63,6 +70,19 @@ class Scene:
                 name="w", provider="CPUExecutionProvider", tiers=list(tiers) or [Tier.COMMIT], memory_bytes=1
             ),
         )
+        return worker
+
+    def veteran(self, *tiers: Tier) -> FakeWorker:
+        """A worker that has done a task of each of its tiers."""
+        worker = self.worker(*tiers)
+        for tier in tiers or (Tier.COMMIT,):
+            self.prove(worker, tier)
+        return worker
+
+    def prove(self, worker: FakeWorker, tier: Tier = Tier.COMMIT) -> FakeWorker:
+        """Let it have done a task of a tier: it is on probation no more."""
+        with self.coordinator._store.writing() as session:
+            note_accepted(session, worker.address, enum_name(tier), 1, 0)
         return worker
 
     def lease(self, worker: FakeWorker) -> Lease:
@@ -90,6 +110,15 @@ class Scene:
         while (lease := self.coordinator.leases.grant(worker.address)) is not None:
             self.hand_in(worker, lease)
         return worker
+
+    def outputs(self, job: JobView, start: int = 0, end: int | None = None) -> bytes:
+        """A job's outputs, or a part of them."""
+        joined = self.coordinator.jobs.outputs(address_of(self.requester), job.job_id)
+
+        async def read() -> bytes:
+            return b"".join([chunk async for chunk in joined.stream(start, joined.size if end is None else end)])
+
+        return asyncio.run(read())
 
     def token(self, account: LocalAccount) -> str:
         auth = self.coordinator.auth

@@ -19,6 +19,7 @@ from rexis.protocol.circuit import NO_CIRCUIT
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.errors import DigestMismatchError, MalformedError, NotFoundError, ResourceError
 from rexis.protocol.signing import address_of, new_account
+from tests.s3 import S3
 from tests.unit.coordinator.fakes import MODEL_DIGEST, make_policy
 from tests.unit.coordinator.scene import Scene
 
@@ -26,9 +27,9 @@ DATA = os.urandom(300_000)
 DIGEST = sha256(DATA)
 
 
-@pytest.fixture(params=[None, "memory://"])
-def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
-    return Blobs(request.param, tmp_path, max_bytes=400_000)
+@pytest.fixture
+def blobs(blob_url: str | None, tmp_path: Path) -> Blobs:
+    return Blobs(blob_url, tmp_path, max_bytes=40_000_000)
 
 
 async def chunks(data: bytes, size: int = 70_000, *, fail_after: int | None = None) -> AsyncIterator[bytes]:
@@ -60,29 +61,82 @@ def test_parts(blobs: Blobs) -> None:
         assert asyncio.run(read(start, end)) == DATA[start:end]
 
 
-def test_a_wrong_cut_off_or_oversized_upload_leaves_nothing(tmp_path: Path) -> None:
-    blobs = Blobs(None, tmp_path, max_bytes=400_000)
+# Of several parts, so that S3 has a multipart upload to abort.
+LARGE = DATA * 70
+
+
+def test_what_came_in_parts_is_whole(blobs: Blobs) -> None:
+    assert asyncio.run(blobs.receive(sha256(LARGE), chunks(LARGE))) == len(LARGE)
+    assert blobs.read(sha256(LARGE)) == LARGE
+    read, size = blobs.reader(sha256(LARGE))
+    assert (read(5, 1 << 20), size) == (LARGE[5 : 1 << 20], len(LARGE))
+
+
+@pytest.mark.parametrize("data", [DATA, LARGE], ids=["small", "several parts"])
+def test_a_wrong_cut_off_or_oversized_upload_leaves_nothing(blobs: Blobs, tmp_path: Path, data: bytes) -> None:
+    digest = sha256(data)
     with pytest.raises(DigestMismatchError, match="cut off"):
-        asyncio.run(blobs.receive(DIGEST, chunks(DATA[:-1])))
+        asyncio.run(blobs.receive(digest, chunks(data[:-1])))
     with pytest.raises(ConnectionError):
-        asyncio.run(blobs.receive(DIGEST, chunks(DATA, fail_after=2)))
+        asyncio.run(blobs.receive(digest, chunks(data, fail_after=len(data) // 70_000 - 1)))
+    blobs.max_bytes = len(data) + 1
     with pytest.raises(ResourceError):
-        asyncio.run(blobs.receive(DIGEST, chunks(DATA + DATA)))
-    assert blobs.size(DIGEST) is None
+        asyncio.run(blobs.receive(digest, chunks(data + data)))
+    assert blobs.size(digest) is None
+    assert list(blobs.listed()) == []
     assert files(tmp_path) == []
     with pytest.raises(NotFoundError):
-        blobs.read(DIGEST)
+        blobs.read(digest)
+
+
+def test_an_aborted_upload_leaves_no_parts_on_s3(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    bucket = s3.bucket()
+    blobs = Blobs(f"s3://{bucket}", tmp_path, max_bytes=40_000_000)
+    with pytest.raises(DigestMismatchError):
+        asyncio.run(blobs.receive(DIGEST, chunks(LARGE)))
+    with pytest.raises(ConnectionError):
+        asyncio.run(blobs.receive(sha256(LARGE), chunks(LARGE, fail_after=290)))
+    assert (s3.unfinished(bucket), s3.keys(bucket)) == (0, [])
+
+
+def test_a_blob_is_there_only_when_it_is_whole(blobs: Blobs) -> None:
+    async def watched() -> AsyncIterator[bytes]:
+        async for chunk in chunks(LARGE, 6_000_000):
+            assert await asyncio.to_thread(blobs.size, sha256(LARGE)) is None
+            yield chunk
+
+    asyncio.run(blobs.receive(sha256(LARGE), watched()))
+    assert [(stored.digest, stored.size) for stored in blobs.listed()] == [(sha256(LARGE), len(LARGE))]
+    blobs.remove(sha256(LARGE))
+    blobs.remove(sha256(LARGE))
+    assert list(blobs.listed()) == []
+
+
+def test_copies_of_remote_blobs_are_bounded(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    blobs = Blobs(f"s3://{s3.bucket()}", tmp_path, max_bytes=1 << 20, cache_bytes=2 * len(DATA))
+    several = [DATA[number:] for number in range(4)]
+    paths = [blobs.path(blobs.put(data), "blob") for data in several]
+    assert all(path.is_file() for path in paths), "what may be in use stays"
+    for age, path in enumerate(paths):
+        os.utime(path, (path.stat().st_mtime - 7200 - age,) * 2)
+    paths[3].write_bytes(b"damaged")
+    assert blobs.path(sha256(several[3]), "blob").read_bytes() == several[3]
+    assert files(tmp_path) == sorted([paths[0], paths[3]], key=files(tmp_path).index)
 
 
 def test_old_rests_of_killed_uploads_go(tmp_path: Path) -> None:
-    incoming = tmp_path / "blobs" / "incoming"
-    incoming.mkdir(parents=True)
-    for name, age in (("old#1", 2 * 86_400), ("new#1", 10)):
-        path = incoming / name
+    folder = tmp_path / "blobs" / "sha256" / "ab"
+    folder.mkdir(parents=True)
+    for name, age in (("old#1", 2 * 86_400), ("new#1", 10), ("blob", 2 * 86_400)):
+        path = folder / name
         path.write_bytes(b"x")
         os.utime(path, (path.stat().st_mtime - age,) * 2)
     Blobs(None, tmp_path, max_bytes=1)
-    assert [path.name for path in incoming.iterdir()] == ["new#1"]
+    assert {path.name for path in folder.iterdir()} == {"new#1", "blob"}
 
 
 def test_upload_and_download_over_http(http: TestClient, scene: Scene) -> None:
@@ -140,7 +194,8 @@ def test_a_digest_alone_opens_nothing(scene: Scene) -> None:
         coordinator.jobs.submit(address, scene.sign(request, thief))
     assert refused.value.field == "request.datasetDigest"
     digest = scene.dataset.digest
-    scene.ledger.models[digest, 1] = replace(scene.ledger.models[MODEL_DIGEST, 1], owner=address)
+    scene.ledger.models[digest, 1] = replace(scene.ledger.models[MODEL_DIGEST, 1], registrant=address)
+    scene.ledger.owners[digest] = address
     with pytest.raises(MalformedError) as refused:
         coordinator.catalogue.register_model(
             address, ModelRegistration(model_digest=digest, key_epoch=1, circuit=NO_CIRCUIT, vka=[])

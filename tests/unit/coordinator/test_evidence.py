@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 from coordinator.app import create_app
-from coordinator.evidence import evidence_limit, widest_output
+from coordinator.judging import evidence_limit, widest_output
 from coordinator.tables import ModelRow
 from rexis.api import JobState, Lease, VerdictView
 from rexis.protocol.errors import EvidenceError
 from rexis.protocol.evidence import MAX_EVIDENCE_BYTES
-from rexis.protocol.merkle import MerkleTree
 from rexis.protocol.policy import Tier
 from rexis.protocol.records import Floats, LeafFormat, Salts
 from rexis.protocol.signing import new_account
@@ -31,6 +31,7 @@ def hand_in(scene: Scene, worker: FakeWorker, lease: Lease, outputs: Floats) -> 
     return scene.check(worker, lease, evidence)
 
 
+@pytest.mark.each_database
 def test_the_first_accepted_task_fixes_the_width(scene: Scene) -> None:
     scene.publish()
     job = scene.submit()
@@ -63,7 +64,7 @@ def test_outputs_of_another_arrangement_are_still_one_blob(scene: Scene) -> None
     lease = scene.lease(first)
     hand_in(scene, first, lease, first.outputs(lease, scene.dataset)[:, None, :])
     scene.hand_in(second, scene.lease(second))
-    blob = scene.coordinator.jobs.outputs(scene.request().requester, job.job_id)
+    blob = scene.outputs(job)
     assert unpack_outputs(blob, count=5, fixed=False).shape == (5, 2)
 
 
@@ -73,7 +74,7 @@ def test_outputs_that_are_too_large_are_not_read(scene: Scene, monkeypatch: pyte
     worker = scene.worker()
     lease = scene.lease(worker)
     _, evidence = worker.work(lease, scene.dataset)
-    monkeypatch.setattr("coordinator.evidence.MAX_VALUES", 3)
+    monkeypatch.setattr("coordinator.judging.MAX_VALUES", 3)
     large = bytes((64 << 10) + 5 * 3 * 4 + 1)
     digest = scene.upload(worker.account, large)
     read = scene.coordinator.blobs.read
@@ -89,14 +90,14 @@ def test_the_input_tree_is_built_once(scene: Scene, monkeypatch: pytest.MonkeyPa
     """A dataset of 300,000 records in tasks of 30 took seconds for each of them."""
     scene.publish()
     built: list[int] = []
-    tree = LeafFormat.tree
+    leaves = LeafFormat.leaves
     submission = scene.sign(scene.request(policy=make_policy(shard_size=1, sample_size=1)))
 
-    def counted(form: LeafFormat, values: Floats, salts: Salts) -> MerkleTree:
+    def counted(form: LeafFormat, values: Floats, salts: Salts) -> Iterator[bytes]:
         built.append(len(values))
-        return tree(form, values, salts)
+        return leaves(form, values, salts)
 
-    monkeypatch.setattr(LeafFormat, "tree", counted)
+    monkeypatch.setattr(LeafFormat, "leaves", counted)
     job, _ = scene.coordinator.jobs.submit(submission.request.requester, submission)
     worker = scene.worker()
     asked = len(built)
@@ -158,6 +159,7 @@ def post_evidence(scene: Scene, lease: str, headers: dict[str, str], body: bytes
         sent.append(message)
 
     path = f"/v1/leases/{lease}/evidence"
+    headers = {"host": "127.0.0.1", **headers}
     scope = {
         "type": "http", "http_version": "1.1", "method": "POST", "path": path, "raw_path": path.encode(),
         "query_string": b"", "root_path": "", "scheme": "http", "server": ("127.0.0.1", 8080), "client": ("x", 1),

@@ -6,7 +6,7 @@ import pytest
 from eth_account.signers.local import LocalAccount
 
 from rexis.api import JobState, ModelRegistration
-from rexis.protocol.certificate import Certificate
+from rexis.protocol.certificate import MAX_TASKS, Certificate
 from rexis.protocol.circuit import NO_CIRCUIT, Circuit, Visibility
 from rexis.protocol.digests import ZERO_DIGEST, sha256
 from rexis.protocol.errors import (
@@ -25,7 +25,7 @@ from rexis.protocol.policy import Rung, Tier
 from rexis.protocol.rung import PRIVATE_WEIGHTS_DISTANCE_E9, RungClaim, SignedRungClaim, sign_rung_claim
 from rexis.protocol.signing import address_of, new_account
 from rexis.protocol.statement import Kind
-from tests.unit.coordinator.fakes import MODEL_DIGEST, FakeLedger, make_policy
+from tests.unit.coordinator.fakes import MODEL, MODEL_DIGEST, FakeLedger, make_policy
 from tests.unit.coordinator.scene import Scene
 
 OTHER = sha256(b"other")
@@ -42,6 +42,7 @@ CIRCUIT = Circuit(
 )
 
 
+@pytest.mark.each_database
 def test_the_same_request_is_the_same_job(scene: Scene) -> None:
     scene.publish()
     submission = scene.sign(scene.request())
@@ -51,7 +52,7 @@ def test_the_same_request_is_the_same_job(scene: Scene) -> None:
     assert (created, created_again) == (True, False)
     assert first == again
     assert first.state == JobState.QUEUED
-    assert len(scene.coordinator.jobs.listed(caller)) == 1
+    assert len(scene.coordinator.views.jobs(caller)) == 1
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,7 @@ def test_what_does_not_fit_is_named(scene: Scene, changes: dict[str, object], fi
     with pytest.raises(MalformedError) as refused:
         scene.submit(**changes)
     assert refused.value.field == field
-    assert scene.coordinator.jobs.listed(address_of(scene.requester)) == []
+    assert scene.coordinator.views.jobs(address_of(scene.requester)) == []
 
 
 def test_a_job_must_be_the_callers_and_signed(scene: Scene) -> None:
@@ -113,6 +114,7 @@ def test_a_rung_that_nobody_claims_is_refused(scene: Scene) -> None:
     assert "use ee-outsourced" in str(refused.value.hint)
 
 
+@pytest.mark.each_database
 def test_the_certificate_carries_the_claim_that_stood_when_the_job_was_taken(scene: Scene) -> None:
     scene.publish()
     owner, catalogue = address_of(scene.owner), scene.coordinator.catalogue
@@ -179,33 +181,35 @@ def test_the_chain_is_asked_at_every_submission(scene: Scene, ledger: FakeLedger
 def test_too_many_tasks(scene: Scene) -> None:
     scene.publish()
     with pytest.raises(ResourceError) as refused:
-        scene.submit(policy=make_policy(shard_size=1), input_size=10_001, record_count=10_001)
+        scene.submit(policy=make_policy(shard_size=1), input_size=MAX_TASKS + 1, record_count=MAX_TASKS + 1)
     assert refused.value.field == "request.policy.shardSize"
 
 
+@pytest.mark.each_database
 def test_jobs_are_private(scene: Scene) -> None:
     scene.publish()
     job, stranger = scene.submit(), address_of(new_account())
     jobs = scene.coordinator.jobs
-    for look in (jobs.view, jobs.certificate, jobs.outputs):
+    for look in (scene.coordinator.views.job, jobs.certificate, jobs.outputs):
         with pytest.raises(ForbiddenError):
             look(stranger, job.job_id)
         with pytest.raises(NotFoundError):
             look(stranger, OTHER)
     with pytest.raises(ForbiddenError):
-        jobs.task(stranger, job.tasks[0].task_id)
+        scene.coordinator.views.task(stranger, job.tasks[0].task_id)
     with pytest.raises(ConflictError, match="queued"):
         jobs.certificate(address_of(scene.requester), job.job_id)
     with pytest.raises(ConflictError, match="queued"):
         jobs.outputs(address_of(scene.requester), job.job_id)
 
 
+@pytest.mark.each_database
 def test_a_worker_may_look_at_its_task(scene: Scene) -> None:
     scene.publish()
     job = scene.submit()
     worker = scene.worker()
     scene.lease(worker)
-    assert scene.coordinator.jobs.task(worker.address, job.tasks[0].task_id).worker == worker.address
+    assert scene.coordinator.views.task(worker.address, job.tasks[0].task_id).worker == worker.address
 
 
 def registration(**changes: object) -> ModelRegistration:
@@ -237,6 +241,20 @@ def test_only_the_owner_on_chain_registers_a_model(scene: Scene) -> None:
     assert not created
 
 
+def test_a_new_owner_registers_the_model_and_claims_for_nobody(scene: Scene, ledger: FakeLedger) -> None:
+    """The claim stays that of who registered the key epoch, whoever hands it in."""
+    scene.publish()
+    heir, register = new_account(), scene.coordinator.catalogue.register_model
+    ledger.owners[MODEL_DIGEST] = address_of(heir)
+    with pytest.raises(ForbiddenError, match=address_of(heir)):
+        register(address_of(scene.owner), registration())
+    scene.upload(heir, MODEL)
+    with pytest.raises(EvidenceError, match="registered the model"):
+        register(address_of(heir), registration(rung_claim=claim(scene, heir, owner=address_of(heir))))
+    view, _ = register(address_of(heir), registration(rung_claim=claim(scene)))
+    assert (view.owner, view.rung_claim) == (address_of(scene.owner), claim(scene))
+
+
 def test_a_strangers_artefacts_are_not_checked(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Checking a VKA takes a child process with gigabytes; 45 strangers at once took the machine."""
     scene.publish()
@@ -251,7 +269,7 @@ def test_another_circuit_than_the_chains(scene: Scene, ledger: FakeLedger) -> No
     key = (MODEL_DIGEST, 1)
     found = ledger.models[key]
     ledger.models[key] = found.__class__(
-        found.owner, OTHER, found.vka_digest, found.srs_digest, found.registered_at, None
+        found.registrant, OTHER, found.vka_digest, found.srs_digest, found.registered_at, None
     )
     with pytest.raises(MalformedError, match="another circuit"):
         scene.coordinator.catalogue.register_model(address_of(scene.owner), registration())

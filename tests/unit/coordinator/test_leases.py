@@ -10,7 +10,7 @@ import pytest
 
 from coordinator.placement import Candidate, private_records, waiting_reason
 from coordinator.services import Coordinator
-from coordinator.tables import TaskRow
+from coordinator.tables import JobRow
 from rexis.api import JobState, Progress, Stage, TaskState, WorkerRegistration
 from rexis.protocol.digests import sha256
 from rexis.protocol.errors import EvidenceError, ForbiddenError, LeaseError
@@ -52,7 +52,7 @@ def test_racing_workers_never_get_the_same_task(published: Scene) -> None:
 
 def test_a_worker_holds_only_so_many(published: Scene) -> None:
     published.submit(policy=make_policy(shard_size=1))
-    hoarder, other = published.worker(), published.worker()
+    hoarder, other = published.prove(published.worker()), published.worker()
     held = [published.lease(hoarder) for _ in range(4)]
     assert published.coordinator.leases.grant(hoarder.address) is None
     assert published.lease(other).start == 4
@@ -111,7 +111,8 @@ def test_a_lease_that_runs_out_is_lost_and_the_task_free(published: Scene, clock
     assert published.job(job).tasks[0].state == TaskState.PENDING
     with pytest.raises(LeaseError):
         published.hand_in(worker, lease)
-    assert published.lease(worker).start == 0
+    published.prove(worker)
+    assert [published.lease(worker).start for _ in range(2)] == [3, 0]  # what was never tried comes first
 
 
 def test_a_task_that_makes_a_worker_vanish_goes_to_another(published: Scene, clock: FakeClock) -> None:
@@ -264,7 +265,6 @@ def test_private_records_are_proved_by_who_has_them(published: Scene) -> None:
     requester = address_of(published.requester)
     held, other = sha256(b"held"), sha256(b"another")
     job = published.submit(policy=make_policy(shard_size=5))
-    (task,) = job.tasks
     registration = WorkerRegistration(name="w", provider="CPUExecutionProvider", tiers=[Tier.COMMIT], memory_bytes=1)
     owner, neighbour, others, stranger = FakeWorker(), FakeWorker(), FakeWorker(), published.worker()
     workers, leases, store = published.coordinator.workers, published.coordinator.leases, published.coordinator._store
@@ -273,7 +273,7 @@ def test_private_records_are_proved_by_who_has_them(published: Scene) -> None:
     workers.register(others.address, registration.model_copy(update={"datasets": [held]}))
     assert leases.grant(owner.address) is None
     with store.writing() as session:
-        session.get_one(TaskRow, str(task.task_id)).private_records = private_records(held, requester)
+        session.get_one(JobRow, str(job.job_id)).private_records = private_records(held, requester)
     assert leases.grant(stranger.address) is None
     assert leases.grant(neighbour.address) is None
     assert leases.grant(others.address) is None  # it serves its own address, and would have to fail the task

@@ -8,15 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from sqlmodel import select
 
-from coordinator.exclusive import exclusive
 from coordinator.main import main
 from coordinator.settings import Settings
-from coordinator.store import Store
-from coordinator.tables import SchemaRow
 from rexis.files import write_file
-from rexis.protocol.errors import ConflictError, KeyFileError, NotFoundError
+from rexis.protocol.errors import KeyFileError, NotFoundError
 from rexis.protocol.signing import address_of, new_account
 from tests.unit.coordinator.fakes import DEPLOYMENT
 
@@ -73,33 +69,9 @@ def test_a_bad_setting_is_one_line(
     assert error.count("\n") == 1
 
 
-def test_one_process_on_a_database_and_on_a_wallet(tmp_path: Path, wallet: Path) -> None:
-    first, second = (f"sqlite:///{tmp_path / name}" for name in ("a", "b"))
-    other = tmp_path / "other.json"
-    other.write_bytes(wallet.read_bytes())
-    with exclusive(first, wallet):
-        with pytest.raises(ConflictError, match="database"), exclusive(first, other):
-            pass
-        with pytest.raises(ConflictError, match="wallet"), exclusive(second, wallet):
-            pass
-        with exclusive(second, other):
-            pass
-    with exclusive(first, wallet):
-        pass
-
-
 def test_a_missing_deployment_is_said(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="deployment"):
         Settings(deployment=tmp_path / "none.json").read_deployment()
-
-
-def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'db'}"
-    store = Store(url)
-    with store.writing() as session:
-        session.exec(select(SchemaRow)).one().version = 99
-    with pytest.raises(ConflictError, match="version 99"):
-        Store(url)
 
 
 def test_it_runs_without_ezkl_and_torch(tmp_path: Path) -> None:

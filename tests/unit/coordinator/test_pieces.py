@@ -136,7 +136,7 @@ class Pieced:
         scene.upload(scene.requester, scene.dataset.to_bytes())
         scene.coordinator.catalogue.register_dataset(address_of(scene.requester), scene.dataset.digest)
         self.job = self.submit()
-        self.lead = self.worker()
+        self.lead = scene.prove(self.worker(), Tier.ZK)
         self.lease: Lease = scene.lease(self.lead)
 
     def submit(self, tier: Tier = Tier.ZK, sample_size: int = 0, name: bytes = b"job") -> JobView:
@@ -193,6 +193,7 @@ def pieced(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Pieced:
     return Pieced(scene, monkeypatch)
 
 
+@pytest.mark.each_database
 def test_pieces_are_offered_once_and_held_by_one_each(pieced: Pieced) -> None:
     helper = pieced.worker()
     assert pieced.pieces.grant(helper.address) is None
@@ -210,6 +211,7 @@ def test_pieces_are_offered_once_and_held_by_one_each(pieced: Pieced) -> None:
     assert pieced.turn(0).yours is None
 
 
+@pytest.mark.each_database
 def test_racing_helpers_never_get_the_same_piece(pieced: Pieced) -> None:
     pieced.offer()
     helpers = [pieced.worker() for _ in range(8)]
@@ -218,6 +220,7 @@ def test_racing_helpers_never_get_the_same_piece(pieced: Pieced) -> None:
     assert sorted(piece.segment for piece in found if piece is not None) == [0, 1, 2]
 
 
+@pytest.mark.each_database
 def test_a_made_piece_is_the_leads_to_read(pieced: Pieced) -> None:
     pieced.offer()
     helper = pieced.worker()
@@ -245,6 +248,7 @@ def test_a_helper_reads_what_its_piece_needs_while_it_holds_it(pieced: Pieced) -
     assert not any(pieced.may_read(helper, digest) for digest in needed)
 
 
+@pytest.mark.each_database
 def test_a_helper_that_vanishes_loses_its_piece(pieced: Pieced, clock: FakeClock) -> None:
     pieced.offer()
     helper = pieced.worker()
@@ -352,6 +356,7 @@ def test_bad_proofs_are_their_makers_fault(pieced: Pieced, proofs: PieceProofs, 
     assert pieced.scene.coordinator.leases.grant(liar.address) is None  # nor the task
 
 
+@pytest.mark.each_database
 def test_faults_of_helpers_do_not_fail_a_job(pieced: Pieced) -> None:
     """Otherwise strangers could end any job at no cost: the lead goes on whatever they hand in."""
     leases = pieced.scene.coordinator.leases
@@ -385,6 +390,7 @@ def test_a_piece_is_left_without_fault(pieced: Pieced) -> None:
     assert pieced.scene.job(pieced.job).tasks[0].faults == []
 
 
+@pytest.mark.each_database
 def test_a_lead_that_made_a_piece_itself_frees_its_helper(pieced: Pieced) -> None:
     pieced.offer()
     helper = pieced.worker()
@@ -396,6 +402,7 @@ def test_a_lead_that_made_a_piece_itself_frees_its_helper(pieced: Pieced) -> Non
         pieced.hand_in(piece, helper)
 
 
+@pytest.mark.each_database
 @pytest.mark.parametrize("how", ["back", "expired"])
 def test_pieces_end_with_the_lease(pieced: Pieced, clock: FakeClock, how: str) -> None:
     pieced.offer()
@@ -419,6 +426,7 @@ def test_pieces_end_with_the_lease(pieced: Pieced, clock: FakeClock, how: str) -
     assert not pieced.may_read(helper, sha256(VALUES))
 
 
+@pytest.mark.each_database
 def test_the_next_lead_finds_what_helpers_have_made(pieced: Pieced) -> None:
     pieced.offer()
     helper = pieced.worker()

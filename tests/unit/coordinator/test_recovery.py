@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sqlmodel import select
 
 from coordinator.services import Coordinator
-from coordinator.tables import CommitmentRow, JobRow, LeaseRow, Outcome, TaskRow
+from coordinator.tables import CommitmentRow, JobRow
 from rexis.api import CommitmentSubmission, JobState, JobView, Progress, Stage, TaskState
 from rexis.protocol.certificate import Certificate
 from rexis.protocol.digests import sha256
@@ -23,7 +22,7 @@ from tests.unit.coordinator.test_jobs import CIRCUIT
 
 def restarted(scene: Scene, tmp_path: Path, clock: FakeClock) -> Scene:
     scene.coordinator.close()
-    made = make_coordinator(tmp_path, scene.ledger, clock)
+    made = make_coordinator(tmp_path, scene.ledger, clock, database_url=scene.coordinator.settings.database_url)
     return Scene(made, scene.ledger, scene.owner, scene.requester, scene.dataset)
 
 
@@ -145,6 +144,7 @@ class Sampled:
         request = scene.request(policy=wanted, circuit=CIRCUIT)
         self.submission = scene.sign(request)
         domain = scene.coordinator.deployment.domain
+        scene.keep_circuit(CIRCUIT)
         scene.coordinator.jobs._insert(request.job_id(domain), self.submission)
         self.job_id = request.job_id(domain)
 
@@ -157,30 +157,11 @@ class Sampled:
         self.lease = self.scene.lease(self.worker)
 
     def view(self) -> JobView:
-        return self.coordinator.jobs.view(address_of(self.scene.requester), self.job_id)
+        return self.coordinator.views.job(address_of(self.scene.requester), self.job_id)
 
     def trust(self, worker: FakeWorker) -> None:
         """Let it have done another task of this tier."""
-        name = f"done by {worker.address}"
-        with self.coordinator._store.writing() as session:
-            job = session.exec(select(JobRow)).first()
-            assert job is not None
-            fields = {"job_id": job.job_id, "state": JobState.CERTIFIED, "requester": "", "submitted_at": 0}
-            session.add(JobRow(**{**fields, "job_id": name, "request": job.request, "signature": ""}))
-            session.flush()
-            session.add(
-                TaskRow(
-                    task_id=name, job_id=name, start=0, count=1, tier="sampled", max_attempts=1, submitted_at=0,
-                    state=TaskState.ANCHORED, lease_id=name, accepted_at=0,
-                )
-            )  # fmt: skip
-            session.flush()
-            session.add(
-                LeaseRow(
-                    lease_id=name, task_id=name, worker=worker.address, nonce="", granted_at=0, progressed_at=0,
-                    expires_at=0, outcome=Outcome.ACCEPTED,
-                )
-            )  # fmt: skip
+        self.scene.prove(worker, Tier.SAMPLED)
 
     def settle(self) -> None:
         for task in self.coordinator.commitments.spent():
@@ -204,8 +185,10 @@ class Sampled:
         self.coordinator.commitments.submit(self.lease.lease_id, self.worker.address, self.statement(**changes))
 
     def send(self) -> None:
-        for lease_id in self.coordinator.commitments.pending():
-            self.coordinator.commitments.send(lease_id)
+        commitments = self.coordinator.commitments
+        for lease_id in commitments.pending():
+            commitments.send(lease_id)
+        commitments.follow()
 
 
 def test_a_commitment_and_its_challenge(scene: Scene) -> None:
@@ -375,23 +358,49 @@ def test_attempts_that_are_not_known_here_count_too(scene: Scene) -> None:
         scene.coordinator.commitments.challenge(sampled.lease.lease_id, sampled.worker.address)
 
 
-def test_an_attempt_that_was_never_sent_is_not_used_up(scene: Scene, clock: FakeClock) -> None:
+@pytest.mark.parametrize("intended", [False, True], ids=("unsigned", "intended before there was an outbox"))
+def test_an_attempt_that_was_never_sent_is_not_used_up(scene: Scene, clock: FakeClock, intended: bool) -> None:
     sampled = Sampled(scene, max_attempts=1)
     worker = scene.worker(Tier.SAMPLED)
     sampled.trust(worker)
     sampled.take(worker)
     sampled.commit()
-    scene.ledger.crash_before = "commit"
+    scene.ledger.crash_unsigned = "commit"
     with pytest.raises(Crash):
         sampled.send()
+    if intended:
+        with scene.coordinator._store.writing() as session:
+            session.get_one(CommitmentRow, sampled.lease.lease_id).since_block = scene.ledger.head
     clock.pass_seconds(61)
     scene.coordinator.leases.expire()
-    assert scene.coordinator.commitments.spent() != []
+    assert bool(scene.coordinator.commitments.spent()) == intended
     sampled.settle()
     assert sampled.view().state == JobState.RUNNING
     other = scene.worker(Tier.SAMPLED)
     sampled.trust(other)
     sampled.take(other)
+
+
+def test_an_attempt_that_was_signed_is_sent_although_its_lease_has_ended(
+    scene: Scene, tmp_path: Path, clock: FakeClock
+) -> None:
+    """Nobody knows whether a node has it. It counts, and the chain shall show why."""
+    sampled = Sampled(scene, max_attempts=2)
+    sampled.take()
+    sampled.commit()
+    scene.ledger.holding, scene.ledger.crash_before = True, "commit"
+    with pytest.raises(Crash):
+        sampled.send()
+    scene.ledger.mempool.clear()
+    sampled.scene = restarted(scene, tmp_path, clock)
+    clock.pass_seconds(61)
+    sampled.coordinator.leases.expire()
+    scene.ledger.holding = False
+    sampled.coordinator.commitments.follow()
+    sampled.coordinator.commitments.follow()
+    assert len(scene.ledger.commitments) == 1
+    with sampled.coordinator._store.reading() as session:
+        assert session.get_one(CommitmentRow, sampled.lease.lease_id).attempt == 1
 
 
 def test_the_statement_of_a_lost_lease_is_not_sent(scene: Scene, clock: FakeClock) -> None:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from pyrage import passphrase as age
 
-from rexis.ee import EEKey, decrypt_outputs, encrypt_records, load_key, record_salts, save_key
+from rexis.ee import EEKey, decrypt_outputs, encrypt_records, load_key, record_salts, save_key, sealing
 from rexis.ee.compiler import encrypt_model
 from rexis.ee.keys import KeyPart
+from rexis.ee.sealing import work_factor
 from rexis.protocol.digests import ZERO_DIGEST
 from rexis.protocol.errors import KeyFileError
 from tests.unit.ee.dense_networks import mlp
@@ -80,6 +81,18 @@ def test_a_part_does_its_own_work_and_no_other(key: EEKey, tmp_path: Path, part:
             record_salts(found, ZERO_DIGEST, 3)
     with pytest.raises(KeyFileError, match="has no"):
         found.only(KeyPart.DECRYPT if part == KeyPart.ENCRYPT else KeyPart.ENCRYPT)
+
+
+def test_the_label_part_encrypts_records_and_targets_and_holds_no_key_of_weights(key: EEKey, tmp_path: Path) -> None:
+    save_key(tmp_path / "part", key.only(KeyPart.LABEL), PASSPHRASE)
+    found = load_key(tmp_path / "part", PASSPHRASE)
+    assert (found.part, found.keyring, found.layouts) == (KeyPart.LABEL, None, {})
+    records = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
+    np.testing.assert_array_equal(encrypt_records(found, records), encrypt_records(key, records))
+    np.testing.assert_array_equal(record_salts(found, ZERO_DIGEST, 3), record_salts(key, ZERO_DIGEST, 3))
+    np.testing.assert_array_equal(decrypt_outputs(found, records[:, :2]), decrypt_outputs(key, records[:, :2]))
+    with pytest.raises(KeyFileError, match="the label part of a key has no full part"):
+        found.only(KeyPart.FULL)
 
 
 def test_a_key_of_a_wide_model_can_be_read_back(tmp_path: Path) -> None:
@@ -156,3 +169,13 @@ def test_an_empty_passphrase_and_a_missing_folder_are_refused(key: EEKey, tmp_pa
         save_key(tmp_path / "key.age", key, "")
     with pytest.raises(KeyFileError, match="cannot write"):
         save_key(tmp_path / "nowhere" / "key.age", key, PASSPHRASE)
+
+
+def test_a_busy_machine_does_not_make_a_passphrase_easier_to_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+    """age takes what a second is good for at that moment: a header of too little work is not taken."""
+    found = iter([b"age-encryption.org/v1\n-> scrypt salt 15\n", b"age-encryption.org/v1\n-> scrypt salt 16\n"])
+    monkeypatch.setattr(sealing.age, "encrypt", lambda data, passphrase: next(found))
+    assert work_factor(sealing.seal(b"", "secret")) == 16
+    monkeypatch.setattr(sealing.age, "encrypt", lambda data, passphrase: b"age-encryption.org/v1\n-> scrypt salt 15\n")
+    with pytest.raises(KeyFileError, match="less than 2"):
+        sealing.seal(b"", "secret")

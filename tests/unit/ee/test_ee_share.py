@@ -40,6 +40,11 @@ def test_a_sealed_key_opens_for_its_recipient_alone(key: EEKey, hospital: Recipi
     assert seal_key(key, recipient) != seal_key(key, recipient)
 
 
+@pytest.mark.parametrize("part", KeyPart)
+def test_every_part_can_be_shared(key: EEKey, hospital: RecipientKey, part: KeyPart) -> None:
+    assert hospital.open(seal_key(key.only(part), hospital.recipient)).part == part
+
+
 def test_nothing_in_it_can_be_changed(key: EEKey, hospital: RecipientKey) -> None:
     document = json.loads(seal_key(key, hospital.recipient))
     changes = {

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from rexis.ee.compiler import EncryptedModel, encrypt_model, encrypt_trainable
+from rexis.ee.exactness import SIGNED, powers_of
 from rexis.ee.groups import ISOMETRY, Power, draw
 from rexis.ee.keyformat import read_key, write_key
 from rexis.ee.keys import KeyPart
 from rexis.ee.stream import SecretStream
 from rexis.ee.training import RULES, EncryptedTraining, Loss, Step, exactness, load_tensors, steps_of, tensors_of
-from rexis.ee.training.exactness import SIGNED, powers_of
 from rexis.ee.training.exporting import export
 from rexis.protocol.errors import EncryptionError, KeyFileError, TensorError
 from tests.unit.ee.dense_networks import run

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rexis.ee.exactness import SIGNED
 from rexis.ee.groups import Power
 from rexis.ee.training import EncryptedTraining, Step, tensors_of
-from rexis.ee.training.exactness import SIGNED
 from rexis.ee.training.lora import AdaptedLinear, AdapterKeys, adapters_of, add_adapters
 from rexis.protocol.errors import EncryptionError
 from tests.unit.ee.training_networks import CASES, OPTIMISERS, SEED, Optimiser, compiled, train

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rexis.protocol.errors import MalformedError
-from rexis.protocol.parsing import MAX_DEPTH, Address, canonical_json, load_json, parse_hex, require_shallow
+from rexis.protocol.parsing import (
+    MAX_DEPTH,
+    Address,
+    canonical_json,
+    canonical_parts,
+    load_json,
+    parse_hex,
+    require_shallow,
+)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +56,14 @@ def test_canonical_json_round_trips(value: object) -> None:
     data = canonical_json(value)
     assert load_json(data) == value
     assert canonical_json(load_json(data)) == data
+    assert b"".join(canonical_parts({"b": value, "a": [value, value], "": {}})) == canonical_json(
+        {"a": [value, value], "b": value, "": {}}
+    )
     assert json.loads(data) == value
+
+
+def test_an_empty_object_is_written_in_pieces() -> None:
+    assert b"".join(canonical_parts({})) == canonical_json({}) == b"{}\n"
 
 
 @given(st.binary(min_size=20, max_size=20))

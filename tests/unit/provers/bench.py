@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 from provers.keeper import Stop
 from provers.onchain import Unchecked
 from provers.options import WorkerOptions
-from provers.worker import Worker
+from provers.worker import Worker, open_site
 from rexis.api import Lease
 from rexis.client import RexisClient
 from rexis.protocol.digests import sha256
@@ -44,7 +44,7 @@ class Bench:
     @contextmanager
     def worker(self) -> Iterator[Worker]:
         options = WorkerOptions(
-            coordinator="http://coordinator.test",
+            coordinator="http://127.0.0.1:8080",
             account=self.account,
             name="worker",
             cache=self.folder,
@@ -52,11 +52,11 @@ class Bench:
             **self.options,
         )
         client = cast(RexisClient, self.coordinator)
-        with Worker(options, client, self.stop, self.display, self.chain) as worker:
-            yield worker
+        with closing(open_site(options)) as site:
+            yield Worker(options, client, self.stop, self.display, site, self.chain)
 
     def run(self, *leases: Any) -> FakeCoordinator:
-        self.coordinator.leases = list(leases)
+        self.coordinator.queue = list(leases)
         with self.worker() as worker:
             worker.run()
         return self.coordinator

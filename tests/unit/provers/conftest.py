@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from provers import errand as errand_module
 from provers import keeper as keeper_module
 from provers import worker as worker_module
 from provers.cache import ProofCache
@@ -58,7 +59,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pause is long."""
     monkeypatch.setattr(worker_module, "_FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr(worker_module, "_LONGEST_PAUSE_S", 0.02)
-    monkeypatch.setattr(worker_module, "_CHALLENGE_POLL_S", 0.01)
+    monkeypatch.setattr(errand_module, "_CHALLENGE_POLL_S", 0.01)
     monkeypatch.setattr(keeper_module, "_RETRY_S", 0.01)
     monkeypatch.setattr(keeper_module, "_TICK_S", 0.01)
 

@@ -41,10 +41,10 @@ from rexis.protocol.evidence import Evidence
 from rexis.protocol.onsite import PrivateDataset
 from rexis.protocol.parsing import Address
 from rexis.protocol.policy import Policy, Rung, Tier
-from rexis.protocol.records import dequantise, input_root, quantise
+from rexis.protocol.records import dequantise, encode_inputs, input_format, input_root, quantise
 from rexis.protocol.signing import address_of, sign_digest
 from rexis.protocol.statement import JobRequest, Kind, Statement
-from rexis.protocol.tensors import Dataset
+from rexis.protocol.tensors import Dataset, Shard
 
 WIDTH, CLASSES = 3, 2
 DEPLOYMENT = Deployment.on(31337)
@@ -267,11 +267,11 @@ def proof_text(inputs: NDArray[Any], outputs: NDArray[Any]) -> bytes:
 
 @dataclass
 class FakeCoordinator:
-    """What a worker sees of a coordinator. Hands out `leases` in order, then calls `when_idle`."""
+    """What a worker sees of a coordinator. Hands out `queue` in order, then calls `when_idle`."""
 
     account: LocalAccount
     blobs: dict[Digest, bytes]
-    leases: list[Lease | RexisError] = field(default_factory=list)
+    queue: list[Lease | RexisError] = field(default_factory=list)
     when_idle: Callable[[], None] = lambda: None
     lost: bool = False
     on_heartbeat: Callable[[Progress], None] = lambda progress: None
@@ -289,6 +289,7 @@ class FakeCoordinator:
     left: list[tuple[str, str]] = field(default_factory=list)
     refuses_pieces: RexisError | None = None
     url: str = "http://coordinator.test"
+    leased: dict[str, Lease] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -311,14 +312,32 @@ class FakeCoordinator:
         self.registered.append(registration)
 
     def lease(self, wait_seconds: int) -> Lease | None:
-        if not self.leases:
+        if not self.queue:
             if not self.pieces:
                 self.when_idle()
             return None
-        found = self.leases.pop(0)
+        found = self.queue.pop(0)
         if isinstance(found, RexisError):
             raise found
+        self.leased[found.lease_id] = found
         return found
+
+    def shard(self, lease_id: str) -> bytes:
+        lease = self.leased[lease_id]
+        request = lease.request
+        data = Dataset.from_bytes(self.blobs[request.dataset_digest])
+        tier, circuit = request.policy.tier, request.circuit
+        tree = input_format(tier, circuit).tree(encode_inputs(tier, circuit, data.records), data.salts)
+        mine = slice(lease.start, lease.start + lease.count)
+        around = tree.around(lease.start, lease.count)
+        return Shard(data.records[mine], data.salts[mine], lease.start, len(data), around).to_bytes()
+
+    def leases(self, most: int, wait_seconds: int) -> list[Lease]:
+        found = self.lease(wait_seconds)
+        given = [] if found is None else [found]
+        while given and len(given) < most and self.queue and isinstance(self.queue[0], Lease):
+            given += self.leases(1, wait_seconds)
+        return given
 
     def piece(self) -> Piece | None:
         return self.pieces.pop(0) if self.pieces else None
@@ -389,5 +408,5 @@ class NoDisplay:
     def stage(self, task: str, stage: Stage, done: int, total: int) -> None:
         self.stages.append(stage)
 
-    def idle(self) -> None:
+    def done(self, task: str) -> None:
         pass

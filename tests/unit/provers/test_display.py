@@ -19,7 +19,11 @@ def test_a_log_file_gets_one_line_a_stage() -> None:
             display.stage("records 0–7", Stage.PROVE, done, 3)
         display.stage("records 0–7", Stage.UPLOAD, 0, 3)
     lines = out.getvalue().splitlines()
-    assert [line.split(" INFO ")[1] for line in lines] == ["records 0–7: prove 0/3", "records 0–7: upload 0/3"]
+    events = [line.split(" INFO rexis.worker ")[1] for line in lines]
+    assert events == [
+        "records 0–7: prove 0/3",
+        "records 0–7: upload 0/3",
+    ]
 
 
 def test_a_terminal_gets_a_bar() -> None:
@@ -28,6 +32,6 @@ def test_a_terminal_gets_a_bar() -> None:
         assert isinstance(display, RichDisplay)
         display.stage("records 0–7", Stage.PROVE, 1, 3)
         log.info("hello")
-        display.idle()
+        display.done("records 0–7")
     assert "hello" in out.getvalue()
     assert logging.getLogger("rexis.worker").handlers == []

@@ -10,7 +10,8 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from provers.executor import PREFERRED_PROVIDERS, OnnxExecutor, best_provider
+from provers.device import PREFERRED_PROVIDERS
+from provers.executor import OnnxExecutor, best_provider
 from rexis.protocol.errors import TensorError
 from tests.unit.provers.fakes import WEIGHTS, linear_model, make_dataset
 

@@ -10,7 +10,7 @@ import pytest
 
 from circuits.chain import ChainSettings
 from circuits.proving import SegmentProof
-from provers.circuit import Circuits
+from provers.circuit import LocalDesk
 from provers.onchain import Unchecked
 from provers.onsite import OwnDatasets
 from provers.task import CircuitFiles
@@ -67,20 +67,19 @@ def chain(monkeypatch: pytest.MonkeyPatch, bench: Bench) -> FakeChain:
     fake = FakeChain()
 
     def opened(
-        self: Circuits,
+        self: LocalDesk,
         pinned: Circuit,
         files: CircuitFiles,
         vk: Path,
         vka: Sequence[Digest],
         segment: int,
-        waiting: Callable[[], None],
     ) -> FakeSegment:
         assert (pinned, vka, vk.read_bytes()) == (CIRCUIT, VKA, b"vk")
         assert files.model.read_bytes() == linear_model()
         assert (files.settings.read_bytes(), files.srs.read_bytes()) == (b"settings", b"srs")
         return FakeSegment(fake, segment)
 
-    monkeypatch.setattr(Circuits, "open_segment", opened)
+    monkeypatch.setattr(LocalDesk, "open_segment", opened)
     monkeypatch.setattr(ChainSettings, "parse", lambda data: FakeSettings())
     bench.coordinator.blobs[sha256(b"vk")] = b"vk"
     return fake
@@ -177,14 +176,14 @@ def test_a_model_that_is_not_on_chain_is_not_proved(bench: Bench, chain: FakeCha
 def test_a_segment_that_cannot_be_set_up_is_left_and_the_worker_goes_on(
     bench: Bench, chain: FakeChain, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    opened, failures = Circuits.open_segment, [error]
+    opened, failures = LocalDesk.open_segment, [error]
 
-    def fail_once(self: Circuits, *arguments: Any) -> Any:
+    def fail_once(self: LocalDesk, *arguments: Any) -> Any:
         if failures:
             raise failures.pop()
         return opened(self, *arguments)
 
-    monkeypatch.setattr(Circuits, "open_segment", fail_once)
+    monkeypatch.setattr(LocalDesk, "open_segment", fail_once)
     done = help_with(bench, piece_of(bench), piece_of(bench))
     assert [code for code, _ in done.left] == [getattr(error, "code", "")]
     assert len(done.handed_in_pieces) == 1

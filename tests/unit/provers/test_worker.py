@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from provers import worker as worker_module
-from provers.circuit import Circuits
+from provers import service as service_module
+from provers.circuit import LocalDesk
 from provers.onchain import OnChain, Unchecked
 from provers.onsite import WITHHELD
 from provers.options import WorkerOptions
@@ -38,17 +38,16 @@ def circuit(monkeypatch: pytest.MonkeyPatch) -> FakeCircuit:
     fake = FakeCircuit()
 
     def opened(
-        self: Circuits,
+        self: LocalDesk,
         pinned: Circuit,
         files: CircuitFiles,
-        waiting: Callable[[], None],
         progress: Callable[[int, int], None],
     ) -> FakeCircuit:
         assert pinned == CIRCUIT
         assert (files.settings.read_bytes(), files.srs.read_bytes()) == (b"settings", b"srs")
         return fake
 
-    monkeypatch.setattr(Circuits, "open", opened)
+    monkeypatch.setattr(LocalDesk, "open", opened)
     return fake
 
 
@@ -114,7 +113,7 @@ def test_an_error_of_our_own_is_reported_without_its_text(bench: Bench, monkeypa
     def broken(*args: object) -> None:
         raise ValueError("holds who knows what")
 
-    monkeypatch.setattr(worker_module, "read_dataset", broken)
+    monkeypatch.setattr(service_module, "read_shard", broken)
     assert bench.run(lease_of(Tier.COMMIT)).failures == [("internal", "the worker failed: ValueError")]
 
 
@@ -211,7 +210,7 @@ class TestNode:
         """The nodes that were connected to; the coordinator suggests one."""
         asked: list[str] = []
         bench.chain = None
-        info = bench.coordinator.info().model_copy(update={"rpc_url": "http://suggested.test"})
+        info = bench.coordinator.info().model_copy(update={"rpc_url": "http://127.0.0.1:8545"})
         monkeypatch.setattr(bench.coordinator, "info", lambda: info)
         monkeypatch.setattr(OnChain, "connect", lambda url, info: asked.append(url) or Unchecked())
         return asked
@@ -230,7 +229,7 @@ class TestNode:
     def test_the_coordinators(self, bench: Bench, asked: list[str], caplog: pytest.LogCaptureFixture) -> None:
         bench.options["trust_coordinator_rpc"] = True
         assert len(bench.run(lease_of(Tier.COMMIT)).handed_in) == 1
-        assert asked == ["http://suggested.test"]
+        assert asked == ["http://127.0.0.1:8545"]
         assert "node is trusted" in caplog.text
 
     def test_the_coordinators_if_it_has_none(self, bench: Bench) -> None:

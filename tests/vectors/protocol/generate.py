@@ -13,24 +13,37 @@ import numpy as np
 from eth_abi import encode
 from eth_account import Account
 
+from rexis.protocol.bls import (
+    ORDER,
+    POSSESSION_DST,
+    BlsKey,
+    aggregate_keys,
+    aggregate_signatures,
+    possession_message,
+)
 from rexis.protocol.circuit import NO_CIRCUIT, Circuit, Visibility
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.merkle import MerkleTree, leaf_hash
 from rexis.protocol.parsing import Address, to_hex
-from rexis.protocol.policy import Tier
+from rexis.protocol.policy import Policy, Rung, Tier
 from rexis.protocol.records import Encoding, LeafFormat, Side, output_salt
 from rexis.protocol.signing import address_of, sign_digest
-from rexis.protocol.statement import Kind, Statement, task_id
+from rexis.protocol.statement import JobRequest, Kind, Statement, policy_digest, task_id
 from rexis.protocol.typed_data import Domain, Struct
+from rexis.protocol.validation import Finding, ValidatorVerdict
 
 HERE = Path(__file__).parent
+RFC_9380_DST = b"QUUX-V01-CS02-with-BLS12381G2_XMD:SHA-256_SSWU_RO_"
+BLS12_381_P = 0x1A0111EA397FE69A4B1BA7B6434BACD764774B84F38512BF6730D2A0F6B0F6241EABFFFEB153FFFFB9FEFFFFFFFFAAAB
 BN254_R = 21888242871839275222246405745257275088548364400416034343698204186575808495617
 
 
 def struct_types(kind: type[Struct]) -> str:
     """ABI tuple type of a struct, nested structs as tuples."""
     members = kind._own_type().split("(", 1)[1][:-1].split(",")
-    return "(" + ",".join(struct_types(Circuit) if m.startswith("Circuit ") else m.split(" ")[0] for m in members) + ")"
+    nested = {"Circuit": Circuit, "Policy": Policy}
+    kinds = [member.split(" ")[0] for member in members]
+    return "(" + ",".join(struct_types(nested[kind]) if kind in nested else kind for kind in kinds) + ")"
 
 
 def struct_values(struct: Struct) -> tuple[Any, ...]:
@@ -44,6 +57,8 @@ def struct_values(struct: Struct) -> tuple[Any, ...]:
             values.append(str(value))
         elif isinstance(value, bytes):
             values.append(bytes(value))
+        elif isinstance(value, bool):
+            values.append(value)
         else:
             values.append(int(value))
     return tuple(values)
@@ -110,6 +125,139 @@ def statements(rng: random.Random) -> dict[str, Any]:
             }
         )
     return {"cases": cases}
+
+
+def requests(rng: random.Random) -> dict[str, Any]:
+    cases = []
+    for number, tier in enumerate((Tier.ZK, Tier.COMMIT, Tier.SAMPLED)):
+        domain = Domain(chain_id=31337 + number, verifying_contract=Address.from_bytes(rng.randbytes(20)))
+        start, count = rng.randrange(2**40), rng.randrange(1, 2**20)
+        request = JobRequest(
+            kind=Kind.EVALUATION,
+            model_digest=sha256(rng.randbytes(8)),
+            key_epoch=rng.randrange(1, 2**50),
+            circuit=NO_CIRCUIT if tier == Tier.COMMIT else _circuit(rng),
+            dataset_digest=sha256(rng.randbytes(8)),
+            input_root=sha256(rng.randbytes(8)),
+            input_size=start + count,
+            record_start=start,
+            record_count=count,
+            policy=Policy(
+                tier=tier,
+                sample_size=0 if tier == Tier.ZK else rng.randrange(1, 2**20),
+                shard_size=rng.randrange(1, 2**20),
+                max_attempts=rng.randrange(1, 100),
+                abs_tolerance_e9=rng.randrange(2**50),
+                rel_tolerance_e9=rng.randrange(2**50),
+                rung=Rung.EE_PRIVATE_WEIGHTS,
+                validators=0,
+                certify_on_chain=tier == Tier.ZK,
+            ),
+            requester=Address.from_bytes(rng.randbytes(20)),
+            coordinator=Address.from_bytes(rng.randbytes(20)),
+            nonce=sha256(rng.randbytes(8)),
+        )
+        cases.append(
+            {
+                "chainId": domain.chain_id,
+                "verifyingContract": domain.verifying_contract,
+                "abi": to_hex(encode([struct_types(JobRequest)], [struct_values(request)])),
+                "policyDigest": str(policy_digest(request.policy)),
+                "jobId": str(request.job_id(domain)),
+            }
+        )
+    return {"cases": cases}
+
+
+def bls(rng: random.Random) -> dict[str, Any]:
+    """Four validators and what they sign; keys and points that must be refused."""
+    domain = Domain(chain_id=31337, verifying_contract=Address.from_bytes(rng.randbytes(20)))
+    keys = [BlsKey(1 + rng.randrange(ORDER - 1)) for _ in range(4)]
+    accounts = [Address.from_bytes(rng.randbytes(20)) for _ in keys]
+    statement = sha256(rng.randbytes(8))
+    verdicts = []
+    for finding in Finding:
+        message = domain.digest(ValidatorVerdict(statement_digest=statement, verdict=finding))
+        signatures = [key.sign(message) for key in keys]
+        verdicts.append(
+            {
+                "verdict": int(finding),
+                "message": str(message),
+                "signatures": [to_hex(x) for x in signatures],
+                "firstThree": to_hex(aggregate_signatures(signatures[:3])),
+            }
+        )
+    # A rogue key: its owner knows the secret of the sum of all keys and it, not its own.
+    attacker = BlsKey(1 + rng.randrange(ORDER - 1))
+    others = aggregate_keys([key.public_key for key in keys[:3]])
+    rogue = aggregate_keys([attacker.public_key, _negated(others)])
+    message = bytes(Digest.parse(verdicts[0]["message"]))
+    return {
+        "chainId": domain.chain_id,
+        "verifyingContract": domain.verifying_contract,
+        "validators": [
+            {
+                "secret": hex(key.secret),
+                "account": account,
+                "publicKey": to_hex(key.public_key),
+                "possession": to_hex(key.prove_possession(account, domain)),
+            }
+            for key, account in zip(keys, accounts, strict=True)
+        ],
+        "statementDigest": str(statement),
+        "verdicts": verdicts,
+        "rogue": {
+            "publicKey": to_hex(rogue),
+            "possession": to_hex(attacker.sign(possession_message(rogue, accounts[3], domain), POSSESSION_DST)),
+            "aggregate": to_hex(attacker.sign(message)),
+        },
+        "wrongSubgroup": {"publicKey": to_hex(_outside_g1()), "signature": to_hex(_outside_g2())},
+        "hashes": [
+            {"message": to_hex(text), "dst": RFC_9380_DST.decode(), "point": to_hex(BlsKey(1).sign(text, RFC_9380_DST))}
+            for text in (b"", b"abc", b"q128_" + b"q" * 128)
+        ],
+    }
+
+
+def _circuit(rng: random.Random) -> Circuit:
+    digests = [sha256(rng.randbytes(8)) for _ in range(4)]
+    return Circuit(
+        vk_digest=digests[0],
+        vka_digest=digests[1],
+        srs_digest=digests[2],
+        settings_digest=digests[3],
+        visibility=Visibility.PUBLIC,
+        input_scale=7,
+        output_scale=14,
+        input_length=30,
+        output_length=2,
+    )
+
+
+def _negated(public_key: bytes) -> bytes:
+    y = int.from_bytes(public_key[64:], "big")
+    return public_key[:64] + (BLS12_381_P - y).to_bytes(64, "big")
+
+
+def _outside_g1() -> bytes:
+    """A point of the curve y² = x³ + 4 that is not of order ORDER: x = 4 (most are not)."""
+    y = pow(4**3 + 4, (BLS12_381_P + 1) // 4, BLS12_381_P)
+    return (4).to_bytes(64, "big") + y.to_bytes(64, "big")
+
+
+def _outside_g2() -> bytes:
+    """A point of the twist y² = x³ + 4(1 + u) that is not of order ORDER: the smallest whole x with one."""
+    p = BLS12_381_P
+    for x in range(1, 100):
+        # A root of a + 4u by its norm: (c + du)² = a + 4u, c² = (a + √(a² + 16))/2, d = 2/c.
+        a = x**3 + 4
+        norm = pow(a * a + 16, (p + 1) // 4, p)
+        for root in (norm, p - norm):
+            c = pow((a + root) * pow(2, -1, p), (p + 1) // 4, p)
+            d = 2 * pow(c, -1, p) % p
+            if (c * c - d * d - a) % p == 0 and (2 * c * d - 4) % p == 0:
+                return b"".join(value.to_bytes(64, "big") for value in (x, 0, c, d))
+    raise AssertionError("no such point")
 
 
 def merkle(rng: random.Random) -> dict[str, Any]:
@@ -188,7 +336,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare instead of writing")
     check = parser.parse_args().check
     stale = []
-    for name, make in (("statements", statements), ("merkle", merkle), ("records", records)):
+    for make in (statements, requests, merkle, records, bls):
+        name = make.__name__
         text = json.dumps(make(random.Random(f"rexis {name}")), indent=1, sort_keys=True) + "\n"
         path = HERE / f"{name}.json"
         if check and (not path.exists() or path.read_text() != text):

@@ -173,6 +173,14 @@ def model_revoked_before_anchor(issuer: Issuer) -> Document:
     return issuer.issue(issuer.job(Tier.ZK, epoch=epoch))
 
 
+@forged(15, "before an anchor", "coordinator", "worker")
+def model_revoked_by_the_next_owner(issuer: Issuer) -> Document:
+    """The model's new owner revoked the key epoch that the former one had registered; coordinator and worker went on."""
+    model = issuer.handed_over
+    issuer.chain("heir").revoke(model.digest, 2)
+    return issuer.issue(issuer.job(Tier.COMMIT, model=model, epoch=2))
+
+
 @forged(15, "after an anchor", "coordinator", "worker", solidity=ACCEPTED)
 def model_registered_afterwards(issuer: Issuer) -> Document:
     """The registration is younger than the anchor: a circuit made to fit the outputs."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from rexis.protocol.digests import sha256
 from rexis.protocol.parsing import parse_hex, to_hex
 from rexis.protocol.policy import Tier
 from rexis.protocol.signing import address_of, sign_digest
-from rexis.protocol.statement import Kind, statement_for
+from rexis.protocol.statement import Kind, Statement, statement_for, task_id
 from rexis.protocol.typed_data import Domain
 from tests.vectors.certificates.case import forged
-from tests.vectors.certificates.issuer import Document, Issuer, account, high_s, seal
+from tests.vectors.certificates.issuer import Document, Issuer, Plan, account, high_s, seal
 
 _STRANGER = str(address_of(account("stranger")))
 
@@ -81,13 +79,20 @@ def request_signature_recovery_byte(issuer: Issuer) -> Document:
     return seal(document)
 
 
-@forged(3, "evaluations only", "coordinator", "worker", "requester", solidity="UnsupportedKind")
+@forged(1, "training have no circuit", "coordinator", "worker", "requester")
 def training(issuer: Issuer) -> Document:
     """A job of kind training, with evidence that a model was run: nothing here says what training would have to show."""
     job = issuer.job(Tier.ZK)
     request = job.request.model_copy(update={"kind": Kind.TRAINING})
-    signature = sign_digest(account("requester"), request.job_id(job.domain))
-    return issuer.issue(replace(job, request=request, signature=signature))
+    job_id = request.job_id(job.domain)
+
+    def stated(s: Statement) -> Statement:  # rexis makes no such statement itself
+        task = task_id(job_id, s.record_start, s.record_count)
+        return s.model_copy(update={"kind": Kind.TRAINING, "job_id": job_id, "task_id": task})
+
+    document = issuer.issue(job, Plan(statement=stated))
+    signature = to_hex(sign_digest(account("requester"), job_id))
+    return seal({**document, "request": request.to_object(), "requestSignature": signature})
 
 
 @forged(6, "the request asks for", "coordinator", "requester")

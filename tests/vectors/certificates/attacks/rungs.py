@@ -44,13 +44,29 @@ def private_weights(issuer: Issuer) -> Document:
     return _with(issuer, claimed(issuer))
 
 
+@valid(match="'s now")
+def private_weights_handed_over(issuer: Issuer) -> Document:
+    """Rung ee-private-weights, claimed by who registered the key epoch. Later the model was handed over to another."""
+    model = issuer.handed_over
+    job = issuer.job(Tier.COMMIT, rung=Rung.EE_PRIVATE_WEIGHTS, model=model)
+    return _with(issuer, claimed(issuer, model_digest=model.digest), job)
+
+
+@forged(15, "registered the model", "coordinator", "requester")
+def rung_claim_by_the_next_owner(issuer: Issuer) -> Document:
+    """The model's new owner claims the rung of a key epoch that the former owner registered, and did not claim it of."""
+    model = issuer.handed_over
+    claim = claimed(issuer, by="heir", owner=address_of(account("heir")), model_digest=model.digest)
+    return _with(issuer, claim, issuer.job(Tier.COMMIT, rung=Rung.EE_PRIVATE_WEIGHTS, model=model))
+
+
 @valid("coordinator", "requester", offline=True)
 def private_weights_by_another_offline(issuer: Issuer) -> Document:
     """A stranger claims the rung for the owner's model. Offline nobody can see whose model it is."""
     return _with(issuer, claimed(issuer, by="stranger", owner=address_of(account("stranger"))))
 
 
-@forged(15, "claims the rung, the model is", "coordinator", "requester")
+@forged(15, "registered the model", "coordinator", "requester")
 def rung_claim_by_another_wallet(issuer: Issuer) -> Document:
     """A stranger claims the rung for the owner's model, in its own name."""
     return _with(issuer, claimed(issuer, by="stranger", owner=address_of(account("stranger"))))

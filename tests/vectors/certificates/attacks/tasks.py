@@ -168,7 +168,7 @@ def statement_task_id(issuer: Issuer) -> Document:
     return _stated(issuer, task_id=sha256(b"another task"))
 
 
-@forged(7, "statement.kind", "coordinator", "worker", solidity="UnsupportedKind")
+@forged(1, "training have no circuit", "coordinator", "worker")
 def statement_kind(issuer: Issuer) -> Document:
     """An evaluation passed off as training."""
     return _stated(issuer, kind=Kind.TRAINING)

@@ -1,0 +1,1 @@
+"""Certificates in the formats of others: in-toto attestations and RO-Crates."""
