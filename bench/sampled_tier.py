@@ -7,10 +7,9 @@ import time
 from collections.abc import Sequence
 from fractions import Fraction
 
-from eth_hash.auto import keccak
-
 from rexis.protocol.challenge import challenge_indices
 from rexis.protocol.digests import Digest, sha256
+from rexis.protocol.keccak import keccak
 from rexis.protocol.sampling import (
     altered_records,
     job_log_survival,

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from eth_hash.auto import keccak
-
 from circuits.chain import ChainSettings, split_keys, split_vkas
 from circuits.settings import CircuitSettings
 from rexis.locks import locked
@@ -19,6 +17,7 @@ from rexis.protocol.certificate import MAX_VKA_WORDS
 from rexis.protocol.circuit import Circuit
 from rexis.protocol.digests import Digest, digest_stream, sha256
 from rexis.protocol.errors import DigestMismatchError, MalformedError
+from rexis.protocol.keccak import keccak
 
 _WORD = 32
 MANIFEST = "manifest.json"

@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Annotated, Self
 
 from eth_abi.abi import encode
-from eth_hash.auto import keccak
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from contracts.addresses import address_of_contract, create2
 from contracts.artefacts import AccountabilityName, load
+from rexis.protocol.keccak import keccak
 from rexis.protocol.parsing import ZERO_ADDRESS, Address, AddressField, Strict, UInt16, UInt64
 
 _BPS = 10_000

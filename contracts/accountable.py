@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, cast
 
-from eth_hash.auto import keccak
 from web3.types import Wei
 
 from contracts.accountability import Accountability, Terms
@@ -18,6 +17,7 @@ from contracts.onchain import public_instances, residues
 from contracts.tokens import COIN_DECIMALS, ERC20, Token
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import ChainError, UnavailableError
+from rexis.protocol.keccak import keccak
 from rexis.protocol.parsing import ZERO_ADDRESS, Address
 from rexis.protocol.policy import MAX_VALIDATORS
 from rexis.protocol.records import Encoding, InputOpening, Opening

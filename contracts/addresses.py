@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from functools import cache
 
-from eth_hash.auto import keccak
-
 from contracts.artefacts import CoreName, load
 from rexis.protocol.digests import Digest, sha256
+from rexis.protocol.keccak import keccak
 from rexis.protocol.parsing import Address
 
 DEPLOYER = Address("0x4e59b44847b379578588920cA78FbF26c0B4956C")

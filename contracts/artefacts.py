@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, get_args
 
-from eth_hash.auto import keccak
+from rexis.protocol.keccak import keccak
 
 # The log: one deployment a chain, which nobody governs. Around it, any number of deployments with terms of their own.
 CoreName = Literal["ModelRegistry", "EvidenceLog", "Certifier", "Halo2VerifierReusable"]

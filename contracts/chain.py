@@ -11,7 +11,6 @@ from enum import IntEnum
 from typing import Any, cast
 
 from eth_account.signers.local import LocalAccount
-from eth_hash.auto import keccak
 from web3 import Web3
 from web3.contract import Contract
 from web3.logs import DISCARD
@@ -32,6 +31,7 @@ from contracts.onchain import (
 from rexis.protocol.circuit import Circuit, Visibility
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import ChainError, MerkleError, NotFoundError, UnavailableError
+from rexis.protocol.keccak import keccak
 from rexis.protocol.parsing import ZERO_ADDRESS, Address
 from rexis.protocol.records import Opening
 from rexis.protocol.statement import Statement

@@ -11,11 +11,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eth_hash.auto import keccak
-
 from contracts.artefacts import load
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.errors import DigestMismatchError, UnavailableError
+from rexis.protocol.keccak import keccak
 
 # SHA-256 of the verifier's creation code. Another compiler, or another ezkl, is another verifier: change it on purpose.
 VERIFIER_CODE = Digest.parse("0x256a32407d656cf06107169294ba80e743f661ac7ef2b4a9567de07bec9a1c04")

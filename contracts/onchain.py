@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from eth_hash.auto import keccak
 from pydantic import model_validator
 
 from contracts.addresses import address_of_contract
@@ -16,6 +15,7 @@ from rexis.protocol.circuit import Circuit
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import ChainError
 from rexis.protocol.field import SCALAR_FIELD
+from rexis.protocol.keccak import keccak
 from rexis.protocol.parsing import Address, AddressField, Strict, UInt64
 from rexis.protocol.records import Encoding, LeafFormat, Side
 from rexis.protocol.typed_data import Domain

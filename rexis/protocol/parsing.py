@@ -10,14 +10,15 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from enum import IntEnum
+from functools import lru_cache
 from typing import Annotated, Any, Self, TypeVar
 
-from eth_hash.auto import keccak
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import MalformedError
+from rexis.protocol.keccak import keccak
 
 MAX_JSON_BYTES = 64 << 20
 MAX_DEPTH = 32
@@ -50,13 +51,18 @@ class Address(str):
         """Checksum 20 raw bytes (EIP-55)."""
         if len(raw) != 20:
             raise MalformedError(f"an address is 20 bytes, not {len(raw)}")
-        lower = raw.hex()
-        nibbles = keccak(lower.encode()).hex()
-        return cls("0x" + "".join(c.upper() if int(n, 16) >= 8 else c for c, n in zip(lower, nibbles, strict=False)))
+        return cls(_checksummed(raw))
 
     def raw(self) -> bytes:
         """The 20 bytes."""
         return bytes.fromhex(self[2:])
+
+
+@lru_cache(maxsize=4096)  # who takes part is few, and named in every document
+def _checksummed(raw: bytes) -> str:
+    lower = raw.hex()
+    nibbles = keccak(lower.encode()).hex()
+    return "0x" + "".join(c.upper() if int(n, 16) >= 8 else c for c, n in zip(lower, nibbles, strict=False))
 
 
 ZERO_ADDRESS = Address("0x" + "0" * 40)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eth_hash.auto import keccak
 from eth_keys.datatypes import Signature
 from eth_keys.exceptions import BadSignature
 from eth_typing import Hash32
@@ -15,6 +14,7 @@ from eth_utils.exceptions import ValidationError
 
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import SignatureError
+from rexis.protocol.keccak import keccak
 from rexis.protocol.parsing import Address
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ The same 32 bytes of a statement are signed by a worker, stored, put in the anch
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -123,6 +124,7 @@ class Statement(Struct):
         return self
 
 
+@lru_cache(maxsize=256)
 def policy_digest(policy: Policy) -> Digest:
     """``hashStruct`` of a policy."""
     return Digest(policy.hash_struct())

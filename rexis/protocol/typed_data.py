@@ -9,10 +9,10 @@ from __future__ import annotations
 from functools import cache, lru_cache
 from typing import Any, get_args
 
-from eth_hash.auto import keccak
 from pydantic.fields import FieldInfo
 
 from rexis.protocol.digests import Digest
+from rexis.protocol.keccak import keccak
 from rexis.protocol.parsing import Address, AddressField, SolidityType, Strict, UInt64
 
 _DOMAIN_TYPE = b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
@@ -111,9 +111,14 @@ def _digest(domain: Domain, struct: Struct) -> Digest:
     return Digest(keccak(b"\x19\x01" + domain.separator() + struct.hash_struct()))
 
 
+@lru_cache(maxsize=256)  # a policy or circuit: the same in all statements of a job
+def _nested(struct: Struct) -> bytes:
+    return struct.hash_struct()
+
+
 def _word(value: Any) -> bytes:
     if isinstance(value, Struct):
-        return value.hash_struct()
+        return _nested(value)
     if isinstance(value, Digest):
         return bytes(value)
     if isinstance(value, Address):

@@ -8,11 +8,11 @@ from typing import get_args
 
 import pytest
 from eth_abi.abi import encode
-from eth_hash.auto import keccak
 
 from contracts import export
 from contracts.addresses import DEPLOYER, address_of_contract, in_order, init_code
 from contracts.artefacts import CONTRACTS, ContractName, CoreName, decode_revert, load
+from rexis.protocol.keccak import keccak
 from rexis.protocol.parsing import Address
 
 

@@ -11,11 +11,11 @@ from typing import ClassVar
 
 import pytest
 from eth_abi.abi import encode
-from eth_hash.auto import keccak
 
 from contracts.chain import Chain, Deployment
 from rexis.protocol.digests import sha256
 from rexis.protocol.errors import NotFoundError, UnavailableError
+from rexis.protocol.keccak import keccak
 from rexis.protocol.parsing import ZERO_ADDRESS
 
 

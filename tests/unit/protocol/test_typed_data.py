@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from eth_account.messages import encode_typed_data
-from eth_hash.auto import keccak
 
 from rexis.protocol.circuit import NO_CIRCUIT, Circuit
 from rexis.protocol.digests import ZERO_DIGEST, Digest, sha256
 from rexis.protocol.errors import MalformedError
+from rexis.protocol.keccak import keccak
 from rexis.protocol.parsing import ZERO_ADDRESS, Address
 from rexis.protocol.policy import Rung
 from rexis.protocol.rung import RungClaim

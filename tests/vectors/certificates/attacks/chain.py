@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from eth_hash.auto import keccak
-
 from rexis.protocol.certificate import Certificate
 from rexis.protocol.circuit import NO_CIRCUIT
 from rexis.protocol.digests import Digest, sha256
+from rexis.protocol.keccak import keccak
 from rexis.protocol.merkle import node_hash
 from rexis.protocol.policy import Tier
 from rexis.protocol.signing import address_of
