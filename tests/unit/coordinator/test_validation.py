@@ -422,6 +422,7 @@ def test_what_is_refused_at_submission(
     with pytest.raises(MalformedError, match="knows no validators"):
         coordinator.jobs.submit(address_of(without.requester), submission(without))
     scene = start(tmp_path / "other", database, ledger, clock, max_validated_statements=1)
+    scene.owner = without.owner  # on the same chain
     scene.publish()
     submit, requester = scene.coordinator.jobs.submit, address_of(scene.requester)
     for quorum in (None, address(7)):
