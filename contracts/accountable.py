@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from web3.types import Wei
 
@@ -201,6 +201,11 @@ class AccountableChain(Chain):
         self.attach_accountability(found)
         return found
 
+    def deploy_quorum(self, manifest: Accountability) -> None:
+        """Deploy a deployment's ValidatorQuorum alone, unless it is there, and attach to it."""
+        self._create(manifest.terms.init_codes()["ValidatorQuorum"])
+        self.attach_quorum(manifest)
+
     def attach_accountability(self, manifest: Accountability) -> None:
         """Use a deployment, after checking that it is on this chain. Which code is there follows from the addresses.
 
@@ -209,12 +214,26 @@ class AccountableChain(Chain):
         ChainError
             It is not.
         """
+        self._attach_to(manifest, *get_args(AccountabilityName))
+
+    def attach_quorum(self, manifest: Accountability) -> None:
+        """Use a deployment's ValidatorQuorum, which refers to none of the others: they need not be there.
+
+        Raises
+        ------
+        ChainError
+            It is not on this chain.
+        """
+        self._attach_to(manifest, "ValidatorQuorum")
+
+    def _attach_to(self, manifest: Accountability, *names: AccountabilityName) -> None:
         if manifest.chain_id != self.chain_id:
             raise ChainError(
                 f"the deployment is on chain {manifest.chain_id}, this node is on chain {self.chain_id}",
                 field="chainId",
             )
-        at: dict[AccountabilityName, Address] = manifest.terms.addresses()
+        everywhere = manifest.terms.addresses()
+        at: dict[AccountabilityName, Address] = {name: everywhere[name] for name in names}
         for name, address in at.items():
             if not self._has_code(address):
                 raise ChainError(f"no {name} at {address} on chain {self.chain_id}", hint="deployed on other terms?")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rexis.protocol.certificate import SealedDocument
 from rexis.protocol.errors import EvidenceError
+from rexis.protocol.policy import MAX_VALIDATORS
 from rexis.protocol.statement import Kind
 from rexis.protocol.validation import Finding
 from verifier.report import Status, Verdict
@@ -50,12 +51,12 @@ def check_validators(
 ) -> None:
     """Take the step: the quorum found every statement valid, with as many signers as the policy wants."""
     with verdict.step(VALIDATORS, _NAME) as notes:
-        chain.attach_accountability(quorum)
+        chain.attach_quorum(quorum)
         notes.say(_check(certificate, chain, quorum))
 
 
 def _check(certificate: SealedDocument, chain: AccountableChain, quorum: Accountability) -> str:
-    wanted, fewest, least = max(certificate.request.policy.validators, 1), 256, 1.0
+    wanted, fewest, least = max(certificate.request.policy.validators, 1), MAX_VALIDATORS, 1000
     for place in certificate.places:
         digest = certificate.domain.digest(place.statement)
         found = chain.find_verdict(digest, place.anchor.block_number)
@@ -75,8 +76,9 @@ def _check(certificate: SealedDocument, chain: AccountableChain, quorum: Account
                 f"{len(found.slots)} validators signed for statement {digest}, the policy wants {wanted}",
                 field=f"{place.where}evidence",
             )
-        fewest, least = min(fewest, len(found.slots)), min(least, found.stake / max(found.active, 1))
+        fewest = min(fewest, len(found.slots))
+        least = min(least, found.stake * 1000 // max(found.active, 1))  # rounded down: "or more"
     return (
-        f"{fewest} or more validators of quorum {quorum.validator_quorum}, with {least:.1%} or more of its stake "
+        f"{fewest} or more validators of quorum {quorum.validator_quorum}, with {least / 10}% or more of its stake "
         "of then, found each statement valid"
     )

@@ -26,7 +26,8 @@ from rexis.protocol.signing import address_of, sign_digest
 from rexis.protocol.statement import Statement, task_id
 from rexis.protocol.training_certificate import TRAINING_FORMAT, parse_certificate
 from rexis.protocol.typed_data import Domain
-from tests.vectors.certificates.issuer import account, seal
+from tests.vectors.certificates.accounts import account
+from tests.vectors.certificates.issuer import seal
 from tests.vectors.certificates.recorded_chain import STATE, recorded_chain
 from verifier.certificate import VerifyOptions, verify_certificate
 from verifier.report import Outcome, Status, Step

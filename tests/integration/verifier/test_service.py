@@ -22,6 +22,7 @@ from contracts.devchain import DevChain
 from rexis.api import Problem
 from rexis.interpreter import python, python_environment
 from rexis.protocol.digests import Digest, sha256
+from tests.vectors.certificates.quorum import manifest_of
 from verifier.confined import Bounds
 from verifier.service.app import create_app
 from verifier.service.documents import About, Report
@@ -45,6 +46,9 @@ _SOME = {
     "byte-changed_fail",
     "field-wraparound_fail",
     "certification-transaction-invented_fail",
+    "validators-found-valid",
+    "validators-found-not-valid_fail",
+    "validators-of-nobody_undecided",
 }
 
 
@@ -88,6 +92,7 @@ def require_verdict(folder: Path, chain: DevChain, **settings: Any) -> None:
         rpc=None if options["offline"] else chain.url,
         allow_development_chain=options["allow_development_chain"],
         allow_development_srs=options.get("allow_development_srs", False),
+        quorum=manifest_of(options["quorum"]) if "quorum" in options else None,
         **settings,
     )
     names = {"job_id": "job", "model_digest": "model", "requester": "requester"}
@@ -102,6 +107,9 @@ def require_verdict(folder: Path, chain: DevChain, **settings: Any) -> None:
     if case["step"] is None:
         assert report.result == "valid", failed
         assert report.shows
+    elif folder.name.endswith("_undecided"):
+        assert report.result == "undecided"
+        assert [step.number for step in report.steps if step.status == "unchecked"] == [case["step"]]
     else:
         assert report.result == "not valid"
         assert [step.number for step in failed] == [case["step"]]

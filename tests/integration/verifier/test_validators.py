@@ -109,7 +109,7 @@ def test_a_quorum_that_found_everything_valid_is_seen(court: Court) -> None:
     verdict = verify(court, "commit")
     assert verdict.outcome == Outcome.VALID
     (step,) = [step for step in verdict.steps if step.number == VALIDATORS]
-    assert step.detail.startswith(f"2 or more validators of quorum {court.quorum.validator_quorum}, with 88.9% or more")
+    assert step.detail.startswith(f"2 or more validators of quorum {court.quorum.validator_quorum}, with 88.8% or more")
 
 
 def test_a_quorum_that_nobody_asks_for_is_no_step(court: Court) -> None:

@@ -1,9 +1,9 @@
-"""What a case is, and the two decorators that declare one."""
+"""What a case is, and the three decorators that declare one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import getdoc
 from typing import Any, Literal
 
@@ -31,13 +31,15 @@ class Case:
     colludes
         Who took part.
     step
-        The step that must fail; None for a valid certificate.
+        The step that must fail, or stay open; None for a valid certificate.
     match
         Part of the reason.
     solidity
         What the Certifier contract says of the same records: ``accepted``, a custom error, or None if it is not asked.
     options
-        Fields of ``VerifyOptions``; files by their names in ``artifacts``.
+        Fields of ``VerifyOptions``; files by their names in ``artifacts``, a quorum by that in ``quorums``.
+    decided
+        False for a certificate that is neither valid nor refused, since the step cannot be taken.
     """
 
     name: str
@@ -48,10 +50,20 @@ class Case:
     solidity: str | None
     options: dict[str, Any]
     make: Make
+    decided: bool = True
 
     @property
     def folder(self) -> str:
-        return self.name if self.step is None else f"{self.name}_fail"
+        if self.step is None:
+            return self.name
+        return f"{self.name}_fail" if self.decided else f"{self.name}_undecided"
+
+    @property
+    def exit(self) -> int:
+        """Of ``rexis verify``."""
+        if not self.decided:
+            return 2
+        return 0 if self.step is None else 1
 
     def to_object(self, issuer: Issuer) -> dict[str, Any]:
         """``case.json``."""
@@ -64,7 +76,7 @@ class Case:
             "options": options,
             "step": self.step,
             "match": self.match,
-            "exit": 0 if self.step is None else 1,
+            "exit": self.exit,
             "solidity": self.solidity,
         }
 
@@ -79,6 +91,16 @@ def forged(
 
     def declare(make: Make) -> Make:
         CASES.append(_case(make, colludes, step, match, solidity, options))
+        return make
+
+    return declare
+
+
+def undecided(step: int, match: str, *colludes: Role, **options: Any) -> Callable[[Make], Make]:
+    """Declare a certificate of which this step cannot be taken with what the auditor gives."""
+
+    def declare(make: Make) -> Make:
+        CASES.append(replace(_case(make, colludes, step, match, None, options), decided=False))
         return make
 
     return declare

@@ -18,8 +18,6 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from eth_account import Account
-from eth_account.signers.local import LocalAccount
 from hexbytes import HexBytes
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
@@ -42,6 +40,7 @@ from rexis.protocol.certificate import DEVELOPMENT_CHAINS, FORMAT, CircuitMateri
 from rexis.protocol.challenge import challenge_indices
 from rexis.protocol.circuit import NO_CIRCUIT, Circuit, Visibility
 from rexis.protocol.digests import Digest, sha256
+from rexis.protocol.errors import NotFoundError
 from rexis.protocol.evidence import Evidence, Measured, RecordProof
 from rexis.protocol.merkle import MerkleTree
 from rexis.protocol.onsite import SALT_VALUES, HashedDataset, PrivateDataset, salted
@@ -61,6 +60,8 @@ from rexis.protocol.signing import address_of, sign_digest, sign_text
 from rexis.protocol.statement import JobRequest, Kind, Statement, statement_for
 from rexis.protocol.tensors import Dataset, pack_outputs
 from rexis.protocol.typed_data import Domain
+from tests.vectors.certificates.accounts import account
+from tests.vectors.certificates.quorum import Quorum
 
 Document = dict[str, Any]
 
@@ -74,12 +75,6 @@ _CUTS = (2,)  # after the ReLU
 ISSUED_AT = "2026-01-02T00:00:00Z"
 _FLOAT_TOLERANCE_E9 = 10_000  # 1e-5
 _FIXED_TOLERANCE_E9 = 250_000_000  # 0.25: six bits behind the point
-
-
-def account(name: str) -> LocalAccount:
-    """A test account by its role's name; its key is public."""
-    made: LocalAccount = Account.from_key(sha256(b"rexis certificate vectors: ", name.encode()))
-    return made
 
 
 def network(seed: int, width: int = 4) -> bytes:
@@ -334,8 +329,7 @@ class Issuer:
         self.dev, self.srs, self.other_srs, self.onsite_srs = dev, srs, other_srs, onsite_srs
         self._ezkl, self._cache = ezkl, CircuitCache(cache)
         self._chains: dict[tuple[str, str], Chain] = {}
-        self._jobs = 0
-        self._epochs = 1
+        self._quorums: dict[str, Quorum] = {}
         self._second: Deployment | None = None
         self.artifacts: list[bytes] = []  # models of the attackers
         self._proofs: dict[tuple[Digest, bytes], Proof] = {}
@@ -344,11 +338,22 @@ class Issuer:
         self.segmented_model, self.other_segmented_model = self._build(3, _CUTS), self._build(4, _CUTS)
         self.deployment = self._node("owner").deploy_all()
         self.onsite_model = self.hashing(network(5))
+        for model in (self.model, self.other_model, self.onsite_model, self.segmented_model):
+            self._introduce(model)
+        # On a chain that has a past: more than the jobs and epochs of before, each of which took a block.
+        self._jobs = self._epochs = self.chain("owner").block_number()
+
+    def _introduce(self, model: Model) -> None:
+        """Register a model's first epoch, and its VKA if the contract can check its proofs, unless it is registered."""
         owner = self.chain("owner")
-        for model in (self.model, self.other_model, self.onsite_model):
+        try:
+            known = owner.registration(model.digest, 1)
+        except NotFoundError:
             owner.register(model.digest, 1, model.circuit)
-            owner.register_vka(model.material.vka)
-        owner.register(self.segmented_model.digest, 1, self.segmented_model.circuit)
+            if len(model.proving.artefacts.segments) == 1:
+                owner.register_vka(model.material.vka)
+        else:
+            assert known.circuit_hash == model.circuit.hash_struct(), "another SRS than the chain's first issuer had"
 
     def _build(self, seed: int, cuts: tuple[int, ...] = ()) -> Model:
         model, profile = network(seed), PROFILE.model_copy(update={"cuts": cuts})
@@ -430,6 +435,12 @@ class Issuer:
         chain._send(_Creation(chain._web3, init_code))
         return Address.parse(get_create_address(checksummed(chain.address), nonce))
 
+    def quorum(self, name: str) -> Quorum:
+        """Validators of a quorum (:data:`~tests.vectors.certificates.quorum.SEATS`), who have joined it."""
+        if name not in self._quorums:
+            self._quorums[name] = Quorum.seated(self.dev, name)
+        return self._quorums[name]
+
     def code(self, address: Address) -> bytes:
         """The code at an address."""
         return bytes(self._node("stranger")._web3.eth.get_code(checksummed(address)))
@@ -461,6 +472,7 @@ class Issuer:
         signer: str = "requester",
         max_attempts: int = 3,
         certify_on_chain: bool = False,
+        validators: int = 0,
         rung: Rung = Rung.EE_OUTSOURCED,
         data: Dataset | PrivateDataset | None = None,
     ) -> Job:
@@ -494,7 +506,7 @@ class Issuer:
                 abs_tolerance_e9=tolerance,
                 rel_tolerance_e9=0,
                 rung=rung,
-                validators=0,
+                validators=validators,
                 certify_on_chain=certify_on_chain,
             ),
             requester=address_of(account("requester")),

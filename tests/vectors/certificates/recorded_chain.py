@@ -19,11 +19,21 @@ _FIRST_BLOCK_TIME = 1_767_225_600  # 2026-01-01
 
 
 @contextmanager
-def recording_chain(state: Path) -> Iterator[DevChain]:
-    """A fresh chain, one block a transaction; what happened on it is written to `state`, compressed, at the end."""
+def recording_chain(state: Path, past: Path | None = None) -> Iterator[DevChain]:
+    """A fresh chain, one block a transaction; what happened on it is written to `state`, compressed, at the end.
+
+    Parameters
+    ----------
+    past
+        A recorded state to go on from, whose blocks stay what they are.
+    """
     with TemporaryDirectory(prefix="rexis-vectors-") as folder:
-        plain = Path(folder, "state.json")
-        with _anvil(["--timestamp", str(_FIRST_BLOCK_TIME), "--dump-state", str(plain)]) as chain:
+        plain, before = Path(folder, "state.json"), Path(folder, "past.json")
+        begin = ["--timestamp", str(_FIRST_BLOCK_TIME)]
+        if past is not None:
+            before.write_bytes(lzma.decompress(past.read_bytes()))
+            begin = ["--load-state", str(before)]
+        with _anvil([*begin, "--dump-state", str(plain)]) as chain:
             chain._request("anvil_setBlockTimestampInterval", [_BLOCK_S])
             yield chain
         deadline = time.monotonic() + _STOP_S

@@ -16,7 +16,8 @@ from rexis.protocol.statement import Statement, policy_digest
 from rexis.protocol.training_certificate import TrainingCertificate
 from rexis.protocol.transcript import Checkpoint, SignedCheckpoint
 from rexis.protocol.typed_data import Domain
-from tests.vectors.certificates.issuer import Document, account, seal
+from tests.vectors.certificates.accounts import account
+from tests.vectors.certificates.issuer import Document, seal
 from tests.vectors.training.case import forged
 from tests.vectors.training.issuer import SEGMENTS, Cheat, TrainingIssuer, linked
 from tests.vectors.training.steps import drawn, drifting

@@ -44,7 +44,8 @@ from rexis.protocol.typed_data import Domain
 from rexis.training.exporting import export_checkpoint
 from rexis.training.platforms import this_platform
 from rexis.training.session import Losses, Trainer
-from tests.vectors.certificates.issuer import ISSUED_AT, Document, account, network, seal
+from tests.vectors.certificates.accounts import account
+from tests.vectors.certificates.issuer import ISSUED_AT, Document, network, seal
 
 RECORDS, BATCH, STEPS, INTERVAL = 24, 4, 12, 3
 SEGMENTS = STEPS // INTERVAL

@@ -11,6 +11,19 @@ from tests.vectors.certificates.attacks import (
     rungs,
     segments,
     tasks,
+    validators,
 )
 
-__all__ = ["chain", "circuits", "documents", "honest", "onsite", "proofs", "requests", "rungs", "segments", "tasks"]
+__all__ = [
+    "chain",
+    "circuits",
+    "documents",
+    "honest",
+    "onsite",
+    "proofs",
+    "requests",
+    "rungs",
+    "segments",
+    "tasks",
+    "validators",
+]

@@ -10,10 +10,11 @@ from rexis.protocol.merkle import node_hash
 from rexis.protocol.policy import Tier
 from rexis.protocol.signing import address_of
 from rexis.protocol.typed_data import Domain
+from tests.vectors.certificates.accounts import account
 from tests.vectors.certificates.attacks.forging import first, flipped
 from tests.vectors.certificates.attacks.honest import challenge_ground
 from tests.vectors.certificates.case import ACCEPTED, forged
-from tests.vectors.certificates.issuer import Document, Issuer, Job, Plan, account, seal
+from tests.vectors.certificates.issuer import Document, Issuer, Job, Plan, seal
 
 _NOWHERE = str(sha256(b"no such transaction"))
 

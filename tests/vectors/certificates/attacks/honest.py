@@ -7,10 +7,11 @@ from rexis.protocol.challenge import challenge_indices
 from rexis.protocol.digests import sha256
 from rexis.protocol.policy import Tier
 from rexis.protocol.signing import address_of
+from tests.vectors.certificates.accounts import account
 from tests.vectors.certificates.attacks.circuits import misregistered
 from tests.vectors.certificates.attacks.forging import first, shifted
 from tests.vectors.certificates.case import ACCEPTED, valid
-from tests.vectors.certificates.issuer import Document, Issuer, Plan, account, seal
+from tests.vectors.certificates.issuer import Document, Issuer, Plan, seal
 
 
 @valid(reexecute=2)

@@ -23,10 +23,11 @@ from rexis.protocol.parsing import parse_hex, to_hex
 from rexis.protocol.policy import Policy, Rung, Tier
 from rexis.protocol.records import Encoding, LeafFormat, Side, hash_salts, quantise
 from rexis.protocol.signing import sign_digest
+from tests.vectors.certificates.accounts import account
 from tests.vectors.certificates.attacks.forging import first, flipped, opening, proof
 from tests.vectors.certificates.attacks.rungs import claimed
 from tests.vectors.certificates.case import forged, valid
-from tests.vectors.certificates.issuer import Document, Issuer, Job, account, network, records, seal
+from tests.vectors.certificates.issuer import Document, Issuer, Job, network, records, seal
 
 _TOGETHER = "rung zk-onsite and a circuit with hashed inputs go together"
 

@@ -8,8 +8,9 @@ from rexis.protocol.policy import Tier
 from rexis.protocol.signing import address_of, sign_digest
 from rexis.protocol.statement import Kind, Statement, statement_for, task_id
 from rexis.protocol.typed_data import Domain
+from tests.vectors.certificates.accounts import account
 from tests.vectors.certificates.case import forged
-from tests.vectors.certificates.issuer import Document, Issuer, Plan, account, high_s, seal
+from tests.vectors.certificates.issuer import Document, Issuer, Plan, high_s, seal
 
 _STRANGER = str(address_of(account("stranger")))
 

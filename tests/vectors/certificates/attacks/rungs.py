@@ -10,8 +10,9 @@ from rexis.protocol.policy import Rung, Tier
 from rexis.protocol.rung import PRIVATE_WEIGHTS_DISTANCE_E9, RungClaim, sign_rung_claim
 from rexis.protocol.signing import address_of, sign_digest
 from rexis.protocol.typed_data import Domain
+from tests.vectors.certificates.accounts import account
 from tests.vectors.certificates.case import forged, valid
-from tests.vectors.certificates.issuer import Document, Issuer, Job, account, seal
+from tests.vectors.certificates.issuer import Document, Issuer, Job, seal
 
 
 def _job(issuer: Issuer) -> Job:

@@ -15,9 +15,10 @@ from rexis.protocol.records import input_root
 from rexis.protocol.signing import address_of, sign_digest
 from rexis.protocol.statement import Kind, Statement, task_id
 from rexis.protocol.typed_data import Domain
+from tests.vectors.certificates.accounts import account
 from tests.vectors.certificates.attacks.forging import first
 from tests.vectors.certificates.case import ACCEPTED, forged
-from tests.vectors.certificates.issuer import Document, Issuer, Plan, account, high_s, records, seal
+from tests.vectors.certificates.issuer import Document, Issuer, Plan, high_s, records, seal
 
 # --- 6. Tasks cover the job -------------------------------------------------------------------------------------------
 
