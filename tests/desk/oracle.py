@@ -1,7 +1,8 @@
 """What the desk's tests need of Python: the recorded chains, and verdicts about changed certificates.
 
-``python -m tests.desk.oracle FOLDER`` writes ``ready.json`` into the folder when the chains run, ``mutants.json`` when
-it has verified changed certificates, and goes on until its input ends.
+``python -m tests.desk.oracle FOLDER`` writes ``ready.json`` into the folder when the chains run, ``validators.json``
+when it has verified the vectors about validators, ``mutants.json`` when it has verified changed certificates, and goes
+on until its input ends.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ from rexis.protocol.training_certificate import TRAINING_FORMAT, parse_certifica
 from rexis.protocol.typed_data import Domain
 from tests.vectors.certificates.accounts import account
 from tests.vectors.certificates.issuer import seal
+from tests.vectors.certificates.quorum import QUORUMS, manifest_of
 from tests.vectors.certificates.recorded_chain import STATE, recorded_chain
 from verifier.certificate import VerifyOptions, verify_certificate
 from verifier.report import Outcome, Status, Step
+from verifier.validators import VALIDATORS
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 # Another seed, or more of them, for whoever has the time.
@@ -45,9 +48,12 @@ _ORIGINALS = (
     "certificates/segments",
     "certificates/zk-certified-on-chain",
     "certificates/zk-two-tasks",
+    "certificates/validators-found-valid",
     "training/handed-over",
     "training/sampled-second-attempt",
 )
+# Of these the auditor names a quorum.
+_NAMED = {"certificates/validators-found-valid": "validators", "training/handed-over": "validators"}
 _ADDRESS_CHARACTERS = 42
 _RESULTS = {Outcome.VALID: "valid", Outcome.INVALID: "not valid", Outcome.UNDECIDED: "undecided"}
 _ROLES = ("coordinator", "owner", "requester", "stranger", "thief", "worker")
@@ -91,9 +97,33 @@ def main(folder: Path) -> None:
             "certificates": stack.enter_context(recorded_chain(STATE)).url,
             "training": stack.enter_context(recorded_chain(VECTORS / "training" / "chain-state.json.xz")).url,
         }
-        _publish(folder / "ready.json", urls)
+        quorums = {path.stem: manifest_of(path.stem).to_json().decode() for path in QUORUMS.glob("*.json")}
+        _publish(folder / "ready.json", {"chains": urls, "quorums": quorums})
+        _publish(folder / "validators.json", _said_of_validators(urls["certificates"]))
         _publish(folder / "mutants.json", [asdict(each) for each in _mutants(folder, urls)])
         sys.stdin.read()
+
+
+def _said_of_validators(url: str) -> dict[str, list[list[str]]]:
+    """Status and detail of step 28, by the names of vectors about it."""
+    found = {}
+    for folder in sorted((VECTORS / "certificates").glob("*validators*")):
+        options = json.loads((folder / "case.json").read_text(encoding="utf-8"))["options"]
+        given = _options(None if options["offline"] else url, options.get("quorum"))
+        steps = verify_certificate((folder / "certificate.json").read_bytes(), given).steps
+        found[folder.name] = [[step.status.value, step.detail] for step in steps if step.number == VALIDATORS]
+    return found
+
+
+def _options(url: str | None, quorum: str | None = None) -> VerifyOptions:
+    return VerifyOptions(
+        rpc_url=url,
+        offline=url is None,
+        artifacts=VECTORS / "certificates" / "artifacts",
+        allow_development_chain=True,
+        allow_development_srs=True,
+        quorum=None if quorum is None else manifest_of(quorum),
+    )
 
 
 def _mutants(folder: Path, urls: dict[str, str]) -> list[Mutant]:
@@ -108,13 +138,7 @@ def _mutants(folder: Path, urls: dict[str, str]) -> list[Mutant]:
                 change, data = _changed(original, draw) if number else ("unchanged", original)
                 path = folder / f"{name.replace('/', '-')}-{number}.json"
                 path.write_bytes(data)
-                options = VerifyOptions(
-                    rpc_url=urls[name.split("/")[0]],
-                    artifacts=VECTORS / "certificates" / "artifacts",
-                    allow_development_chain=True,
-                    allow_development_srs=True,
-                )
-                verdict = verify_certificate(data, options)
+                verdict = verify_certificate(data, _options(urls[name.split("/")[0]], _NAMED.get(name)))
                 failed = verdict.failed
                 found.append(
                     Mutant(

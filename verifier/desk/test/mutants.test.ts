@@ -7,6 +7,8 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, inject, test } from "vitest";
 import { httpNode, verifyCertificate } from "../src/verify";
+import { readQuorum } from "../src/verify/accountability";
+import { utf8 } from "../src/verify/bytes";
 import { bytesOf, srsOf } from "./vectors";
 
 interface Mutant {
@@ -18,6 +20,10 @@ interface Mutant {
   failure: string;
   shows: string[];
 }
+
+/** Of these the auditor names a quorum, as in `tests/desk/oracle.py`. */
+const NAMED = ["certificates/validators-found-valid", "training/handed-over"];
+const quorum = readQuorum(utf8(inject("quorums")["validators"] ?? ""));
 
 const folder = inject("folder");
 while (!existsSync(join(folder, "mutants.json"))) await sleep(100);
@@ -34,6 +40,7 @@ test.each(mutants.map((mutant) => [`${mutant.original}: ${mutant.change}`, mutan
       allowDevelopmentSrs: true,
       node: httpNode(mutant.original.startsWith("training") ? chains.training : chains.certificates),
       ...(srs && { srs }),
+      ...(NAMED.includes(mutant.original) && { quorum }),
     });
     const failure = report.steps.find((step) => step.status === "failed")?.detail;
     // What a page says of step 5 beyond Python. Where Python has no SRS, it takes less of steps 5 and 10 than a page.

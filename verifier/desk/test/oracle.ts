@@ -14,6 +14,8 @@ declare module "vitest" {
     /** Folder in which Python writes. */
     folder: string;
     chains: { certificates: string; training: string };
+    /** Manifests of the quorums that vectors name, as Python writes them. */
+    quorums: Record<string, string>;
   }
 }
 
@@ -33,7 +35,9 @@ export default async function setup(project: TestProject): Promise<() => Promise
     await sleep(50);
   }
   project.provide("folder", folder);
-  project.provide("chains", JSON.parse(readFileSync(join(folder, "ready.json"), "utf8")));
+  const ready = JSON.parse(readFileSync(join(folder, "ready.json"), "utf8"));
+  project.provide("chains", ready.chains);
+  project.provide("quorums", ready.quorums);
   return async () => {
     child.stdin.end();
     while (!ended) await sleep(20);

@@ -2,7 +2,9 @@
 
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { httpNode, type Options } from "../src/verify";
+import { httpNode, type Options, type Result } from "../src/verify";
+import { readQuorum } from "../src/verify/accountability";
+import { utf8 } from "../src/verify/bytes";
 
 export const VECTORS = resolve(import.meta.dirname, "../../../tests/vectors");
 const ARTIFACTS = join(VECTORS, "certificates/artifacts");
@@ -16,6 +18,7 @@ interface Case {
     requester?: string;
     model_digest?: string;
     srs?: string;
+    quorum?: string;
   };
   step: number | null;
   match: string;
@@ -44,8 +47,14 @@ export function bytesOf(path: string): Uint8Array {
   return new Uint8Array(readFileSync(path));
 }
 
-/** What the case's auditor gives, without what a page cannot use. */
-export function optionsOf(vector: Vector, url: string): Options {
+/** Python's verdict, and the step that fails. */
+export function expectedOf({ name, step }: Vector): { result: Result; step: number | null } {
+  if (name.endsWith("_undecided")) return { result: "undecided", step: null };
+  return { result: step === null ? "valid" : "not valid", step };
+}
+
+/** What the case's auditor gives, without what a page cannot use; quorums' manifests by their names. */
+export function optionsOf(vector: Vector, url: string, quorums: Record<string, string>): Options {
   const given = vector.options;
   const srs = srsOf(vector.documents[0]?.data ?? new Uint8Array(), given.srs);
   return {
@@ -57,6 +66,7 @@ export function optionsOf(vector: Vector, url: string): Options {
     allowDevelopmentSrs: given.allow_development_srs ?? false,
     ...(!given.offline && { node: httpNode(url) }),
     ...(srs && { srs }),
+    ...(given.quorum !== undefined && { quorum: readQuorum(utf8(quorums[given.quorum] ?? "")) }),
   };
 }
 

@@ -1,8 +1,9 @@
 /**
- * Steps 14 to 18: what the certificate says of the chain, against a node that the auditor chose. As
+ * Steps 14 to 18, and 28: what the certificate says of the chain, against a node that the auditor chose. As
  * `verifier/chain.py`.
  */
 
+import type { Quorum } from "./accountability";
 import { decodeWords, encodeCall, numberOf, selector, topic, word } from "./abi";
 import { type Address, checksummed, type Digest, fromHex, type Hex, toHex } from "./bytes";
 import type { Certificate, Place } from "./certificate";
@@ -11,7 +12,7 @@ import { RexisError, UnavailableError } from "./errors";
 import { type ChainNode, NodeError } from "./node";
 import { passed, type Verdict } from "./report";
 import { Circuit, isNone, statementDigest } from "./statement";
-import { leaveOutValidators } from "./validators";
+import { checkValidators, leaveOutValidators } from "./validators";
 
 export const DEPLOYMENT_STEP = 14;
 const [MODEL, COMMITMENTS, ANCHORS, CERTIFICATION] = [15, 16, 17, 18];
@@ -22,13 +23,23 @@ const UNKNOWN = {
 } as const;
 const COMMITTED = topic("Committed(address,bytes32,bytes32,uint32)");
 const ANCHORED = topic("Anchored(uint256,bytes32,address,uint64)");
+const VERDICT_RECORDED = topic("VerdictRecorded(bytes32,uint8,uint256,uint256,uint256)");
 const RECORD_CERTIFIED = topic("RecordCertified(bytes32,uint64,address)");
+
+/** Whether a statement was found valid, by the contract's words for it. */
+const FINDINGS = new Map([
+  [toHex(word(1)), true],
+  [toHex(word(2)), false],
+]);
+/** Nodes refuse to search many blocks at once; many refuse more than 1,000. */
+const BLOCKS_AT_ONCE = 1000;
 
 /** Take the chain steps; stops where the node is out of reach. */
 export async function checkChain(
   certificate: Certificate,
   places: readonly Place[],
   node: ChainNode,
+  quorum: Quorum | undefined,
   verdict: Verdict,
 ): Promise<void> {
   const chain = new Chain(node);
@@ -49,12 +60,14 @@ export async function checkChain(
   for (const [number, name, check] of steps) {
     await verdict.step(number, name, async () => passed(await check(certificate, places, chain)));
   }
-  leaveOutValidators(certificate, false, verdict);
+  if (!leaveOutValidators(certificate, { offline: false, quorum }, verdict) && quorum) {
+    await checkValidators(certificate, places, chain, quorum, verdict);
+  }
 }
 
 /** 14: the node is on the certificate's chain, and has the contracts. */
 async function checkDeployed(certificate: Certificate, chain: Chain): Promise<string> {
-  const found = await chain.number("eth_chainId", []);
+  const found = await chain.id();
   const wanted = certificate.domain.chainId;
   if (found !== wanted) {
     throw new RexisError(`the node is on chain ${found}, the certificate is for chain ${wanted}`, {
@@ -62,7 +75,7 @@ async function checkDeployed(certificate: Certificate, chain: Chain): Promise<st
     });
   }
   for (const [name, at] of Object.entries(DEPLOYMENT) as [string, Address][]) {
-    if ((await chain.text("eth_getCode", [at, "latest"])) === "0x") {
+    if (!(await chain.hasCode(at))) {
       throw new RexisError(`no ${name} at ${at} on chain ${found}`, {
         hint: "deployed by another version of rexis, or not yet: see `rexis deploy`",
       });
@@ -200,23 +213,40 @@ interface Wanted {
 interface Receipt {
   status: unknown;
   block: number;
-  logs: { address: string; topics: readonly string[]; data: string }[];
+  logs: Log[];
+}
+
+interface Log {
+  address: string;
+  topics: readonly Hex[];
+  data: Hex;
+}
+
+/** What a ValidatorQuorum wrote down of a statement. */
+export interface RecordedVerdict {
+  valid: boolean;
+  /** How many signed it. */
+  signers: number;
+  /** What these had at stake then, and what all validators had. */
+  stake: bigint;
+  active: bigint;
+  transaction: Digest;
 }
 
 /**
  * Typed reads of the contracts. What has been asked is not asked again: tasks share anchors, blocks and transactions.
  */
-class Chain {
+export class Chain {
   private readonly answers = new Map<string, Promise<unknown>>();
 
   constructor(private readonly node: ChainNode) {}
 
-  async number(method: string, params: readonly unknown[]): Promise<number> {
-    return toNumber(await this.ask(method, params));
+  async id(): Promise<number> {
+    return toNumber(await this.ask("eth_chainId", []));
   }
 
-  async text(method: string, params: readonly unknown[]): Promise<string> {
-    return toText(await this.ask(method, params));
+  async hasCode(at: Address): Promise<boolean> {
+    return toText(await this.ask("eth_getCode", [at, "latest"])) !== "0x";
   }
 
   async registration(
@@ -266,6 +296,22 @@ class Chain {
     return numberOf(found);
   }
 
+  /** What a quorum wrote down of a statement, if it did since a block; as `find_verdict` of `contracts/accountable.py`. */
+  async verdict(quorum: Address, digest: Digest, since: number): Promise<RecordedVerdict | null> {
+    const [known] = await this.read(quorum, encodeCall("verdictOf(bytes32)", fromHex(digest)), 1);
+    if (numberOf(known) === 0) return null;
+    const newest = toNumber(await this.ask("eth_blockNumber", []));
+    for (let first = since; first <= newest; first += BLOCKS_AT_ONCE) {
+      const last = Math.min(first + BLOCKS_AT_ONCE - 1, newest);
+      const blocks = { fromBlock: quantity(first), toBlock: quantity(last) };
+      const topics = [VERDICT_RECORDED, digest];
+      const logs = await this.ask("eth_getLogs", [{ address: quorum, ...blocks, topics }]);
+      if (!Array.isArray(logs)) throw unusable();
+      if (logs.length > 0) return recordedVerdict(logs[0], quorum, digest);
+    }
+    return null;
+  }
+
   async blockHash(number: number): Promise<Digest> {
     const found = await this.ask("eth_getBlockByNumber", [quantity(number), false]);
     if (found === null) {
@@ -304,19 +350,7 @@ class Chain {
     if (member(found, "status") !== "0x1") throw new RexisError(`transaction ${transaction} reverted`);
     const logs = member(found, "logs");
     if (!Array.isArray(logs)) throw unusable();
-    return {
-      status: "0x1",
-      block: toNumber(member(found, "blockNumber")),
-      logs: logs.map((log: unknown) => {
-        const topics = member(log, "topics");
-        if (!Array.isArray(topics)) throw unusable();
-        return {
-          address: toText(member(log, "address")),
-          topics: topics.map(toText),
-          data: toText(member(log, "data")),
-        };
-      }),
-    };
+    return { status: "0x1", block: toNumber(member(found, "blockNumber")), logs: logs.map(toLog) };
   }
 
   /** Call a view. A revert with the error `missing` says that there is no such thing; our views have no other. */
@@ -349,6 +383,24 @@ class Chain {
     this.answers.set(key, known);
     return known;
   }
+}
+
+function toLog(log: unknown): Log {
+  const topics = member(log, "topics");
+  if (!Array.isArray(topics)) throw unusable();
+  return { address: toText(member(log, "address")), topics: topics.map(toText), data: toText(member(log, "data")) };
+}
+
+function recordedVerdict(log: unknown, quorum: Address, digest: Digest): RecordedVerdict {
+  const { address, topics, data } = toLog(log);
+  const [event, statement, verdict] = topics;
+  const finding = FINDINGS.get(verdict ?? "");
+  const words = decodeWords(data, 3);
+  const ours = address === quorum.toLowerCase() && event === VERDICT_RECORDED && statement === digest;
+  const transaction = toText(member(log, "transactionHash"));
+  if (!ours || finding === undefined || !words || transaction.length !== digest.length) throw unusable();
+  const [signers, stake, active] = words.map(BigInt) as [bigint, bigint, bigint];
+  return { valid: finding, signers: signers.toString(2).replaceAll("0", "").length, stake, active, transaction };
 }
 
 /** As many words as were asked for; what a caller takes out beyond them is undefined in no case. */

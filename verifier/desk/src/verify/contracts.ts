@@ -57,7 +57,8 @@ export function requireDeployment(certificate: Certificate): void {
   }
 }
 
-function create2(code: string, ...references: Address[]): Address {
-  const init = concat(fromHex(code), ...references.map((each) => word(each)));
+/** Where the deployer puts a contract of this creation code, with constructor arguments of one word each. */
+export function create2(code: string, ...given: (Address | number | bigint)[]): Address {
+  const init = concat(fromHex(code), ...given.map((each) => word(each)));
   return checksummed(keccak(Uint8Array.of(0xff), fromHex(DEPLOYER), SALT, keccak(init)).subarray(12));
 }

@@ -71,7 +71,7 @@ export async function checkSurroundings(
     );
   });
   if (options.node) {
-    await checkChain(certificate, placesOf(certificate), options.node, verdict);
+    await checkChain(certificate, placesOf(certificate), options.node, options.quorum, verdict);
   } else {
     verdict.add(
       DEPLOYMENT_STEP,
@@ -80,7 +80,7 @@ export async function checkSurroundings(
       "offline: registry, commitments, block hashes and anchors are as the certificate says",
       "name a chain node that you trust",
     );
-    leaveOutValidators(certificate, true, verdict);
+    leaveOutValidators(certificate, { offline: true, quorum: options.quorum }, verdict);
   }
   await verdict.step(RUNG, "privacy rung", () => passed(rung()));
 }

@@ -13,6 +13,7 @@ import type { Options } from "./options";
 import { passed, type Report, type Step, StepFailed, Verdict } from "./report";
 import { verifyTraining } from "./trainingCertificate";
 
+export type { Quorum } from "./accountability";
 export type { Certificate, EvaluationCertificate, TrainingCertificate } from "./certificate";
 export type { Named } from "./lineage";
 export { type ChainNode, httpNode, NodeError } from "./node";

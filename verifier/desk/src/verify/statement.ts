@@ -20,7 +20,7 @@ import {
 
 export const MAX_SHARD = 1 << 20;
 /** Slots of the ValidatorQuorum contract. */
-const MAX_VALIDATORS = 256;
+export const MAX_VALIDATORS = 256;
 const STATEMENT_VERSION = 1;
 const TASK_DOMAIN = utf8("rexis.task.v1\0");
 
