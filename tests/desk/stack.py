@@ -1,7 +1,8 @@
 """What the desk meets in its browser tests: ``python -m tests.desk.stack ORIGIN`` runs it until SIGTERM.
 
-The recorded chains of the vectors, a coordinator that allows the desk at `ORIGIN`, with a finished job, and a folder
-with a report of each kind. Prints one line of JSON, whose names the tests take for environment variables.
+The recorded chains of the vectors, manifests of the quorums on them, a coordinator that allows the desk at `ORIGIN`,
+with a finished job, and a folder with a report of each kind. Prints one line of JSON, whose names the tests take for
+environment variables.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tests.unit.coordinator.fakes import FakeLedger
 from tests.unit.coordinator.scene import Scene
 from tests.unit.coordinator.serving import serving
 from tests.unit.coordinator.test_recovery import finish
+from tests.vectors.certificates.quorum import QUORUMS, manifest_of
 from tests.vectors.certificates.recorded_chain import STATE, recorded_chain
 
 _MODEL = Path(__file__).parents[2] / "models/onnx/breast_cancer.onnx"
@@ -41,11 +43,14 @@ def main(origin: str) -> int:
         scene.do_all()
         finish(scene)
         write_reports(folder)
+        for path in QUORUMS.glob("*.json"):
+            (folder / f"quorum-{path.name}").write_bytes(manifest_of(path.stem).to_json())
         coordinator = f"http://127.0.0.1:{scene.coordinator.settings.port}"
         found = {
             "CHAIN_OF_CERTIFICATES": stack.enter_context(recorded_chain()).url,
             "CHAIN_OF_TRAINING": stack.enter_context(recorded_chain(_TRAINING_STATE)).url,
             "REPORTS": str(folder),
+            "QUORUMS": str(folder),
             "COORDINATOR_URL": coordinator,
             "JOB_ID": str(job.job_id),
             "TOKEN": stack.enter_context(RexisClient(coordinator, scene.requester)).login(),

@@ -13,6 +13,7 @@ const SHOWN: Record<string, string> = {
   segments: "Circuits of several segments",
   "ee-private-weights": "Rung `ee-private-weights`",
   "zk-onsite": "Rung `zk-onsite`",
+  validators: "Validators (`validators: n` in the policy, `--quorum` for the auditor)",
   none: "What no tier claims",
   offline: "Offline",
   ee: "Equivariant Encryption is keyed obfuscation",

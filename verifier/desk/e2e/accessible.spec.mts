@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import AxeBuilder from "@axe-core/playwright";
 import { expect, type Page, test } from "@playwright/test";
 import { DESK, drop, fill } from "./desk.mts";
-import type { File } from "./vectors.mts";
+import { type File, manifest } from "./vectors.mts";
 
 const PLACES = ["Verify", "Lineage", "Log", "Follow a job", "Reports", "Guarantees"];
 const REPORTS = ["bench.json", "card.json", "attacks.json"];
@@ -19,7 +19,7 @@ for (const theme of ["light", "dark"] as const) {
     await expect(page.getByRole("heading", { name: "What you will see" })).toBeVisible();
     await clean(page);
     await fill(page);
-    await drop(page, ...REPORTS.map(report));
+    await drop(page, manifest("validators"), ...REPORTS.map(report));
     for (const place of PLACES) {
       await page.getByRole("navigation").getByRole("link", { name: place }).click();
       await expect(page.getByRole("heading", { level: 1 })).toBeVisible();
@@ -45,7 +45,7 @@ test("320 pixels wide nothing is cut off", async ({ page }) => {
   await page.setViewportSize({ width: 320, height: 700 });
   await page.goto(DESK());
   await fill(page);
-  await drop(page, ...REPORTS.map(report));
+  await drop(page, manifest("validators"), ...REPORTS.map(report));
   for (const place of PLACES) {
     await page.getByRole("navigation").getByRole("link", { name: place }).click();
     expect(await page.evaluate(() => document.documentElement.scrollWidth), place).toBeLessThanOrEqual(320);

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "@playwright/test";
 import { allowDevelopment, DESK, drop, verdict } from "./desk.mts";
-import { certificate, type File, large } from "./vectors.mts";
+import { certificate, type File, large, manifest } from "./vectors.mts";
 
 const BUILT = fileURLToPath(new URL("../dist/desk.html", import.meta.url));
 
@@ -142,6 +142,35 @@ test("a pin that does not fit is a failure, one that is none is told of, and a c
   await page.locator("#pin-model").fill("");
   await page.getByRole("button", { name: "Verify again" }).click();
   await expect(page.locator("article.result")).toHaveAttribute("data-result", "valid");
+});
+
+test("validators count whose manifest the auditor chooses, by keyboard or by drop, and no others", async ({ page }) => {
+  await page.goto(DESK());
+  await allowDevelopment(page);
+  await page.locator("#node").fill(process.env.CHAIN_OF_CERTIFICATES!);
+  await drop(page, certificate("validators-found-valid"));
+  expect(await verdict(page, "validators-found-valid.json")).toMatchObject({ result: "undecided", text: expect.stringContaining("28 validators' verdicts") });
+  const chooser = page.waitForEvent("filechooser");
+  await page.locator("#node").focus();
+  await page.keyboard.press("Tab");
+  const choose = page.getByRole("button", { name: "Choose a manifest" });
+  await expect(choose).toBeFocused();
+  await page.keyboard.press("Enter");
+  const { base64 } = manifest("validators");
+  await (await chooser).setFiles([{ name: "accountability.json", mimeType: "application/json", buffer: Buffer.from(base64, "base64") }]);
+  await expect(page.getByText(/Validators of quorum .* on chain 31337, by accountability.json/)).toBeVisible();
+  await expect(page.getByText("You changed what you expect or allow since")).toBeVisible();
+  await page.getByRole("button", { name: "Verify again" }).click();
+  await expect(page.locator("article.result")).toHaveAttribute("data-result", "valid");
+  await expect(page.getByText(/2 or more validators of quorum .*, with 88.8% or more of its stake of then/)).toBeVisible();
+  await drop(page, certificate("validators-silent_fail"), manifest("friends"));
+  expect(await verdict(page, "validators-silent_fail.json")).toMatchObject({ result: "not valid", step: 28 });
+  await expect(page.getByText(/on chain 31337, by friends.json/)).toBeVisible();
+  await page.getByRole("button", { name: "Name no validators" }).press("Enter");
+  await expect(choose).toBeFocused();
+  const broken = Buffer.from(Buffer.from(base64, "base64").toString().replace("6666", "6667")).toString("base64");
+  await drop(page, { name: "broken.json", base64: broken });
+  await expect(page.getByRole("alert")).toContainText("broken.json is no manifest of validators: validatorQuorum: ");
 });
 
 test("a link opens an example of this server, and of no other", async ({ page }) => {

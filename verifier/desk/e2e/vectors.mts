@@ -19,6 +19,8 @@ export interface Vector {
     job_id?: string;
     /** A file in `artifacts` that the auditor was handed in the place of the right one. */
     srs?: string;
+    /** The quorum that the auditor names. */
+    quorum?: string;
   };
   /** The step that fails in `rexis verify`; null for a valid one. */
   step: number | null;
@@ -46,6 +48,9 @@ export const artefacts = (): File[] =>
   readdirSync(`${FOLDER}certificates/artifacts`).map((name) => fileOf(`${FOLDER}certificates/artifacts/${name}`, name));
 
 export const certificate = (name: string, kind: Kind = "certificates"): File => fileOf(`${FOLDER}${kind}/${name}/certificate.json`, `${name}.json`);
+
+/** Of a quorum on the chain of certificates, as Python writes it. */
+export const manifest = (quorum: string): File => fileOf(`${process.env.QUORUMS}/quorum-${quorum}.json`, `${quorum}.json`);
 
 /** Of a job of 10,000 records, with 16 proofs. */
 export const large = (): File => fileOf(`${FOLDER}large/tiny-10000-in-10000-sampled-16.json`, "large.json");

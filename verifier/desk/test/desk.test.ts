@@ -1,7 +1,7 @@
 /** What the desk does around verification, without a browser. What needs one is in `e2e`. */
 
 import { readFileSync } from "node:fs";
-import { describe, expect, test } from "vitest";
+import { describe, expect, inject, test } from "vitest";
 import { sections } from "../build/claims.mts";
 import { drawingOf } from "../src/desk/drawing";
 import { factsOf } from "../src/desk/facts";
@@ -54,6 +54,14 @@ describe("files", () => {
     expect(() => recognise(`sha256-${"0".repeat(64)}`, text("x"))).toThrow(Refused);
     expect(() => recognise("card.json", text('{"format": "rexis-leakage-card-v2"'))).toThrow("no JSON");
     expect(() => recognise("card.json", text('{"format": "rexis-leakage-card-v2"}'))).toThrow("card.json.modelDigest is not text");
+  });
+
+  test("a manifest of validators names their quorum, or is refused; a certificate stays one", () => {
+    const manifest = inject("quorums")["validators"]!;
+    expect(recognise("x.txt", text(manifest))).toMatchObject({ kind: "quorum", quorum: { chainId: 31337 } });
+    expect(() => recognise("x.txt", text(manifest.replace("6666", "6667")))).toThrow("x.txt is no manifest of validators: validatorQuorum: 0x");
+    expect(recognise("x", text('{"format":"rexis-certificate-v1","validatorQuorum":1}')).kind).toBe("certificate");
+    expect(recognise("x", text(manifest.padEnd((1 << 16) + 1))).kind).toBe("certificate");
   });
 
   test("fields are the document's own", () => {

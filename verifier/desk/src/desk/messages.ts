@@ -1,6 +1,6 @@
 /** What page and worker say to each other. */
 
-import type { Report, Step } from "../verify";
+import type { Quorum, Report, Step } from "../verify";
 import type { Facts } from "./facts";
 
 export interface Pins {
@@ -16,6 +16,8 @@ export interface Choices {
   allowDevelopmentSrs: boolean;
   /** A chain node's URL; null to ask nobody. */
   node: string | null;
+  /** Whose validators' verdicts count, by the manifest of this name; null if nobody's do. */
+  quorum: (Quorum & { name: string }) | null;
 }
 
 /** A certificate's bytes, and the SRS file that it names if it is at hand. */

@@ -38,7 +38,7 @@ export interface State {
   said: string;
 }
 
-export const CHOICES: Choices = { pins: {}, allowDevelopmentChain: false, allowDevelopmentSrs: false, node: null };
+export const CHOICES: Choices = { pins: {}, allowDevelopmentChain: false, allowDevelopmentSrs: false, node: null, quorum: null };
 
 export const START: State = {
   certificates: [],
@@ -94,6 +94,8 @@ function take(state: State, given: Given): State {
     }
     case "artefact":
       return { ...told(`${given.name}: kept for certificates that name it`), artefacts: new Map(state.artefacts).set(given.digest, given.data) };
+    case "quorum":
+      return { ...told(`${given.name}: its validators’ verdicts count`), choices: { ...state.choices, quorum: { ...given.quorum, name: given.name } } };
     case "bench":
       return { ...told(`${given.name}: benchmark report`), bench: given.report };
     case "card":

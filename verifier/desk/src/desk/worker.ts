@@ -73,7 +73,7 @@ async function together({ documents, choices }: Order): Promise<Found> {
   return { result, steps, shows, facts: null };
 }
 
-function optionsOf({ pins, allowDevelopmentChain, allowDevelopmentSrs, node }: Order["choices"]): Options {
+function optionsOf({ pins, allowDevelopmentChain, allowDevelopmentSrs, node, quorum }: Order["choices"]): Options {
   const nodes = node !== null && { node: httpNode(node) };
-  return { pins, allowDevelopmentChain, allowDevelopmentSrs, runProofs: runMany, ...nodes };
+  return { pins, allowDevelopmentChain, allowDevelopmentSrs, runProofs: runMany, ...nodes, ...(quorum && { quorum }) };
 }

@@ -1,5 +1,5 @@
 import { useCallback, useEffect, useReducer, useRef, useState } from "preact/hooks";
-import { read, recognise, Refused } from "../desk/files";
+import { type Given, read, recognise, Refused } from "../desk/files";
 import { addressOf } from "../desk/places";
 import { ask, type Example, examples as listExamples, fetchExample, served } from "../desk/server";
 import { documentOf, reduce, START } from "../desk/state";
@@ -32,11 +32,14 @@ export function App() {
 
   const onFiles = useCallback(async (files: File[]) => {
     let report = false;
+    const certificates: Given[] = []; // after what they may be verified with
     for await (const given of read(files)) {
       if (given instanceof Refused) act({ do: "refuse", reason: given.message });
+      else if (given.kind === "certificate") certificates.push(given);
       else act({ do: "give", given });
       report ||= !(given instanceof Refused) && ["bench", "card", "attacks"].includes(given.kind);
     }
+    for (const given of certificates) act({ do: "give", given });
     if (report) location.hash = "#/reports";
   }, []);
   const over = useDrops(onFiles);

@@ -3,6 +3,7 @@ import { Claim } from "./Claim";
 const TIERS = ["commit", "sampled", "zk", "segments"];
 const TRAINING = ["training-commit", "training-sampled"];
 const RUNGS = ["ee-private-weights", "zk-onsite", "ee"];
+const VALIDATORS = ["validators"];
 const ALWAYS = ["none", "offline", "development"];
 
 export function Guarantees() {
@@ -13,6 +14,7 @@ export function Guarantees() {
       <Group title="Evaluations" names={TIERS} />
       <Group title="Trainings" names={TRAINING} />
       <Group title="Privacy" names={RUNGS} />
+      <Group title="Validators" names={VALIDATORS} />
       <Group title="Always" names={ALWAYS} />
     </>
   );

@@ -27,6 +27,7 @@ export function Result({ certificate, newest, outdated, again, remove, stop, all
   const title = `certificate-${id}`;
   const facts = found?.facts ?? null;
   const running = progress === "running";
+  const judged = steps.some((step) => step.number === 28);
   return (
     <article class="panel result" aria-labelledby={title} data-result={found?.result ?? progress}>
       <header class="result-head">
@@ -86,7 +87,7 @@ export function Result({ certificate, newest, outdated, again, remove, stop, all
           </details>
           <details class="more">
             <summary>What this tier guarantees, and what not</summary>
-            {claimsOf(facts, choices?.node === null).map((claim) => (
+            {claimsOf(facts, choices?.node === null, judged).map((claim) => (
               <Claim key={claim} name={claim} />
             ))}
           </details>
@@ -98,11 +99,12 @@ export function Result({ certificate, newest, outdated, again, remove, stop, all
 }
 
 /** The sections of the threat model that are about this certificate. */
-function claimsOf(facts: Facts, offline: boolean): string[] {
+function claimsOf(facts: Facts, offline: boolean, judged: boolean): string[] {
   return [
     facts.kind === "training" ? `training-${facts.tier}` : facts.tier,
     ...(facts.segmented ? ["segments"] : []),
     ...(facts.rung === "ee-outsourced" ? [] : [facts.rung]),
+    ...(judged ? ["validators"] : []),
     ...(offline ? ["offline"] : []),
     ...(facts.development.length > 0 ? ["development"] : []),
     "none",

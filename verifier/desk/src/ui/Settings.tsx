@@ -1,9 +1,11 @@
 import { isAddress, isDigest } from "../desk/digest";
 import type { Choices, Pins } from "../desk/messages";
+import { Validators } from "./Validators";
 
 interface Given {
   choices: Choices;
   choose(choices: Partial<Choices>): void;
+  onFiles(files: File[]): void;
 }
 
 const PINS: { name: keyof Pins; label: string; hint: string; right(text: string): boolean; wanted: string }[] = [
@@ -26,7 +28,7 @@ export function isNode(text: string): boolean {
   }
 }
 
-export function Settings({ choices, choose }: Given) {
+export function Settings({ choices, choose, onFiles }: Given) {
   return (
     <form class="settings" onSubmit={(event) => event.preventDefault()} autocomplete="off">
       <fieldset>
@@ -56,6 +58,7 @@ export function Settings({ choices, choose }: Given) {
         />
         <p class="note">One that you trust. It must allow this page to ask it (CORS). Nothing else is asked, and nobody at all without it.</p>
       </fieldset>
+      <Validators choices={choices} onFiles={onFiles} forget={() => choose({ quorum: null })} />
       <fieldset>
         <legend>What you let pass</legend>
         <Tick

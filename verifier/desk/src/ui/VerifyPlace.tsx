@@ -31,9 +31,9 @@ export function VerifyPlace({ state, act, examples, over, onFiles, open, stop, a
             over={over}
             onFiles={onFiles}
             lead="Drop certificates here"
-            note="Anywhere on the page, or paste one. Files named sha256-… are kept for the certificates that need them."
+            note="Anywhere on the page, or paste one. Files named sha256-… are kept for the certificates that need them; a manifest names validators."
           />
-          <Settings choices={choices} choose={choose} />
+          <Settings choices={choices} choose={choose} onFiles={onFiles} />
           <Examples examples={examples} open={open} />
         </div>
         <div class="results">
