@@ -201,11 +201,6 @@ class AccountableChain(Chain):
         self.attach_accountability(found)
         return found
 
-    def deploy_quorum(self, manifest: Accountability) -> None:
-        """Deploy a deployment's ValidatorQuorum alone, unless it is there, and attach to it."""
-        self._create(manifest.terms.init_codes()["ValidatorQuorum"])
-        self.attach_quorum(manifest)
-
     def attach_accountability(self, manifest: Accountability) -> None:
         """Use a deployment, after checking that it is on this chain. Which code is there follows from the addresses.
 

@@ -65,6 +65,16 @@ def validators_are_the_coordinators_friends(issuer: Issuer) -> Document:
     return _judge(issuer, issuer.issue(_job(issuer, 1)), slots=(0,), quorum="friends")
 
 
+@valid("coordinator", "worker", quorum="validators")
+def validators_judged_another_draw(issuer: Issuer) -> Document:
+    """The coordinator anchored the statements twice, showed validators the one draw, and issues the other: a verdict is
+    about a statement, whatever was opened of it."""
+    job = _job(issuer)
+    shown, issued = issuer.issue(job), issuer.issue(job)
+    _judge(issuer, shown)
+    return issued
+
+
 @valid("coordinator", quorum="validators", offline=True)
 def validators_silent_offline(issuer: Issuer) -> Document:
     """No validator has judged. Offline nobody can see it: step 28 is skipped, and the report says so."""
