@@ -3,7 +3,7 @@
 ``quorums/<name>.json`` holds a quorum's chain and terms. The manifest that ``rexis verify --quorum`` takes has beside
 them addresses, of ``Disputes`` and others, which follow from the contracts' code; :func:`manifest_of` derives it, so
 that a change to one of those contracts leaves the vectors as they are. ``ValidatorQuorum`` refers to ``EvidenceLog``
-only.
+only. ``python -m tests.vectors.certificates.quorum`` writes the files, which takes a moment and no chain.
 """
 
 from __future__ import annotations
@@ -110,3 +110,7 @@ def _node(dev: DevChain, name: str) -> AccountableChain:
     chain = AccountableChain.connect(dev.url, account=account(name))
     chain.discover()
     return chain
+
+
+if __name__ == "__main__":
+    write_quorums()
