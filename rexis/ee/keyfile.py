@@ -7,11 +7,10 @@ import stat
 from pathlib import Path
 
 from pyrage import DecryptError
-from pyrage import passphrase as age
 
 from rexis.ee.keyformat import MAX_KEY_BYTES, read_key, write_key
 from rexis.ee.keys import EEKey
-from rexis.ee.sealing import MOST_WORK, seal, work_factor
+from rexis.ee.sealing import MOST_WORK, seal, unseal, work_factor
 from rexis.files import write_file
 from rexis.protocol.errors import ConflictError, EncryptionError, KeyFileError, MalformedError, RexisError
 
@@ -51,14 +50,15 @@ def load_key(path: Path, passphrase: str) -> EEKey:
     Raises
     ------
     KeyFileError
-        The file is missing, readable by others, not a key file, damaged, or the passphrase is wrong.
+        The file is missing, readable by others, not a key file, damaged, or the passphrase is wrong; or the machine is
+        too busy to read it.
     """
     sealed = read_private(path)
     if not sealed.startswith(_AGE_HEADER):
         raise KeyFileError(f"{path} is not a rexis key file", hint="it does not start with an age header")
     require_bounded_work(sealed, path)
     try:
-        return read_key(age.decrypt(sealed, passphrase))
+        return read_key(unseal(sealed, passphrase))
     except DecryptError:
         raise KeyFileError(
             f"{path} cannot be decrypted: the passphrase is wrong, or the file is truncated or damaged",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pyrage import DecryptError
 from pyrage import passphrase as age
 
 from rexis.protocol.errors import KeyFileError
@@ -26,6 +27,30 @@ def seal(data: bytes, passphrase: str) -> bytes:
             return sealed
     raise KeyFileError(
         f"this machine is so busy that scrypt would get less than 2^{LEAST_WORK} rounds",
+        hint="try again when it is less busy",
+    )
+
+
+def unseal(sealed: bytes, passphrase: str) -> bytes:
+    """Decrypt what has been checked to ask for no more work than :data:`MOST_WORK`.
+
+    Raises
+    ------
+    DecryptError
+        The passphrase is wrong, or the file is damaged.
+    KeyFileError
+        The machine is too busy: age refuses what would take it sixteen times as long as it thinks right.
+    """
+    for _ in range(_TRIES):
+        try:
+            opened: bytes = age.decrypt(sealed, passphrase)
+        except DecryptError as error:
+            if not str(error).startswith("Excessive work"):
+                raise
+        else:
+            return opened
+    raise KeyFileError(
+        f"this machine is so busy that 2^{work_factor(sealed)} rounds of scrypt would take it far too long",
         hint="try again when it is less busy",
     )
 

@@ -25,12 +25,11 @@ from cryptography.hazmat.primitives.hpke import (
 )
 from pydantic import Base64Bytes, Field, PlainSerializer
 from pyrage import DecryptError
-from pyrage import passphrase as age
 
 from rexis.ee.keyfile import read_private, require_bounded_work
 from rexis.ee.keyformat import MAX_KEY_BYTES, read_key, write_key
 from rexis.ee.keys import EEKey
-from rexis.ee.sealing import seal
+from rexis.ee.sealing import seal, unseal
 from rexis.files import write_file
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.errors import EncryptionError, KeyFileError, MalformedError
@@ -133,7 +132,7 @@ class RecipientKey:
         sealed = read_private(path)
         require_bounded_work(sealed, path)
         try:
-            opened = age.decrypt(sealed, passphrase)
+            opened = unseal(sealed, passphrase)
         except DecryptError:
             raise KeyFileError(f"{path} cannot be decrypted: the passphrase is wrong, or the file is damaged") from None
         if not opened.startswith(_SECRET):

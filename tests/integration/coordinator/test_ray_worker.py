@@ -154,7 +154,7 @@ def test_what_does_not_fit_waits_and_says_why(
             until(lambda: "waits for a Ray node with a free core and" in caplog.text)
             assert len(prover.prove_segment(0, inputs[0]).data) > 1000
             assert proofs == []
-        waiting.join(60)
+        waiting.join(240)
         assert len(proofs) == 1
     finally:
         site.close()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pyrage import DecryptError
 from pyrage import passphrase as age
 
 from rexis.ee import EEKey, decrypt_outputs, encrypt_records, load_key, record_salts, save_key, sealing
@@ -179,3 +180,23 @@ def test_a_busy_machine_does_not_make_a_passphrase_easier_to_guess(monkeypatch: 
     monkeypatch.setattr(sealing.age, "encrypt", lambda data, passphrase: b"age-encryption.org/v1\n-> scrypt salt 15\n")
     with pytest.raises(KeyFileError, match="less than 2"):
         sealing.seal(b"", "secret")
+
+
+def test_a_machine_that_is_too_busy_is_not_a_wrong_passphrase(
+    key: EEKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """age measures how fast the machine is just then, and refuses what would take it far longer than a second."""
+    path, answers = tmp_path / "key", ["Excessive work parameter for passphrase."] * 3
+    save_key(path, key, PASSPHRASE)
+    decrypt = age.decrypt
+
+    def busy(sealed: bytes, passphrase: str) -> bytes:
+        if answers:
+            raise DecryptError(answers.pop())
+        return decrypt(sealed, passphrase)
+
+    monkeypatch.setattr(sealing.age, "decrypt", busy)
+    load_key(path, PASSPHRASE)
+    assert answers == []
+    answers += ["Excessive work parameter for passphrase."] * 99
+    refused(path, "so busy that 2.* rounds of scrypt would take")
