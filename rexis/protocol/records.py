@@ -6,6 +6,7 @@ Its layout is in ``docs/protocol.md`` §3; Solidity rebuilds fixed-point leaves 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import Annotated, Any, overload
@@ -163,6 +164,23 @@ def quantise(values: Floats, scale: int) -> Integers:
 def dequantise(values: Integers, scale: int) -> Floats:
     """``integer · 2^-scale`` as float32."""
     return (values.astype(np.float64) * 2.0**-scale).astype(np.float32)
+
+
+def distance(values: Floats, integers: Integers, scale: int) -> int:
+    """How far floats lie from fixed point, in units of ``2^-scale``, rounded up: the least tolerance that holds.
+
+    Exact, as Solidity's ``Floats.isNear`` is: ``x · 2^scale`` loses nothing in binary64.
+
+    Raises
+    ------
+    TensorError
+        A value is NaN or infinite, or there are not as many as integers.
+    """
+    flat, fixed = values.astype(np.float64).reshape(-1), integers.reshape(-1)
+    if len(flat) != len(fixed) or not bool(np.isfinite(flat).all()):
+        raise TensorError("values are not finite, or not as many as the circuit's outputs")
+    pairs = zip((flat * 2.0**scale).tolist(), fixed.tolist(), strict=True)
+    return max((max(math.ceil(x) - y, y - math.floor(x)) for x, y in pairs), default=0)
 
 
 def output_salt(salt: bytes) -> bytes:

@@ -23,10 +23,11 @@ from rexis.protocol.bls import (
 )
 from rexis.protocol.circuit import NO_CIRCUIT, Circuit, Visibility
 from rexis.protocol.digests import Digest, sha256
+from rexis.protocol.errors import TensorError
 from rexis.protocol.merkle import MerkleTree, leaf_hash
 from rexis.protocol.parsing import Address, to_hex
 from rexis.protocol.policy import Policy, Rung, Tier
-from rexis.protocol.records import Encoding, LeafFormat, Side, output_salt
+from rexis.protocol.records import Encoding, LeafFormat, Side, distance, output_salt, quantise
 from rexis.protocol.signing import address_of, sign_digest
 from rexis.protocol.statement import JobRequest, Kind, Statement, policy_digest, task_id
 from rexis.protocol.typed_data import Domain, Struct
@@ -331,12 +332,87 @@ def records(rng: random.Random) -> dict[str, Any]:
     return {"cases": cases}
 
 
+def floats(rng: random.Random) -> dict[str, Any]:
+    """float32 values in fixed point, and how far each is from some integers; leaves of float32 records.
+
+    ``quantised`` and ``distances`` are cases one after the other, without padding: forge reads many at once.
+    """
+    f32 = lambda x: int(np.float32(x).view(np.uint32))  # noqa: E731
+    edges = [
+        0,
+        1 << 31,
+        1,
+        0x80000001,
+        0x007FFFFF,
+        0x00800000,
+        0x7F7FFFFF,
+        0xFF7FFFFF,
+        0x7F800000,
+        0xFF800000,
+        0x7FC00000,
+    ]
+    edges += [0xFFC00000]
+    # Halves that round, their neighbours, and where fixed point ends: 2^52 after scaling.
+    edges += [
+        f32(x) + ulp for x in (0.5, -0.5, 1.5, 2.5, -2.5, 0.00390625, 0.01171875, -0.01953125) for ulp in (-1, 0, 1)
+    ]
+    edges += [f32(2.0**k) + ulp for k in (19, 20, 38, 45, 51, 52, 53, 62, 63, 64) for ulp in (-1, 0, 1)]
+    drawn = [rng.randrange(1 << 32) for _ in range(60)]
+    edges += [bits for bits in drawn if bits >> 23 & 0xFF != 0xFF]
+    edges += [f32(rng.uniform(-300, 300)) for _ in range(40)]
+    cases, far = [], []
+    for bits in edges:
+        value = np.array([bits], dtype=np.uint32).view(np.float32)
+        for scale in (0, 7, 32):
+            raw = bits.to_bytes(4, "little")
+            try:
+                whole = int(quantise(value, scale)[0])
+            except TensorError:
+                cases.append(raw + bytes([scale]) + bytes(9))
+                continue
+            cases.append(raw + bytes([scale]) + whole.to_bytes(8, "big", signed=True) + b"\1")
+            for other in {
+                whole,
+                whole + rng.randrange(-3, 4),
+                rng.randrange(-(1 << 63), 1 << 63),
+                (1 << 63) - 1,
+                -(1 << 63),
+            }:
+                needed = distance(value, np.array([other], dtype=np.int64), scale)
+                some, least = needed < 1 << 64, min(needed, (1 << 64) - 1)
+                far.append(
+                    raw
+                    + bytes([scale])
+                    + other.to_bytes(8, "big", signed=True)
+                    + least.to_bytes(8, "big")
+                    + bytes([some])
+                )
+    leaves = []
+    for side in (Side.INPUT, Side.OUTPUT):
+        for count in (1, 2, 30):
+            leaf, salt = LeafFormat(side=side, encoding=Encoding.FLOAT32, scale=0), sha256(rng.randbytes(8))
+            payload = leaf.payload(np.array([rng.uniform(-9, 9) for _ in range(count)], dtype=np.float32))
+            leaves.append(
+                {
+                    "side": int(side),
+                    "salt": str(salt),
+                    "payload": to_hex(payload),
+                    "leafData": to_hex(leaf.leaf(salt, payload)),
+                }
+            )
+    return {
+        "quantised": to_hex(b"".join(cases)),
+        "distances": to_hex(b"".join(far)),
+        "leaves": leaves,
+    }
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare instead of writing")
     check = parser.parse_args().check
     stale = []
-    for make in (statements, requests, merkle, records, bls):
+    for make in (statements, requests, merkle, records, floats, bls):
         name = make.__name__
         text = json.dumps(make(random.Random(f"rexis {name}")), indent=1, sort_keys=True) + "\n"
         path = HERE / f"{name}.json"
