@@ -25,7 +25,7 @@ contract AccountabilityInvariants is Test {
     }
 
     function targetSelectors() public view returns (FuzzSelector[] memory found) {
-        bytes4[13] memory steps = [
+        bytes4[19] memory steps = [
             AccountabilityHandler.wait.selector,
             AccountabilityHandler.state.selector,
             AccountabilityHandler.revoke.selector,
@@ -35,6 +35,12 @@ contract AccountabilityInvariants is Test {
             AccountabilityHandler.dispute.selector,
             AccountabilityHandler.reply.selector,
             AccountabilityHandler.close.selector,
+            AccountabilityHandler.giveWarranty.selector,
+            AccountabilityHandler.endWarranty.selector,
+            AccountabilityHandler.stateCommit.selector,
+            AccountabilityHandler.disputeCommit.selector,
+            AccountabilityHandler.replyCommit.selector,
+            AccountabilityHandler.closeCommit.selector,
             AccountabilityHandler.claim.selector,
             AccountabilityHandler.settle.selector,
             AccountabilityHandler.refund.selector,
@@ -62,6 +68,31 @@ contract AccountabilityInvariants is Test {
     function invariant_nothingHappensThatMustNot() public view {
         vm.assertEq(bytes(_handler.broken()), "", "broken");
         vm.assertTrue(_handler.paidTasks() <= 1, "paid twice");
+    }
+
+    /// @dev As `test_steps_reachTheirEnds`, of tier `commit`.
+    function test_steps_ofTierCommitReachTheirEnds() public {
+        _handler.stateCommit();
+        _handler.giveWarranty(0);
+        _handler.wait(1);
+        _handler.disputeCommit(0, 0); // before the warranty
+        _handler.stateCommit();
+        for (uint64 i = 0; i < 3; ++i) {
+            _handler.disputeCommit(1, i);
+            _handler.replyCommit(1, i);
+        }
+        _handler.endWarranty(0);
+        _handler.wait(30);
+        _handler.stateCommit();
+        _handler.disputeCommit(2, 0); // after it
+        _handler.closeCommit(1, 1);
+        string[4] memory steps = ["warrant", "challenge commit", "answer commit", "close commit"];
+        uint8[4] memory expected = [1, 2, 1, 1];
+        for (uint256 i = 0; i < steps.length; ++i) {
+            vm.assertEq(_handler.done(bytes32(bytes(steps[i]))), expected[i], steps[i]);
+        }
+        invariant_contractsHoldWhatTheyOwe();
+        invariant_nothingHappensThatMustNot();
     }
 
     /// @dev That the steps can go through at all: the invariants would hold of a handler that does nothing.

@@ -5,12 +5,12 @@ import {JobEscrow} from "../src/accountability/JobEscrow.sol";
 import {AnchorProof} from "../src/Evidence.sol";
 import {JobRequest} from "../src/accountability/Requests.sol";
 import {Statements} from "../src/Statements.sol";
-import {AccountabilityBase} from "./support/AccountabilityBase.sol";
+import {CommitBase} from "./support/CommitBase.sol";
 
 /// @title What the transactions about money cost, kept in contracts/snapshots/accountability.json.
 /// @dev Isolated: every call is a transaction of its own, with its intrinsic and calldata cost.
 /// forge-config: default.isolate = true
-contract AccountabilityGasTest is AccountabilityBase {
+contract AccountabilityGasTest is CommitBase {
     function test_gas_ofEveryTransaction() public {
         JobRequest memory r = request(Statements.TIER_SAMPLED);
         vm.prank(PAYER);
@@ -47,6 +47,23 @@ contract AccountabilityGasTest is AccountabilityBase {
         challenge(second);
         disputes.dismiss(log.digestOf(second.statement), 2, first);
         _snapshot("Disputes.dismiss");
+    }
+
+    function test_gas_ofTierCommit() public {
+        warrant();
+        _snapshot("Disputes.warrant");
+        CommitCall memory c = committed(1);
+        challenge(c);
+        _snapshot("Disputes.challengeCommit (tiny)");
+        answer(c);
+        _snapshot("Disputes.answerCommit (tiny)");
+        about(c, 2);
+        challenge(c);
+        vm.roll(block.number + WINDOW + 1);
+        disputes.close(log.digestOf(c.statement), 2);
+        vm.prank(worker);
+        disputes.endWarranty(MODEL, Statements.hash(circuit));
+        _snapshot("Disputes.endWarranty");
     }
 
     function _snapshot(string memory name) private {

@@ -369,6 +369,26 @@ contract CommitDisputesTest is CommitBase {
         _expect(abi.encodeWithSelector(Disputes.ProofRejected.selector, circuit.vkaDigest), c);
     }
 
+    /// @dev Inputs that round to the proof's are its inputs; the next float beyond the half is another.
+    function test_challengeCommit_revertsIfACommittedInputIsOneUlpBeyondTheHalf() public {
+        int256 first = int256(Records.toInt64(instances[0], 0));
+        uint32 half = FloatBits.bitsOf(2 * first + (first < 0 ? -1 : int256(1)), circuit.inputScale + 1);
+        warrant();
+        replacedInput = FloatBits.fromBits(half - 1);
+        challenge(committed(1));
+        replacedInput = FloatBits.fromBits(half); // rounds away from zero
+        int64 away = int64(first < 0 ? first - 1 : first + 1);
+        _expect(abi.encodeWithSelector(Disputes.NotTheInput.selector, 0, away, int64(first)), committed(1));
+    }
+
+    function test_challengeCommit_revertsIfACommittedInputIsNotFiniteOrTooLarge() public {
+        warrant();
+        replacedInput = FloatBits.fromBits(0x7fc00000);
+        _expect(abi.encodeWithSelector(Floats.NotFinite.selector, 0), committed(1));
+        replacedInput = FloatBits.fromBits(0x7f7fffff);
+        _expect(abi.encodeWithSelector(Floats.TooLargeForFixedPoint.selector, 0), committed(1));
+    }
+
     function test_challengeCommit_revertsIfInstancesAreTooManyOrNoIntegers() public {
         warrant();
         CommitCall memory c = committed(1);

@@ -8,16 +8,20 @@ import {StakePool} from "../../src/accountability/StakePool.sol";
 import {AnchorProof} from "../../src/Evidence.sol";
 import {Merkle} from "../../src/Merkle.sol";
 import {Statements} from "../../src/Statements.sol";
-import {AccountabilityBase} from "./AccountabilityBase.sol";
+import {CommitBase} from "./CommitBase.sol";
 
-/// @title What the fuzzer does: two workers' statements, a challenger, a payer, the model's owner and the clock.
+/// @title What the fuzzer does: a worker's statements of two tiers, its warranty, a challenger, a payer, the model's owner and the clock.
 /// @notice Every step may fail. What must hold is counted beside the contracts.
-contract AccountabilityHandler is AccountabilityBase {
+contract AccountabilityHandler is CommitBase {
     uint256 private constant _STATEMENTS = 5;
 
     Call[] private _calls;
     uint256[] private _anchoredAt;
     AnchorProof[] private _first;
+    CommitCall[] private _commits;
+    uint256[] private _commitAnchoredAt;
+    uint256 private _warrantedFrom;
+    uint256 private _warrantedUntil;
     uint256 private _revokedAt;
     uint256 private _askedAt;
 
@@ -37,6 +41,7 @@ contract AccountabilityHandler is AccountabilityBase {
     function setUp() public override {
         super.setUp();
         deposited = STAKE;
+        beside[1] = 99; // the commit statements' record 2 is false
         JobRequest memory r = request(Statements.TIER_SAMPLED);
         JobEscrow.Offer memory offer = JobEscrow.Offer(token, PRICE, 0, uint64(block.number) + 5 * PERIOD);
         vm.prank(PAYER);
@@ -146,6 +151,73 @@ contract AccountabilityHandler is AccountabilityBase {
         } catch {}
     }
 
+    function giveWarranty(uint8 chance) external {
+        if (chance > 120) return;
+        vm.prank(worker);
+        try disputes.warrant(MODEL, Statements.hash(circuit), TOLERANCE) {
+            _warrantedFrom = block.number + 1;
+            done["warrant"]++;
+        } catch {}
+    }
+
+    function endWarranty(uint8 chance) external {
+        if (chance > 20) return;
+        vm.prank(worker);
+        try disputes.endWarranty(MODEL, Statements.hash(circuit)) {
+            _warrantedUntil = block.number;
+        } catch {}
+    }
+
+    function stateCommit() external {
+        if (_commits.length == _STATEMENTS) return;
+        CommitCall memory c = stated(1);
+        c.statement.nonce = bytes32(_commits.length);
+        seal(c);
+        _commits.push();
+        CommitCall storage kept = _commits[_commits.length - 1];
+        (kept.statement, kept.signature, kept.anchor) = (c.statement, c.signature, c.anchor);
+        _commitAnchoredAt.push(block.number);
+    }
+
+    /// @dev Of record 3 there is no proof.
+    function disputeCommit(uint256 which, uint64 record) external {
+        if (_commits.length == 0) return;
+        CommitCall memory c = _commitOf(which, record);
+        vm.prank(CHALLENGER);
+        try disputes.challengeCommit(c.statement, c.signature, c.anchor, c.record) {
+            openBonds += BOND;
+            done["challenge commit"]++;
+            uint256 anchoredAt = _commitAnchoredAt[which % _commits.length];
+            bool covered = _warrantedFrom != 0 && anchoredAt >= _warrantedFrom
+                && (_warrantedUntil == 0 || anchoredAt <= _warrantedUntil);
+            if (!covered || c.record.recordIndex == 3) broken = "disputed without a warranty or a proof";
+            if (_revokedAt != 0 && anchoredAt >= _revokedAt) broken = "a revoked model was disputed";
+        } catch {}
+    }
+
+    function replyCommit(uint256 which, uint64 record) external {
+        if (_commits.length == 0) return;
+        CommitCall memory c = _commitOf(which, record);
+        try disputes.answerCommit(c.statement, c.record.recordIndex, c.proven, c.outputs, c.outputPath) {
+            openBonds -= BOND;
+            done["answer commit"]++;
+            if (c.record.recordIndex != 1) broken = "an output outside the tolerance was taken";
+        } catch {}
+    }
+
+    function closeCommit(uint256 which, uint64 record) external {
+        if (_commits.length == 0) return;
+        CommitCall memory c = _commitOf(which, record);
+        bytes32 digest = log.digestOf(c.statement);
+        Disputes.Dispute memory was = disputes.disputeOf(digest, c.record.recordIndex);
+        try disputes.close(digest, c.record.recordIndex) {
+            openBonds -= BOND;
+            faultedLocks += was.locked;
+            done["close commit"]++;
+            if (was.state != Disputes.State.Open || block.number <= was.answerUntil) broken = "slashed without fault";
+        } catch {}
+    }
+
     function claim(uint256 which) external {
         if (_calls.length == 0) return;
         (Call memory c, uint256 anchoredAt) = _of(which, 1);
@@ -210,6 +282,12 @@ contract AccountabilityHandler is AccountabilityBase {
 
     function stake() external view returns (StakePool.Stake memory) {
         return workers.stakeOf(worker);
+    }
+
+    function _commitOf(uint256 which, uint64 record) private view returns (CommitCall memory c) {
+        CommitCall storage kept = _commits[which % _commits.length];
+        (c.statement, c.signature, c.anchor) = (kept.statement, kept.signature, kept.anchor);
+        about(c, START + record % COUNT);
     }
 
     function _of(uint256 which, uint64 record) private view returns (Call memory c, uint256 anchoredAt) {

@@ -27,8 +27,9 @@ abstract contract CommitBase is AccountabilityBase {
 
     /// @dev By how many units of the circuit's scale the committed outputs lie beside the proven ones, from record 1 on.
     int256[3] internal beside;
-    /// @dev What replaces the first output of record 1, if anything.
+    /// @dev What replaces the first output of record 1, and its first input, if anything.
     bytes internal replaced;
+    bytes internal replacedInput;
 
     function warrant() internal {
         vm.prank(worker);
@@ -59,7 +60,7 @@ abstract contract CommitBase is AccountabilityBase {
             recordIndex: index,
             salt: salt(index),
             path: MerkleTree.path(floatInputs(), index),
-            values: floats(values(index), 0, circuit.inputLength, circuit.inputScale, 0),
+            values: inputsOf(index),
             circuit: circuit,
             instances: values(index),
             proof: proof,
@@ -103,10 +104,12 @@ abstract contract CommitBase is AccountabilityBase {
         found = floats(
             values(index), circuit.inputLength, circuit.outputLength, circuit.outputScale, beside[index - START]
         );
-        if (index != 1 || replaced.length == 0) return found;
-        for (uint256 i = 0; i < 4; ++i) {
-            found[i] = replaced[i];
-        }
+        return index == 1 ? _withFirst(found, replaced) : found;
+    }
+
+    function inputsOf(uint64 index) internal view returns (bytes memory found) {
+        found = floats(values(index), 0, circuit.inputLength, circuit.inputScale, 0);
+        return index == 1 ? _withFirst(found, replacedInput) : found;
     }
 
     function floats(uint256[] memory from, uint256 first, uint256 length, uint8 scale, int256 moved)
@@ -122,7 +125,7 @@ abstract contract CommitBase is AccountabilityBase {
     function floatInputs() internal view returns (bytes32[] memory leaves) {
         leaves = new bytes32[](SIZE);
         for (uint64 i = 0; i < SIZE; ++i) {
-            leaves[i] = floatLeaf(0, salt(i), floats(values(i), 0, circuit.inputLength, circuit.inputScale, 0));
+            leaves[i] = floatLeaf(0, salt(i), inputsOf(i));
         }
     }
 
@@ -140,5 +143,12 @@ abstract contract CommitBase is AccountabilityBase {
                 "rexis.record.v1", uint8(0), side, uint8(0), uint8(0), salt_, uint32(values_.length / 4), values_
             )
         );
+    }
+
+    function _withFirst(bytes memory found, bytes memory first) private pure returns (bytes memory) {
+        for (uint256 i = 0; i < first.length; ++i) {
+            found[i] = first[i];
+        }
+        return found;
     }
 }
