@@ -15,8 +15,9 @@ from contracts.chain import AnchorProof, Chain, anchor_argument, record_argument
 from contracts.node import Transaction, as_transaction, checksummed
 from contracts.onchain import public_instances, residues
 from contracts.tokens import COIN_DECIMALS, ERC20, Token
+from contracts.warranties import GivenWarranty, Proven, ProvenRecord, Warranty
 from rexis.protocol.digests import Digest
-from rexis.protocol.errors import ChainError, UnavailableError
+from rexis.protocol.errors import ChainError, NotFoundError, UnavailableError
 from rexis.protocol.keccak import keccak
 from rexis.protocol.parsing import ZERO_ADDRESS, Address
 from rexis.protocol.policy import MAX_VALIDATORS
@@ -42,13 +43,22 @@ class DisputeState(IntEnum):
 
 @dataclass(frozen=True)
 class Dispute:
-    """A dispute about one record. `locked`: how much of the worker's stake is in it."""
+    """A dispute about one record.
+
+    Attributes
+    ----------
+    locked
+        How much of the worker's stake is in it.
+    warranted_from
+        Tier ``commit``: the first block whose anchors the worker's warranty covers; else 0.
+    """
 
     challenger: Address
     answer_until: int
     state: DisputeState
     worker: Address
     locked: int
+    warranted_from: int = 0
 
 
 @dataclass(frozen=True)
@@ -303,8 +313,48 @@ class AccountableChain(Chain):
         words = [bytes(word) for word in vka]
         return self._do("Disputes", "answer", solidity(statement), record_argument(opening, proof), words)
 
+    def challenge_commit(
+        self, statement: Statement, signature: bytes, anchor: AnchorProof, record: ProvenRecord
+    ) -> Transaction:
+        """Challenge a record of tier ``commit`` by a proof of it, for the bond. Its input becomes public for ever."""
+        arguments = (solidity(statement), signature, anchor_argument(anchor), record.argument())
+        return self._pay("Disputes", "challengeCommit", self._terms.bond, self._terms.token, *arguments)
+
+    def gas_of_commit_challenge(
+        self, statement: Statement, signature: bytes, anchor: AnchorProof, record: ProvenRecord
+    ) -> int | None:
+        """As :meth:`gas_of_challenge`, of :meth:`challenge_commit`."""
+        if self._terms.token != ZERO_ADDRESS:
+            return None
+        arguments = (solidity(statement), signature, anchor_argument(anchor), record.argument())
+        call = self._functions("Disputes").challengeCommit(*arguments)
+        with self._translated(sending=True):
+            return int(call.estimate_gas({"from": checksummed(self.address), "value": Wei(self._terms.bond)}))
+
+    def answer_commit(self, statement: Statement, opening: Opening, proven: Proven) -> Transaction:
+        """Answer a challenge of tier ``commit`` with the committed output, which becomes public for ever."""
+        return self._do("Disputes", "answerCommit", *commit_answer_arguments(statement, opening, proven))
+
+    def proven_of(self, statement_digest: Digest, record_index: int) -> Proven:
+        """What the committed output of a challenged record of tier ``commit`` has to be near.
+
+        Raises
+        ------
+        NotFoundError
+            No such challenge, or of another tier.
+        """
+        dispute = self.dispute_of(statement_digest, record_index)
+        made_in = dispute.answer_until - self._terms.response_window
+        if dispute.warranted_from:
+            wanted = {"statementDigest": bytes(statement_digest), "recordIndex": record_index}
+            with self._translated():
+                event = self._contracts["Disputes"].events["ChallengedByProof"]()
+                for entry in event.get_logs(argument_filters=wanted, from_block=made_in, to_block=made_in):
+                    return Proven.of(entry["args"]["proven"])
+        raise NotFoundError(f"nothing was proved of record {record_index} of statement {statement_digest}")
+
     def dismiss(self, statement_digest: Digest, record_index: int, earlier: AnchorProof) -> Transaction:
-        """End a dispute that came too late, by an older anchor of the statement."""
+        """End a dispute that came too late, or is about a statement of before the warranty, by an older anchor."""
         return self._do("Disputes", "dismiss", bytes(statement_digest), record_index, anchor_argument(earlier))
 
     def close(self, statement_digest: Digest, record_index: int) -> Transaction:
@@ -314,8 +364,15 @@ class AccountableChain(Chain):
     def dispute_of(self, statement_digest: Digest, record_index: int) -> Dispute:
         """A dispute about a record; of state ``NONE`` if there is none."""
         found = self._read(self._functions("Disputes").disputeOf(bytes(statement_digest), record_index))
-        challenger, answer_until, state, worker, locked = found
-        return Dispute(Address.parse(challenger), answer_until, DisputeState(state), Address.parse(worker), locked)
+        challenger, answer_until, state, worker, warranted_from, locked, _ = found
+        return Dispute(
+            Address.parse(challenger),
+            answer_until,
+            DisputeState(state),
+            Address.parse(worker),
+            locked,
+            warranted_from,
+        )
 
     def tally_of(self, statement_digest: Digest) -> Tally:
         """How many disputes about a statement are open, and how many it lost."""
@@ -324,21 +381,47 @@ class AccountableChain(Chain):
     def challenges(self, first: int, last: int, worker: Address | None = None) -> Iterator[Challenge]:
         """Challenges of the blocks from `first` to `last`, both included: all, or those of one worker's statements."""
         wanted = {} if worker is None else {"worker": checksummed(worker)}
-        for start in range(max(first, 0), last + 1, _BLOCKS_AT_ONCE):
-            end = min(start + _BLOCKS_AT_ONCE - 1, last)
-            with self._translated():
-                event = self._contracts["Disputes"].events["Challenged"]()
-                found = event.get_logs(argument_filters=wanted, from_block=start, to_block=end)
-            for entry in found:
-                given = entry["args"]
-                yield Challenge(
-                    statement_digest=Digest(given["statementDigest"]),
-                    record_index=given["recordIndex"],
-                    worker=Address.parse(given["worker"]),
-                    challenger=Address.parse(given["challenger"]),
-                    made_in=entry["blockNumber"],
-                    answer_until=given["answerUntil"],
-                )
+        for entry in self._logs("Challenged", first, last, wanted):
+            given = entry["args"]
+            yield Challenge(
+                statement_digest=Digest(given["statementDigest"]),
+                record_index=given["recordIndex"],
+                worker=Address.parse(given["worker"]),
+                challenger=Address.parse(given["challenger"]),
+                made_in=entry["blockNumber"],
+                answer_until=given["answerUntil"],
+            )
+
+    # --- warranties ---------------------------------------------------------------------------------------------
+
+    def warrant(self, model_digest: Digest, circuit_hash: Digest, tolerance: int) -> Transaction:
+        """Answer for statements of tier ``commit`` about a model that are anchored in later blocks; once, for good."""
+        return self._do("Disputes", "warrant", bytes(model_digest), bytes(circuit_hash), tolerance)
+
+    def end_warranty(self, model_digest: Digest, circuit_hash: Digest) -> Transaction:
+        """Do not answer for what is anchored in later blocks; for good."""
+        return self._do("Disputes", "endWarranty", bytes(model_digest), bytes(circuit_hash))
+
+    def warranty_of(self, worker: Address, model_digest: Digest, circuit_hash: Digest) -> Warranty | None:
+        """A worker's warranty for a model and its circuit; None if it never gave one."""
+        call = self._functions("Disputes").warrantyOf(checksummed(worker), bytes(model_digest), bytes(circuit_hash))
+        return Warranty.of(self._read(call))
+
+    def warranties(
+        self, first: int, last: int, worker: Address | None = None, model_digest: Digest | None = None
+    ) -> Iterator[GivenWarranty]:
+        """Warranties that were given in the blocks from `first` to `last`, both included."""
+        wanted: dict[str, Any] = {} if worker is None else {"worker": checksummed(worker)}
+        if model_digest is not None:
+            wanted["modelDigest"] = bytes(model_digest)
+        for entry in self._logs("Warranted", first, last, wanted):
+            given = entry["args"]
+            yield GivenWarranty(
+                worker=Address.parse(given["worker"]),
+                model_digest=Digest(given["modelDigest"]),
+                circuit_hash=Digest(given["circuitHash"]),
+                given_in=entry["blockNumber"],
+            )
 
     # --- escrow -------------------------------------------------------------------------------------------------
 
@@ -499,6 +582,18 @@ class AccountableChain(Chain):
     def _terms(self) -> Terms:
         return self.accountability.terms
 
+    def _logs(self, event: str, first: int, last: int, wanted: dict[str, Any]) -> Iterator[Any]:
+        """Events of Disputes, some blocks at a time."""
+        for start in range(max(first, 0), last + 1, _BLOCKS_AT_ONCE):
+            end = min(start + _BLOCKS_AT_ONCE - 1, last)
+            with self._translated():
+                found = (
+                    self._contracts["Disputes"]
+                    .events[event]()
+                    .get_logs(argument_filters=wanted, from_block=start, to_block=end)
+                )
+            yield from found
+
     def _do(self, name: AccountabilityName, function: str, *arguments: Any) -> Transaction:
         _ = self.accountability  # raises if nothing is attached
         return as_transaction(self._send(self._functions(name)[function](*arguments)))
@@ -529,6 +624,12 @@ def _challenge_arguments(
         residues(opening.input, Encoding.FIXED),
     )
     return solidity(statement), signature, anchor_argument(anchor), held
+
+
+def commit_answer_arguments(statement: Statement, opening: Opening, proven: Proven) -> tuple[Any, ...]:
+    """What ``answerCommit`` takes."""
+    path = [bytes(node) for node in opening.output_path]
+    return solidity(statement), opening.index, proven.argument(), bytes(opening.output), path
 
 
 def _verdict_of(event: Any) -> RecordedVerdict:

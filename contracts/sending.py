@@ -16,10 +16,11 @@ from hexbytes import HexBytes
 from web3.exceptions import TransactionNotFound, Web3RPCError
 from web3.types import Wei
 
-from contracts.accountable import AccountableChain
+from contracts.accountable import AccountableChain, commit_answer_arguments
 from contracts.chain import anchor_argument, certify_arguments, record_argument, solidity
 from contracts.node import GAS_MARGIN, RevertError, checksummed, message_of
 from contracts.onchain import Anchored, AnchorProof, Committed
+from contracts.warranties import Proven
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import ChainError
 from rexis.protocol.parsing import Address
@@ -102,6 +103,10 @@ class Sender(AccountableChain):
         """Answers a challenge; see :meth:`~contracts.accountable.AccountableChain.answer`."""
         words = [bytes(word) for word in vka]
         return self._call("Disputes", "answer", solidity(statement), record_argument(opening, proof), words)
+
+    def answering_commit(self, statement: Statement, opening: Opening, proven: Proven) -> Call:
+        """Answers a challenge of tier ``commit``; see :meth:`~contracts.accountable.AccountableChain.answer_commit`."""
+        return self._call("Disputes", "answerCommit", *commit_answer_arguments(statement, opening, proven))
 
     def dismissing(self, statement_digest: Digest, record_index: int, earlier: AnchorProof) -> Call:
         """Ends a dispute that came too late."""

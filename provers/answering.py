@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from eth_account.signers.local import LocalAccount
 
 from contracts.accountability import Accountability
-from contracts.accountable import Challenge, DisputeState
+from contracts.accountable import Challenge, Dispute, DisputeState
 from contracts.challenging import place_of
 from contracts.courier import Courier
 from contracts.node import RevertError
@@ -26,6 +27,7 @@ from provers.pieces import segment_proof
 from provers.site import Site
 from provers.task import CircuitFiles
 from rexis.client import RexisClient
+from rexis.protocol.anchored import AnchoredStatement
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import (
     ChainError,
@@ -35,6 +37,8 @@ from rexis.protocol.errors import (
     RexisError,
     UnavailableError,
 )
+from rexis.protocol.policy import Tier
+from rexis.protocol.records import distance
 
 _POLL_S = 3.0
 # Statements whose anchor is asked for, and whose time is looked at, once in so many seconds.
@@ -70,7 +74,8 @@ class Answerer:
         self._courier, self._waiting = Courier(chain, letters), waiting
 
     def answer(self, digest: Digest, index: int) -> str:
-        """Answer an open challenge: dismiss it if it came too late, else prove the record. Returns what was done.
+        """Answer an open challenge: dismiss it if it is out of time, else prove the record; of tier ``commit`` show its
+        output. Returns what was done.
 
         Raises
         ------
@@ -86,14 +91,13 @@ class Answerer:
         dispute = self._chain.dispute_of(digest, index)
         if dispute.state != DisputeState.OPEN:
             raise ConflictError(f"no open dispute about record {index}: {dispute.state.name.lower()}")
-        if self._came_too_late(digest, dispute.answer_until):
-            anchored = self._kept.anchored(digest)
-            if anchored is not None:
-                call = self._chain.dismissing(digest, index, place_of(anchored))
-                return self._send(_name(digest, index), call, "dismissed")
-        kept, record = self._kept.statement(digest), self._kept.open(digest, index)
-        proof = self._proof(kept, index)
-        call = self._chain.answering(kept.statement, record.opening, proof, kept.vka)
+        anchored = self._kept.anchored(digest)
+        if anchored is not None and self._is_out_of_time(dispute, anchored):
+            call = self._chain.dismissing(digest, index, place_of(anchored))
+            return self._send(_name(digest, index), call, "dismissed")
+        kept = self._kept.statement(digest)
+        commit = kept.statement.tier == Tier.COMMIT
+        call = self._answering_commit(kept, index) if commit else self._answering(kept, index)
         return self._send(_name(digest, index), call, "answered")
 
     def forget(self, digest: Digest, index: int) -> None:
@@ -104,20 +108,38 @@ class Answerer:
         receipt = self._courier.send(name, call, self._waiting)
         return f"{done} in block {receipt.block}, {receipt.gas_used:,} gas"
 
-    def _came_too_late(self, digest: Digest, answer_until: int) -> bool:
-        terms, anchored = self._chain.accountability.terms, self._kept.anchored(digest)
-        if anchored is None:
-            return False
-        return answer_until - terms.response_window > anchored.anchor.block_number + terms.challenge_period
+    def _is_out_of_time(self, dispute: Dispute, anchored: AnchoredStatement) -> bool:
+        """Whether the contract dismisses it: challenged too late, or about what the warranty does not cover."""
+        terms, block = self._chain.accountability.terms, anchored.anchor.block_number
+        return block < dispute.warranted_from or (
+            dispute.answer_until - terms.response_window > block + terms.challenge_period
+        )
+
+    def _answering(self, kept: KeptStatement, index: int) -> Call:
+        record = self._kept.open(kept.digest, index)
+        return self._chain.answering(kept.statement, record.opening, self._proof(kept, index), kept.vka)
+
+    def _answering_commit(self, kept: KeptStatement, index: int) -> Call:
+        """By the committed output alone: the challenger has proved what it has to be near."""
+        record, proven = self._kept.open(kept.digest, index), self._chain.proven_of(kept.digest, index)
+        fixed = np.array(proven.outputs, dtype=np.int64)
+        apart = distance(np.asarray(record.outputs, dtype=np.float32), fixed, proven.output_scale)
+        if apart > proven.tolerance:
+            raise CircuitError(
+                f"the committed output lies {apart} units of 2^-{proven.output_scale} from what was proved, and "
+                f"{proven.tolerance} were warranted"
+            )
+        return self._chain.answering_commit(kept.statement, record.opening, proven)
 
     def _proof(self, kept: KeptStatement, index: int) -> bytes:
         statement, record = kept.statement, self._kept.open(kept.digest, index)
         circuit = statement.circuit
         wanted = (statement.model_digest, circuit.settings_digest, circuit.srs_digest)
         files = CircuitFiles(*(self._kept.blob(one) for one in wanted))
+        values = [np.asarray(side, dtype=np.int64) for side in (record.inputs, record.outputs)]
         with self._site.desk(self._waiting) as desk:
             prove = lambda inputs: desk.open(circuit, files, lambda done, total: None).prove_segment(0, inputs)  # noqa: E731
-            return segment_proof(prove, self._proofs, circuit, 0, record.inputs, record.outputs)
+            return segment_proof(prove, self._proofs, circuit, 0, *values)
 
 
 def _name(digest: Digest, index: int) -> str:
@@ -139,7 +161,7 @@ class Watch:
         self._open: dict[tuple[Digest, int], Challenge] = {}
         self._given_up: set[tuple[Digest, int]] = set()
         self._next: int | None = None
-        self._anchors_at = 0.0
+        self._anchors_at, self._turn = 0.0, 0
 
     def run(self) -> None:
         """Until the worker is told to stop."""
@@ -199,13 +221,15 @@ class Watch:
     def _follow(self, head: int) -> None:
         """Learn where statements are anchored, and forget the records of those whose time is over."""
         period, disputed = self._chain.accountability.terms.challenge_period, {digest for digest, _ in self._open}
-        asked, forgotten = 0, 0
+        forgotten, waiting = 0, list(self._kept.not_anchored())
+        # In turn: some are never anchored, and must not be in the way of others.
+        self._turn = self._turn % len(waiting) if waiting else 0
+        for digest in waiting[self._turn : self._turn + _AT_ONCE]:
+            self._ask(self._kept.statement(digest))
+        self._turn += _AT_ONCE
         for digest in self._kept.with_records():
             anchored = self._kept.anchored(digest)
             if anchored is None:
-                asked += 1
-                if asked <= _AT_ONCE:
-                    self._ask(self._kept.statement(digest))
                 continue
             over = head > anchored.anchor.block_number + period + _AGAIN
             if over and digest not in disputed and not self._chain.tally_of(digest).open:

@@ -16,6 +16,7 @@ from provers.onsite import OwnDatasets
 from provers.options import WorkerOptions
 from provers.site import Site
 from provers.status import StatusBoard
+from provers.warranted import Warranties
 from rexis.api import Lease, VerdictView
 from rexis.client import RexisClient
 from rexis.protocol.certificate import Commitment
@@ -36,8 +37,8 @@ class Surroundings:
         Signed in as ``options.account``.
     blobs
         Makes a view of the blob cache for one task, which holds what that task uses.
-    kept
-        What the worker answers challenges from; None if it does not.
+    kept, warranties
+        What the worker answers challenges from, and what it said of its tier ``commit``; None if it answers none.
     """
 
     options: WorkerOptions
@@ -49,6 +50,7 @@ class Surroundings:
     proofs: ProofCache
     own: OwnDatasets
     kept: Kept | None = None
+    warranties: Warranties | None = None
 
 
 @dataclass

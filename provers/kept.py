@@ -2,8 +2,9 @@
 it lose its stake.
 
 Of every statement that can be disputed: the task's records and outputs, and what its circuit is rebuilt from (hard
-links to the cache, where that is possible). They go when the statement cannot be challenged any more. Statement and
-first anchor stay, a few kilobytes: with these a challenge that comes too late is dismissed.
+links to the cache, where that is possible; tier ``commit`` is answered without it). They go when the statement cannot
+be challenged any more. Statement and first anchor stay, a few kilobytes: with these a challenge that comes too late is
+dismissed. Of tier ``commit`` without a warranty only these are kept: a warranty may follow, and does not cover them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from rexis.protocol.digests import Digest
 from rexis.protocol.errors import NotFoundError
 from rexis.protocol.parsing import Address, HexBytes, Strict
 from rexis.protocol.policy import Tier
-from rexis.protocol.records import Integers, Opening, TaskTrees, quantise
+from rexis.protocol.records import Floats, Integers, Opening, TaskTrees, quantise
 from rexis.protocol.statement import Kind, Statement
 from rexis.protocol.tensors import Shard, pack_outputs, unpack_outputs
 from rexis.protocol.typed_data import Domain
@@ -53,17 +54,19 @@ class KeptStatement(Strict):
 
 @dataclass(frozen=True)
 class OpenedRecord:
-    """A record as an answer shows it, and what goes into the circuit and should come out."""
+    """A record as an answer shows it, and its values: what goes into the circuit and should come out of it.
+
+    Of tier ``commit`` they are float32.
+    """
 
     opening: Opening
-    inputs: Integers
-    outputs: Integers
+    inputs: Integers | Floats
+    outputs: Integers | Floats
 
 
 def is_disputable(statement: Statement) -> bool:
-    """Whether the contract takes challenges of statements like this."""
-    public = statement.circuit.visibility == Visibility.PUBLIC
-    return statement.kind == Kind.EVALUATION and public and statement.tier in (Tier.SAMPLED, Tier.ZK)
+    """Whether the contract takes challenges of statements like this; of tier ``commit`` if there is a warranty."""
+    return statement.kind == Kind.EVALUATION and statement.circuit.visibility != Visibility.HASHED
 
 
 class Kept:
@@ -96,8 +99,17 @@ class Kept:
             self._measured = (now, self.bytes)
         return self._measured[1] >= self._max_bytes
 
-    def keep(self, kept: KeptStatement, shard: Shard, outputs: Integers, blobs: Sequence[tuple[Digest, Path]]) -> None:
-        """Keep a statement before anybody gets it. After a crash it is kept as a whole, or not signed yet."""
+    def keep(
+        self,
+        kept: KeptStatement,
+        shard: Shard | None,
+        outputs: Integers | Floats,
+        blobs: Sequence[tuple[Digest, Path]] = (),
+    ) -> None:
+        """Keep a statement before anybody gets it. After a crash it is kept as a whole, or not signed yet.
+
+        Without a shard only the statement is kept.
+        """
         place = self._folder / kept.digest.hex()
         with self._lock:
             if place.exists():
@@ -105,8 +117,9 @@ class Kept:
             for digest, path in blobs:
                 self._link(path, self._blobs / _name(digest))
             made = Path(tempfile.mkdtemp(dir=self._folder, prefix=".new-"))
-            write_file(made / _RECORDS, shard.to_bytes(), private=True)
-            write_file(made / _OUTPUTS, pack_outputs(outputs), private=True)
+            if shard is not None:
+                write_file(made / _RECORDS, shard.to_bytes(), private=True)
+                write_file(made / _OUTPUTS, pack_outputs(outputs), private=True)
             write_file(made / _STATEMENT, kept.to_json(), private=True)
             made.rename(place)
 
@@ -114,6 +127,12 @@ class Kept:
         """Digests of the statements whose records can still be opened."""
         for place in sorted(self._folder.iterdir()):
             if not place.name.startswith(".") and (place / _RECORDS).is_file():
+                yield Digest(bytes.fromhex(place.name))
+
+    def not_anchored(self) -> Iterator[Digest]:
+        """Digests of the statements whose place on chain is not known yet."""
+        for place in sorted(self._folder.iterdir()):
+            if not place.name.startswith(".") and not (place / _ANCHORED).is_file():
                 yield Digest(bytes.fromhex(place.name))
 
     def statement(self, digest: Digest) -> KeptStatement:
@@ -150,13 +169,15 @@ class Kept:
         blob = read_file(place / _RECORDS, "kept records", max_bytes=_MAX_TENSORS)
         shard = Shard.from_bytes(blob, start=start, count=count, size=statement.input_size)
         packed = read_file(place / _OUTPUTS, "kept outputs", max_bytes=_MAX_TENSORS)
-        outputs = unpack_outputs(packed, count=count, fixed=True)
+        fixed = statement.tier != Tier.COMMIT
+        outputs = unpack_outputs(packed, count=count, fixed=fixed)
         trees = TaskTrees(
             statement.tier, circuit, shard.records, shard.salts, start, outputs, size=shard.size, around=shard.around
         )
         row = index - start
-        inputs = quantise(shard.records[row : row + 1], circuit.input_scale).reshape(-1)
-        return OpenedRecord(trees.open(index), inputs, outputs[row].reshape(-1))
+        inputs = shard.records[row : row + 1]
+        given = quantise(inputs, circuit.input_scale) if fixed else inputs
+        return OpenedRecord(trees.open(index), given.reshape(-1), outputs[row].reshape(-1))
 
     def forget_records(self, digest: Digest) -> None:
         """The statement cannot be challenged any more: statement and anchor stay."""

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from provers import metrics
 from provers.dishonest import parse_fault
 from provers.display import log
@@ -20,6 +22,7 @@ from provers.site import Desk
 from provers.status import Ending
 from provers.task import CircuitFiles, RecordProver, Task, check_lease, read_shard
 from provers.tiers import TIERS, TierProver
+from provers.warranted import require_near
 from rexis.api import Lease, Stage, VerdictView
 from rexis.protocol.circuit import Visibility
 from rexis.protocol.digests import Digest
@@ -27,7 +30,8 @@ from rexis.protocol.errors import LeaseError, RexisError
 from rexis.protocol.evidence import Evidence
 from rexis.protocol.onsite import PrivateDataset
 from rexis.protocol.parsing import enum_name
-from rexis.protocol.records import Integers
+from rexis.protocol.policy import Tier
+from rexis.protocol.records import Floats, Integers
 from rexis.protocol.signing import address_of, sign_digest
 from rexis.protocol.statement import Statement, task_id
 from rexis.protocol.tensors import Dataset, Shard, pack_outputs
@@ -147,7 +151,7 @@ class EvaluationErrand(Errand):
             at=keeper.at,
             # Private records go nowhere. (Their circuits have one segment, so that there is nothing to share either.)
             board=None if private else CoordinatorBoard(around.client, self.blobs, lease.lease_id, keeper),
-            keep=lambda statement, outputs: self._keep(statement, outputs, dataset, model),
+            keep=lambda statement, outputs: self._keep(desk, statement, outputs, dataset, model),
         )
         prover = self._prover(task)
         with step("setup"):
@@ -165,7 +169,12 @@ class EvaluationErrand(Errand):
             return self._hand_in(evidence)
 
     def _keep(
-        self, statement: Statement, outputs: Integers, dataset: Shard | Dataset | PrivateDataset, model: Path
+        self,
+        desk: Desk,
+        statement: Statement,
+        outputs: Integers | Floats,
+        dataset: Shard | Dataset | PrivateDataset,
+        model: Path,
     ) -> None:
         """Keep what a challenge of the statement would be answered from."""
         around, circuit = self.around, statement.circuit
@@ -173,8 +182,38 @@ class EvaluationErrand(Errand):
             return
         signature = sign_digest(around.options.account, self.domain.digest(statement))
         kept = KeptStatement(domain=self.domain, statement=statement, signature=signature, vka=self.lease.vka)
+        if statement.tier == Tier.COMMIT:
+            warranted = self._require_as_warranted(
+                desk, statement, np.asarray(outputs, dtype=np.float32), dataset, model
+            )
+            around.kept.keep(kept, dataset if warranted else None, outputs)
+            return
         files = [(digest, self.get(digest)) for digest in (circuit.settings_digest, circuit.srs_digest)]
         around.kept.keep(kept, dataset, outputs, [(statement.model_digest, model), *files])
+
+    def _require_as_warranted(
+        self, desk: Desk, statement: Statement, outputs: Floats, shard: Shard, model: Path
+    ) -> bool:
+        """Whether a warranty covers a statement of tier ``commit``, which keeps to it then."""
+        keeper, warranties, count = self.keeper, self.around.warranties, len(outputs)
+        found = None if warranties is None else keeper.patiently(lambda: warranties.about(statement))
+        if warranties is None or found is None:
+            return False
+        warranty, circuit_hash = found
+        kept = warranties.circuits.get(circuit_hash)
+        files = CircuitFiles(model, kept.settings, kept.srs)
+        prover = desk.open(kept.circuit, files, lambda done, total: keeper.at(Stage.COMMIT, 0, count))
+        apart = require_near(
+            prover,
+            kept.circuit,
+            shard.records,
+            outputs,
+            warranty.tolerance,
+            start=statement.record_start,
+            at=lambda done: keeper.at(Stage.COMMIT, done, count),
+        )
+        log.info("outputs lie within %d units of what the circuit gives, %d are warranted", apart, warranty.tolerance)
+        return True
 
     def _hand_in(self, evidence: Evidence) -> VerdictView:
         around = self.around

@@ -103,7 +103,8 @@ class Task:
     board
         Where others are found that prove a part; None to prove all.
     keep
-        Keeps what it takes to answer for a statement about these outputs, before anybody gets it.
+        Keeps what it takes to answer for a statement about these outputs, before anybody gets it; raises if it would be
+        false.
     """
 
     lease: Lease
@@ -115,7 +116,7 @@ class Task:
     commit: Callable[[Statement], Commitment]
     at: OnStage
     board: Board | None = None
-    keep: Callable[[Statement, Integers], None] = lambda statement, outputs: None
+    keep: Callable[[Statement, Integers | Floats], None] = lambda statement, outputs: None
 
     @property
     def request(self) -> JobRequest:

@@ -35,6 +35,7 @@ from provers.options import WorkerOptions
 from provers.service import Service
 from provers.site import Site
 from provers.status import Ending, StatusBoard, WorkerState, WorkerStatus, now, published
+from provers.warranted import WarrantedCircuits, Warranties
 from rexis.api import MAX_LEASES, Info, Lease, WorkerRegistration
 from rexis.client import RexisClient
 from rexis.protocol.errors import ChainError, ResourceError, RexisError, UnavailableError
@@ -147,6 +148,7 @@ class Worker:
             proofs=ProofCache(folder / "proofs", max_bytes=options.proof_cache_bytes),
             own=OwnDatasets(options.onsite, options.onsite_requester or address_of(options.account)),
             kept=_kept(options, folder),
+            warranties=_warranties(options, folder),
         )
         self._tiers = list(options.tiers or provable_tiers())
         self._trains = _trained_tiers(options)
@@ -348,6 +350,14 @@ def _kept(options: WorkerOptions, folder: Path) -> Kept | None:
     if options.disputes is None:
         return None
     return Kept(folder, address_of(options.account), max_bytes=options.kept_bytes)
+
+
+def _warranties(options: WorkerOptions, folder: Path) -> Warranties | None:
+    manifest = options.disputes
+    if manifest is None:
+        return None
+    connect = lambda: connect_disputes(options.rpc_url, manifest, options.account)  # noqa: E731
+    return Warranties(connect, WarrantedCircuits(folder))
 
 
 def _connect(options: WorkerOptions, info: Info) -> ChainChecks:

@@ -35,4 +35,5 @@ class CommitProver:
         task.at(Stage.COMMIT, 0, task.lease.count)
         trees = task.trees(computed.outputs)
         statement = task.statement(trees.output_root)
+        task.keep(statement, computed.outputs)
         return task.evidence(statement, sha256(pack_outputs(computed.outputs)), trees, [], computed.measured())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rexis.cli._referee import ArtifactsFolder, ModelFile, RefereeFiles, SettingsFile, SrsFile, prove_record
 from rexis.cli.console import agree, emit, say, working
 from rexis.cli.options import (
     Json,
@@ -18,6 +20,7 @@ from rexis.cli.options import (
     Yes,
     address,
     digest,
+    needs,
     open_accountable,
     open_wallet,
 )
@@ -25,7 +28,9 @@ from rexis.protocol.errors import ConflictError, NotFoundError, RexisError
 
 if TYPE_CHECKING:
     from contracts.accountable import AccountableChain, Challenge, Dispute
+    from contracts.challenging import Prospect
     from contracts.tokens import Token
+    from contracts.warranties import ProvenRecord
     from rexis.protocol.anchored import AnchoredStatement
     from rexis.protocol.records import InputOpening, Opening
     from rexis.protocol.statement import Statement
@@ -40,7 +45,7 @@ _Since = Annotated[
     int | None, typer.Option(min=0, metavar="BLOCK", help="Look from here. Default: all that can be open still.")
 ]
 _Worker = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Only about this worker's statements.")]
-_TYPICAL_GAS = 260_000  # contracts/snapshots/accountability.json
+_TYPICAL_GAS, _TYPICAL_GAS_BY_PROOF = 260_000, 970_000  # contracts/snapshots/accountability.json
 
 
 def admit(
@@ -86,39 +91,60 @@ def challenge(
         Path | None,
         typer.Option(metavar="FILE", help="The encrypted dataset, where the certificate does not open the record."),
     ] = None,
+    model: ModelFile = None,
+    settings: SettingsFile = None,
+    srs: SrsFile = None,
+    artifacts: ArtifactsFolder = None,
     yes: Yes = False,
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
     """Challenge a record of a statement: its worker has to prove it on chain in time, or loses a part of its stake.
 
-    Everything that the contract will ask is looked at first. A wrong challenge costs the bond. The record's salt and
-    encrypted values become public for ever.
+    Of tier commit you prove it, by the circuit that the model is registered with and that the worker has warranted; the
+    worker has to show an output near that. Everything that the contract will ask is looked at first. A wrong challenge
+    costs the bond. The record's salt and encrypted values become public for ever.
     """
     from contracts.challenging import check_challenge, place_of
+    from rexis.protocol.policy import Tier
 
-    found, opening = _held(evidence, record, dataset)
+    found, opening, output = _held(evidence, record, dataset)
     chain = open_accountable(rpc, manifest, open_wallet(wallet, passphrase_file))
-    prospect = check_challenge(chain, found, opening)
+    proven = None
+    if found.statement.tier == Tier.COMMIT:
+        files = RefereeFiles(model, settings, srs, artifacts)
+        prospect, proven = _proved(chain, found, opening, output, files)
+    else:
+        prospect = check_challenge(chain, found, opening)
     terms = chain.accountability.terms
     token = chain.token(terms.token)
     if (balance := chain.balance_of(token.address, chain.address)) < terms.bond:
         raise ConflictError(f"the bond is {token.text(terms.bond)}, {chain.address} has {token.text(balance)}")
     place = place_of(found)
-    gas = chain.gas_of_challenge(found.statement, found.signature, place, opening)
+    typical = _TYPICAL_GAS
+    if proven is None:
+        gas = chain.gas_of_challenge(found.statement, found.signature, place, opening)
+    else:
+        typical = _TYPICAL_GAS_BY_PROOF
+        known = chain.is_vka_registered(proven.circuit.vka_digest)
+        gas = chain.gas_of_commit_challenge(found.statement, found.signature, place, proven) if known else None
     if not as_json:
         for name, value in {
             "statement": f"{prospect.digest}, anchored in block {prospect.anchored.block}",
             "worker": f"{found.statement.worker}, who can lose {token.text(prospect.locked)}",
-            "bond": f"{token.text(terms.bond)}, the worker's if it proves record {record}",
-            "gas": f"{gas:,}" if gas is not None else f"about {_TYPICAL_GAS:,}, and an approval of the bond",
+            "bond": f"{token.text(terms.bond)}, the worker's if {_right(record, prospect)}",
+            "gas": f"{gas:,}" if gas is not None else f"about {typical:,}, and what it takes before",
             "reward": f"{terms.reward_bps / 100:g} % of what the worker loses, and the bond back",
             "time": f"until block {prospect.until}; the worker then has {terms.response_window} blocks",
         }.items():
             say(f"{name:<12} {value}")
     agree(f"Record {record} becomes public for ever. Challenge it?", yes=yes)
     with working("challenging"):
-        sent = chain.challenge(found.statement, found.signature, place, opening)
+        if proven is None:
+            sent = chain.challenge(found.statement, found.signature, place, opening)
+        else:
+            chain.register_vka(proven.vka)
+            sent = chain.challenge_commit(found.statement, found.signature, place, proven)
     dispute = chain.dispute_of(prospect.digest, record)
     if as_json:
         emit({"statementDigest": str(prospect.digest), "transaction": str(sent.hash), **_plain(dispute)})
@@ -254,33 +280,56 @@ def _statement(file: Path, record: int) -> tuple[AnchoredStatement, Opening | No
     return statement_about(read_statements(read_file(file, "certificate", max_bytes=MAX_CERTIFICATE_BYTES)), record)
 
 
-def _held(evidence: Path, record: int, dataset: Path | None) -> tuple[AnchoredStatement, InputOpening]:
-    """The statement about a record, and the record's input: from the dataset, or as the certificate opens it."""
+def _proved(
+    chain: AccountableChain, found: AnchoredStatement, opening: InputOpening, output: bytes | None, files: RefereeFiles
+) -> tuple[Prospect, ProvenRecord]:
+    with needs("circuits"):
+        from circuits.process import EzklProcess
+
+    with (
+        working("making the circuit from the model, and proving the record"),
+        tempfile.TemporaryDirectory(prefix="rexis-challenge-") as keys,
+        EzklProcess() as ezkl,
+    ):
+        return prove_record(chain, found, opening, output, files, Path(keys), ezkl)
+
+
+def _right(record: int, prospect: Prospect) -> str:
+    if prospect.tolerance is None:
+        return f"it proves record {record}"
+    return f"its output of record {record} lies within {prospect.tolerance} units of what is proved"
+
+
+def _held(evidence: Path, record: int, dataset: Path | None) -> tuple[AnchoredStatement, InputOpening, bytes | None]:
+    """The statement about a record, the record's input (from the dataset, or as the certificate opens it), and its
+    output if the certificate opens it."""
     from contracts.challenging import require_disputable
 
     found, opened = _statement(evidence, record)
     require_disputable(found.statement)
+    output = None if opened is None else opened.output
     if dataset is not None:
-        return found, _open(dataset, found.statement, record)
+        return found, _open(dataset, found.statement, record), output
     if opened is None:
         raise NotFoundError(
             f"{evidence} does not open record {record}", field="record", hint="whoever has the record: --dataset FILE"
         )
-    return found, opened
+    return found, opened, output
 
 
 def _open(dataset: Path, statement: Statement, record: int) -> InputOpening:
     from rexis.datafiles import open_dataset_file
     from rexis.protocol.onsite import PrivateDataset
+    from rexis.protocol.policy import Tier
     from rexis.protocol.records import open_input
 
     data = open_dataset_file(dataset)
     if isinstance(data, PrivateDataset):
         raise ConflictError("private records cannot be disputed", hint="see docs/disputes.md")
-    if len(data) != statement.input_size or (fault := data.misfit(statement.circuit)) is not None:
-        fault = (
-            fault if len(data) == statement.input_size else f"it has {len(data)} records, not {statement.input_size}"
-        )
+    fault = None if statement.tier == Tier.COMMIT else data.misfit(statement.circuit)
+    if len(data) != statement.input_size:
+        fault = f"it has {len(data)} records, not {statement.input_size}"
+    if fault is not None:
         raise RexisError(f"{dataset} is not the statement's dataset: {fault}", field="dataset")
     return open_input(statement.tier, statement.circuit, data.records, data.salts, record)
 

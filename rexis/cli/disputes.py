@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rexis.cli import challenging
+from rexis.cli import challenging, warranting
 from rexis.cli.console import emit, say, working
 from rexis.cli.options import (
     Json,
@@ -36,6 +36,9 @@ for _command in (
     challenging.close,
     challenging.dismiss,
     challenging.withdraw,
+    warranting.warrant,
+    warranting.end_warranty,
+    warranting.warranties,
 ):
     app.command()(_command)
 app.command("list")(challenging.list_disputes)
@@ -111,7 +114,8 @@ def answer(
 ) -> None:
     """Answer a challenge by hand, from what the worker of this wallet keeps: by its proof, made anew if need be.
 
-    A challenge that came too late is dismissed instead. `rexis worker run --disputes` does it by itself.
+    Of tier commit by the output alone. A challenge that is out of time is dismissed instead. `rexis worker run
+    --disputes` does it by itself.
     """
     from rexis.cli.worker import cache_folder
 
