@@ -62,6 +62,9 @@ def warrant(
         Path | None, typer.Option(metavar="FILE", help="Encrypted records: run both, and see how far they lie apart.")
     ] = None,
     cache: Annotated[Path | None, typer.Option(metavar="DIR", help="The worker's `--cache`.")] = None,
+    allow_development_srs: Annotated[
+        bool, typer.Option("--allow-development-srs", help="Accept an SRS whose secret its maker could know.")
+    ] = False,
     yes: Yes = False,
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
@@ -76,6 +79,7 @@ def warrant(
 
     with needs("worker"):
         from circuits.process import EzklProcess
+        from circuits.srs import SrsKind, srs_kind
         from provers.cache import make_private_folder
         from provers.kept import Kept
         from provers.options import WorkerOptions
@@ -84,12 +88,18 @@ def warrant(
 
     about, folder = digest(model, "MODEL"), make_private_folder(cache_folder(cache))
     chain = open_accountable(rpc, manifest, open_wallet(wallet, passphrase_file))
-    before = chain.warranty_of(chain.address, about, chain.registration(about, key_epoch).circuit_hash)
+    registered = chain.registration(about, key_epoch)
+    before = chain.warranty_of(chain.address, about, registered.circuit_hash)
     if before is not None and (before.until is not None or before.tolerance != tolerance):
         raise ConflictError(
             f"{chain.address} gave a warranty for this model before: {_text(before)}", field="tolerance"
         )
     _warn_of_pending(Kept(folder, chain.address, max_bytes=WorkerOptions.kept_bytes), about)
+    if srs_kind(registered.srs_digest) == SrsKind.DEVELOPMENT and not allow_development_srs:
+        raise ConflictError(
+            "the circuit's SRS is a development one: its maker could prove anything, and take the stake",
+            hint="--allow-development-srs, on a chain of your own",
+        )
     files = RefereeFiles(model_file, settings, srs, artifacts)
     with working("making the circuit from the model"), EzklProcess() as ezkl:
         data, made = files.rebuild(chain, about, key_epoch, make_private_folder(folder / "keys"), ezkl)

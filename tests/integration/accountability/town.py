@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -21,18 +22,21 @@ from circuits.process import EzklProcess
 from contracts.accountability import Accountability, Terms
 from contracts.accountable import AccountableChain
 from contracts.devchain import DevChain
-from rexis.api import JobView
+from provers.executor import OnnxExecutor
+from rexis.api import JobView, WorkerRegistration
 from rexis.cli.main import main
 from rexis.files import write_file
+from rexis.protocol.circuit import NO_CIRCUIT
 from rexis.protocol.digests import Digest
 from rexis.protocol.parsing import ZERO_ADDRESS, Address
 from rexis.protocol.policy import Tier
-from rexis.protocol.records import TaskTrees
+from rexis.protocol.records import Floats, TaskTrees
 from rexis.protocol.signing import address_of, new_account
 from rexis.protocol.statement import Statement
 from tests.integration.circuits.tiny_circuit import mlp
 from tests.integration.coordinator.proved import ProvedRig
-from tests.integration.coordinator.rig import PASSPHRASE, Rig
+from tests.integration.coordinator.rig import PASSPHRASE, Rig, RigWorker
+from tests.unit.coordinator.fakes import FakeWorker, make_policy
 
 ROOT = Path(__file__).resolve().parents[3]
 BOND, PENALTY, STAKE = 10**15, 10**17, 3 * 10**17
@@ -77,6 +81,9 @@ class Town:
         self.proved = ProvedRig(self.rig, self.circuit, self.ezkl)
         self.dataset = self.folder / "dataset.safetensors"
         self.dataset.write_bytes(self.rig.dataset.to_bytes())
+        self.files = {name: self.folder / name for name in ("model", "settings")} | {"srs": self.circuit.srs.path}
+        self.files["model"].write_bytes(self.rig.model)
+        self.files["settings"].write_bytes(self.circuit.artefacts.settings)
 
     def chain(self, account: LocalAccount | None = None) -> AccountableChain:
         found = AccountableChain.connect(self.dev.url, account=account)
@@ -130,6 +137,44 @@ class Town:
             self.proved.worker.release(lease.lease_id)
             self.rig.client(self.rig.requester).cancel_job(job.job_id)
         raise AssertionError("drawn twenty times")
+
+    def commit_job(self) -> JobView:
+        """A job of tier ``commit`` over all records, one task; its certificate opens one of them."""
+        policy = make_policy(tier=Tier.COMMIT, shard_size=len(self.rig.dataset), sample_size=1)
+        request = self.rig.request(policy, nonce=Digest(secrets.token_bytes(32)))
+        return self.rig.client(self.rig.requester).submit_job(request)
+
+    def committed(self, account: LocalAccount, altered: int | None = None) -> tuple[JobView, Digest]:
+        """A job of tier ``commit`` as this account did it, its first output of record `altered` a bit off."""
+        worker = RigWorker(self.rig.client(account), FakeWorker(account))
+        worker.client.register_worker(
+            WorkerRegistration(name="c", provider="CPUExecutionProvider", tiers=[Tier.COMMIT], memory_bytes=1 << 30)
+        )
+        job, data = self.commit_job(), self.rig.dataset
+        lease = worker.lease()
+        outputs = self.outputs(altered)
+        blob, evidence = worker.fake.work(lease, data, outputs=outputs)
+        worker.client.upload_blob(blob)
+        assert worker.client.evidence(lease.lease_id, evidence).accepted
+        self.rig.finished(job.job_id, 60)
+        return job, lease.domain.digest(evidence.statement)
+
+    def outputs(self, altered: int | None = None) -> Floats:
+        """The model's, the first of record `altered` a bit off."""
+        outputs = OnnxExecutor(self.files["model"]).run(self.rig.dataset.records)
+        if altered is not None:
+            outputs[altered, 0] += 0.25
+        return outputs
+
+    def commit_trees(self, altered: int | None = None) -> TaskTrees:
+        """Of the task that :meth:`committed` does."""
+        data = self.rig.dataset
+        return TaskTrees(Tier.COMMIT, NO_CIRCUIT, data.records, data.salts, 0, self.outputs(altered))
+
+    @property
+    def referee(self) -> tuple[object, ...]:
+        """Options that say where the circuit's files are."""
+        return tuple(part for name, path in self.files.items() for part in (f"--{name}", path))
 
     def certificate(self, job: JobView) -> Path:
         """The job's certificate, as its requester fetched it."""

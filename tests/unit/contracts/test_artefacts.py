@@ -97,8 +97,9 @@ def test_the_docs_figures_are_those_of_the_snapshots() -> None:
     gas = json.loads((snapshots / "gas.json").read_text()) | json.loads((snapshots / "accountability.json").read_text())
     docs = snapshots.parents[1] / "docs"
     disputes = (docs / "disputes.md").read_text()
-    for name in ("Disputes.challenge (tiny)", "Disputes.answer (tiny)", "Disputes.close"):
-        assert f"{int(gas[name]):,}" in disputes
+    dear = ("challenge (tiny)", "answer (tiny)", "close", "dismiss", "challengeCommit (tiny)", "answerCommit (tiny)")
+    for name in (*dear, "warrant", "endWarranty"):
+        assert f"{int(gas[f'Disputes.{name}']):,}" in disputes, name
     anchor = int(gas["EvidenceLog.anchor"])
     assert (
         f"{anchor:,} gas a batch: {round(anchor / 4096)} for each" in (docs / "adr/0021-accountability.md").read_text()

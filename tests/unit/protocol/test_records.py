@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from rexis.protocol.circuit import NO_CIRCUIT
 from rexis.protocol.digests import sha256, tensor_digest
 from rexis.protocol.errors import MalformedError, MerkleError, TensorError
 from rexis.protocol.policy import Tier
-from rexis.protocol.records import TaskTrees, check_opening, dequantise, quantise
+from rexis.protocol.records import TaskTrees, check_opening, dequantise, distance, quantise
 from rexis.protocol.tensors import Dataset, pack_outputs, unpack_outputs
 from tests.unit.protocol.test_typed_data import request
 
@@ -79,6 +80,24 @@ def test_quantise_undoes_dequantise(values: list[int], scale: int) -> None:
 def test_quantise_refuses(bad: float) -> None:
     with pytest.raises(TensorError):
         quantise(np.array([0, bad], dtype=np.float32), 7)
+
+
+@given(
+    st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=4),
+    st.integers(0, 32),
+    st.data(),
+)
+def test_distance_is_the_least_tolerance_that_holds(values: list[float], scale: int, data: st.DataObject) -> None:
+    integers = data.draw(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=len(values), max_size=len(values)))
+    found = distance(np.array(values, dtype=np.float32), np.array(integers, dtype=np.int64), scale)
+    exact = max(abs(Fraction(x) * 2**scale - y) for x, y in zip(values, integers, strict=True))
+    assert found - 1 < exact <= found
+
+
+@pytest.mark.parametrize("values", [[np.nan], [np.inf], [1.0, 2.0]])
+def test_distance_refuses(values: list[float]) -> None:
+    with pytest.raises(TensorError):
+        distance(np.array(values, dtype=np.float32), np.zeros(1, dtype=np.int64), 7)
 
 
 def test_dataset_round_trip_and_digest() -> None:

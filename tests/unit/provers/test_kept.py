@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from provers.kept import Kept, KeptStatement, is_disputable
-from rexis.protocol.circuit import Circuit, Visibility
+from rexis.protocol.circuit import NO_CIRCUIT, Circuit, Visibility
 from rexis.protocol.digests import Digest, sha256
 from rexis.protocol.errors import NotFoundError
 from rexis.protocol.policy import Tier
@@ -94,6 +94,44 @@ def test_what_is_over_goes_but_for_the_statement(tmp_path: Path, blobs: list[tup
     assert blobs[0][1].is_file()  # the cache's own name
 
 
+def test_tier_commit_is_opened_as_float32_and_without_a_warranty_only_stated(tmp_path: Path) -> None:
+    data = make_dataset(SIZE)
+    outputs = np.linspace(-1, 1, COUNT * 2, dtype=np.float32).reshape(COUNT, 2)
+    trees = TaskTrees(Tier.COMMIT, NO_CIRCUIT, data.records, data.salts, START, outputs)
+    (kept, _), store = (
+        _kept(np.zeros((COUNT, 2), dtype=np.int64)),
+        Kept(tmp_path, address_of(ACCOUNT), max_bytes=1 << 20),
+    )
+    statements = [
+        kept.statement.model_copy(
+            update={
+                "tier": Tier.COMMIT, "circuit": NO_CIRCUIT, "nonce": sha256(nonce),
+                "input_root": trees.input_root, "output_root": trees.output_root,
+            }
+        )
+        for nonce in (b"warranted", b"not")
+    ]  # fmt: skip
+    warranted, stated = (kept.model_copy(update={"statement": one}) for one in statements)
+    tree = input_format(Tier.COMMIT, NO_CIRCUIT).tree(data.records, data.salts)
+    rows = slice(START, START + COUNT)
+    shard = Shard(data.records[rows], data.salts[rows], START, SIZE, tree.around(START, COUNT))
+    store.keep(warranted, shard, outputs)
+    store.keep(stated, None, outputs)
+    assert list(store.with_records()) == [warranted.digest]
+    assert sorted(store.not_anchored()) == sorted([warranted.digest, stated.digest])
+    assert store.statement(stated.digest) == stated
+    with pytest.raises(NotFoundError):
+        store.open(stated.digest, START)
+    record = store.open(warranted.digest, START + 2)
+    given, claimed = check_opening(
+        record.opening, tier=Tier.COMMIT, circuit=NO_CIRCUIT, input_root=trees.input_root, input_size=SIZE,
+        output_root=trees.output_root, start=START, count=COUNT,
+    )  # fmt: skip
+    assert (given == record.inputs).all()
+    assert (claimed == record.outputs).all()
+    assert claimed.tolist() == outputs[2].tolist()
+
+
 def test_a_full_place_says_so_and_throws_nothing_away(tmp_path: Path, blobs: list[tuple[Digest, Path]]) -> None:
     outputs = np.zeros((COUNT, 2), dtype=np.int64)
     kept, shard = _kept(outputs)
@@ -109,6 +147,8 @@ def test_a_full_place_says_so_and_throws_nothing_away(tmp_path: Path, blobs: lis
     [
         ({}, True),
         ({"tier": Tier.ZK}, True),
+        ({"tier": Tier.COMMIT, "circuit": NO_CIRCUIT}, True),
+        ({"kind": Kind.TRAINING}, False),
         ({"circuit": CIRCUIT.model_copy(update={"visibility": Visibility.HASHED})}, False),
     ],
 )
