@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 
@@ -11,8 +13,10 @@ from contracts.chain import AnchorProof, RevertError
 from contracts.challenging import place_of
 from contracts.warranties import ProvenRecord
 from provers.kept import Kept
+from rexis.api import JobState
 from rexis.protocol.anchored import read_statements
 from rexis.protocol.circuit import NO_CIRCUIT
+from rexis.protocol.errors import ConflictError
 from rexis.protocol.merkle import MerkleTree
 from rexis.protocol.parsing import ZERO_ADDRESS
 from rexis.protocol.policy import Tier
@@ -100,6 +104,19 @@ def test_a_running_worker_answers_for_what_it_warranted_and_for_nothing_else(tow
     assert chain.owed("Disputes", ZERO_ADDRESS, address) == 3 * BOND
     status = cli.done(None, "stake", "status", address)
     assert (status["stake"]["amount"], status["stake"]["locked"]) == (STAKE, 0)
+
+    # What lies further off is not signed, whoever made it so.
+    false = town.commit_job()
+    with town.worker(worker, *options, "--dishonest-for-tests-only", "alter-outputs:1"):
+        until(
+            lambda: f"from what the circuit gives, and {TOLERANCE} are warranted" in town.log_of(worker),
+            60,
+            lambda: town.log_of(worker),
+        )
+    requester = town.rig.client(town.rig.requester)
+    assert requester.job(false.job_id).state in (JobState.QUEUED, JobState.RUNNING, JobState.FAILED)
+    with suppress(ConflictError):  # it has failed already
+        requester.cancel_job(false.job_id)
 
     assert cli.done(worker, "disputes", "end-warranty", model)["until"] is not None
     later, _ = town.committed(worker)
