@@ -113,6 +113,30 @@ contract CommitDisputesTest is CommitBase {
         }
     }
 
+    /// @dev What fits a block as a challenge has to fit one as an answer, however many outputs there are. The verifier, which
+    /// costs more with each of them, is left out here: the challenge is cheaper than it would be.
+    function test_answerCommit_costsLessThanItsChallenge() public {
+        uint256 many = 200;
+        uint256[] memory more = new uint256[](circuit.inputLength + many);
+        for (uint256 i = 0; i < more.length; ++i) {
+            more[i] = i < circuit.inputLength ? instances[i] : (i % 2 == 0 ? 77 + i : Records.FIELD - i);
+        }
+        instances = more;
+        circuit.outputLength = uint32(many);
+        registry.register(MODEL, EPOCH + 1, circuit);
+        answerAlways(true, circuit.vkaDigest);
+        warrant();
+        CommitCall memory c = stated(1);
+        c.statement.keyEpoch = EPOCH + 1;
+        seal(c);
+        uint256 before = gasleft();
+        challenge(c);
+        uint256 between = gasleft();
+        answer(c);
+        uint256 byFloats = 16 * c.outputs.length; // calldata: all else that grows is in both
+        vm.assertTrue(between - gasleft() + byFloats < before - between, "dearer");
+    }
+
     // --- answers that are not the committed ones
 
     function test_answerCommit_revertsIfTheOutputIsNotTheCommitted() public {

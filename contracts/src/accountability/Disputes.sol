@@ -437,10 +437,10 @@ contract Disputes is Governed, Payments, Warranties {
         if (!Merkle.includes(s.outputRoot, s.recordCount, recordIndex - s.recordStart, leaf, path)) {
             revert Evidence.OutputNotInTree(recordIndex);
         }
-        for (uint256 i = 0; i < proven.outputs.length; ++i) {
-            if (!Floats.isNear(values, i, proven.outputScale, proven.outputs[i], proven.tolerance)) {
-                revert OutsideTolerance(i);
-            }
+        int64[] calldata outputs = proven.outputs;
+        (uint8 scale, uint64 tolerance) = (proven.outputScale, proven.tolerance);
+        for (uint256 i = 0; i < outputs.length; ++i) {
+            if (!Floats.isNear(values, i, scale, outputs[i], tolerance)) revert OutsideTolerance(i);
         }
     }
 

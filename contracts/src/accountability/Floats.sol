@@ -46,35 +46,42 @@ library Floats {
     }
 
     /// @notice Whether |x · 2^scale − fixedPoint| ≤ tolerance for the float x at `position`, exactly.
+    /// @dev Cheap for a reason: an answer has to cost less than the challenge, else one might fit a block and the other not.
     function isNear(bytes calldata values, uint256 position, uint8 scale, int64 fixedPoint, uint64 tolerance)
         internal
         pure
         returns (bool)
     {
         (bool negative, uint256 magnitude, int256 shift) = _decode(values, position, scale);
-        // Both sides times 2^−shift if that is whole: at most 64 + 149 bits. Else x · 2^scale is whole: 24 + 136 bits.
-        uint256 up = shift < 0 ? uint256(-shift) : 0;
-        if (shift > 0) magnitude <<= uint256(shift);
-        int256 x = negative ? -int256(magnitude) : int256(magnitude);
-        int256 distance = x - (int256(fixedPoint) * int256(1 << up));
-        return uint256(distance < 0 ? -distance : distance) <= uint256(tolerance) << up;
+        unchecked {
+            // Both sides times 2^−shift if that is whole: at most 64 + 149 bits. Else x · 2^scale is whole: 24 + 136 bits.
+            uint256 up = shift < 0 ? uint256(-shift) : 0;
+            if (shift > 0) magnitude <<= uint256(shift);
+            int256 x = negative ? -int256(magnitude) : int256(magnitude);
+            int256 distance = x - int256(fixedPoint) * int256(1 << up);
+            return uint256(distance < 0 ? -distance : distance) <= uint256(tolerance) << up;
+        }
     }
 
-    /// @dev x · 2^scale = ±magnitude · 2^shift. Of a NaN or an infinity there is none.
+    /// @dev x · 2^scale = ±magnitude · 2^shift. Of a NaN or an infinity there is none. The caller has checked the length.
     function _decode(bytes calldata values, uint256 position, uint8 scale)
         private
         pure
         returns (bool negative, uint256 magnitude, int256 shift)
     {
-        bytes4 raw = bytes4(values[BYTES * position:BYTES * position + BYTES]);
-        uint256 bits = uint256(uint8(raw[0])) | uint256(uint8(raw[1])) << 8 | uint256(uint8(raw[2])) << 16
-            | uint256(uint8(raw[3])) << 24;
-        uint256 exponent = (bits >> 23) & 0xff;
-        if (exponent == 0xff) revert NotFinite(position);
-        negative = bits >> 31 == 1;
-        magnitude = bits & 0x7fffff;
-        if (exponent == 0) exponent = 1; // subnormal
-        else magnitude |= 1 << 23;
-        shift = int256(exponent) - 150 + int256(uint256(scale));
+        unchecked {
+            uint256 raw;
+            assembly ("memory-safe") {
+                raw := shr(224, calldataload(add(values.offset, shl(2, position))))
+            }
+            uint256 bits = raw >> 24 | (raw >> 8 & 0xff00) | (raw << 8 & 0xff0000) | (raw << 24 & 0xff000000);
+            uint256 exponent = bits >> 23 & 0xff;
+            if (exponent == 0xff) revert NotFinite(position);
+            negative = bits >> 31 == 1;
+            magnitude = bits & 0x7fffff;
+            if (exponent == 0) exponent = 1; // subnormal
+            else magnitude |= 1 << 23;
+            shift = int256(exponent) - 150 + int256(uint256(scale));
+        }
     }
 }
