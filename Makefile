@@ -62,9 +62,10 @@ screenshots: setup ## docs/images, by looking at the desk
 	PYTHON=$(CURDIR)/$(BIN)/python $(BROWSER) --grep @docs
 
 # Four processes share the files, also on two cores: the first and long ones (tests/e2e, tests/faults, tests/integration)
-# mostly wait for blocks, leases and processes of their own.
+# mostly wait for blocks, leases and processes of their own. Each computes with one thread: several that wait for each
+# other on two cores take half as much processor time again.
 TESTERS ?= 4
-PYTEST = $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
+PYTEST = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
 test-py: setup
 	$(PYTEST) -m 'not slow'
 

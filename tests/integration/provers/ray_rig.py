@@ -56,6 +56,7 @@ def local_cluster() -> Iterator[LocalCluster]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_TMPDIR", str(scratch.path))
+        patch.setenv("RAY_worker_niceness", "0")  # 15, and beside other tests they would hardly ever run
         patch.setenv("RAY_health_check_period_ms", "500")
         patch.setenv("RAY_health_check_failure_threshold", "3")
         patch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[3]))
