@@ -33,12 +33,28 @@ def groups(name: str, value: str) -> list[list[str]]:
     return [[group_name(powers, size) for size, powers in axis] for _, axis in plan.groups_of(value)]
 
 
+# What CI takes from the newer exporter, too: `make test-slow` takes all from it.
+BY_BOTH = [
+    "mlp with layer norm",
+    "transformer",
+    "rotary",
+    "U-Net, nearest",
+    "llama",
+    "ViT",
+    "causal tokens",
+    "residual CNN",
+]
 FUSED = ["torch attention", "fused attention", "groups", "torch encoder, post-norm", "rotary, grouped"]
 
 
 @pytest.mark.parametrize(
     ("name", "dynamo", "opset"),
-    [(name, dynamo, None) for name in NETWORKS for dynamo in (False, True)] + [(name, True, 23) for name in FUSED],
+    [(name, False, None) for name in NETWORKS]
+    + [
+        pytest.param(name, True, None, marks=() if name in BY_BOTH or name in FUSED else pytest.mark.slow)
+        for name in NETWORKS
+    ]
+    + [(name, True, 23) for name in FUSED],
 )
 def test_decrypted_outputs_are_the_plain_outputs(name: str, dynamo: bool, opset: int | None) -> None:
     model, tensor, encrypted = compiled(name, dynamo=dynamo, opset=opset)

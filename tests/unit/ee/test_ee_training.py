@@ -27,11 +27,20 @@ from tests.unit.ee.training_networks import CASES, OPTIMISERS, SEED, Optimiser, 
 from tests.unit.ee.training_networks import compiled as compiled_fresh
 
 ADAPTIVE = ("Adam", "AdamW, clipped", "RMSprop", "Adagrad")
+# CI takes every optimiser on the small ones, and these on all; `make test-slow` takes all on all.
+SMALL = ("mlp", "layer norm", "conv1d")
+USUAL = ("SGD", "AdamW, clipped")
 compiled = cache(lambda name, optimiser: compiled_fresh(CASES[name], OPTIMISERS[optimiser]))
 
 
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    ("name", "optimiser"),
+    [
+        pytest.param(name, optimiser, marks=() if name in SMALL or optimiser in USUAL else pytest.mark.slow)
+        for name in CASES
+        for optimiser in OPTIMISERS
+    ],
+)
 def test_decrypted_weights_and_losses_are_those_of_training_in_the_clear(name: str, optimiser: str) -> None:
     training = compiled(name, optimiser)
     frozen = training.idle if optimiser in ADAPTIVE else ()
