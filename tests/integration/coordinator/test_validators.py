@@ -328,6 +328,7 @@ class Wall:
 
     def __init__(self, to: str) -> None:
         self.reached, self.opened = threading.Event(), threading.Event()
+        self.round = 0  # what came in an earlier one is dropped: its sender is dead
         wall = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -336,8 +337,12 @@ class Wall:
             def pass_on(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 if self.command == "POST" and self.path.startswith("/v1/validations/"):
+                    came_in = wall.round
                     wall.reached.set()
                     wall.opened.wait()
+                    if wall.round != came_in:
+                        self.close_connection = True
+                        return
                 headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
                 found = httpx.request(self.command, f"{to}{self.path}", headers=headers, content=body, timeout=60)
                 data = b"" if self.command == "HEAD" else found.content
@@ -377,6 +382,7 @@ def test_killed_between_signing_and_handing_in_it_says_the_same_again(rig: Judge
     assert wall.reached.wait(90), judge.log
     process.kill()
     process.wait()
+    wall.round += 1
     assert judge.decided() == before + 1
 
     began = len(judge.log)
@@ -390,6 +396,7 @@ def test_killed_between_signing_and_handing_in_it_says_the_same_again(rig: Judge
     (process,) = [one for one in both if one not in ended]
     wall.opened.set()
     rig.until(job, lambda view: view.state == JobState.CERTIFIED)
+    deadline = time.monotonic() + 60
     while "handed in" not in judge.log[began:]:  # the answer is on its way
         assert time.monotonic() < deadline, judge.log
         time.sleep(0.1)
