@@ -63,7 +63,7 @@ screenshots: setup ## docs/images, by looking at the desk
 
 # Four processes share the files, also on two cores: the first and long ones (tests/e2e, tests/faults, tests/integration)
 # mostly wait for blocks, leases and processes of their own. Each computes with one thread: several that wait for each
-# other on two cores take half as much processor time again.
+# other on two cores take a third more processor time.
 TESTERS ?= 4
 PYTEST = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder
 test-py: setup

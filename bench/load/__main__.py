@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import create_engine, text
+from sqlalchemy import Engine, create_engine, text
 
 from bench.load.backlog import fill, plan_of_leasing
 from bench.load.bare import Rows, postgres_limit, sqlite_limit
@@ -139,7 +139,7 @@ def _on(report: Report, given: argparse.Namespace, wanted: _Wanted) -> None:
             depth = min(wanted.queue, _QUICK_QUEUE) if given.quick else wanted.queue
             report.plans[wanted.database] = plan_of_leasing(url, queue(depth))
             run(f"{batches}, {depth:,} queued", given.at_once, seconds)
-        _require_certificates(scene, stack)
+        _require_certificates(scene, stack, engine)
         if wanted.database not in report.limits:
             rows = main_run.rows or next((one.rows for one in report.runs if one.rows is not None), _ROWS)
             _say(f"the bare database, {rows.inserted:.1f} inserts and {rows.updated:.1f} updates a task")
@@ -163,10 +163,12 @@ def _submit(scene: Scene, stack: Stack, request: JobRequest) -> Digest:
         return client.submit_job(request).job_id
 
 
-def _require_certificates(scene: Scene, stack: Stack) -> None:
+def _require_certificates(scene: Scene, stack: Stack, engine: Engine) -> None:
     """The certificates of a few jobs that are finished verify against the chain."""
+    finished = text("SELECT job_id FROM job WHERE state = :state ORDER BY submitted_at LIMIT 3")
+    with engine.connect() as connection:
+        done = [Digest.parse(job) for job in connection.execute(finished, {"state": JobState.CERTIFIED}).scalars()]
     with RexisClient(stack.urls[0], scene.requester) as client:
-        done = [job for job in client.jobs() if job.state == JobState.CERTIFIED][:3]
         options = VerifyOptions(
             rpc_url=stack.chain.url,
             requester=address_of(scene.requester),
@@ -174,9 +176,9 @@ def _require_certificates(scene: Scene, stack: Stack) -> None:
             allow_development_chain=True,
         )
         for job in done:
-            verdict = verify_certificate(client.certificate(job.job_id), options)
+            verdict = verify_certificate(client.certificate(job), options)
             if verdict.failed is not None or verdict.unchecked:
-                raise RuntimeError(f"the certificate of job {job.job_id} does not verify: {verdict.failed}")
+                raise RuntimeError(f"the certificate of job {job} does not verify: {verdict.failed}")
     _say(f"{len(done)} certificates verify")
 
 
