@@ -30,19 +30,17 @@ from rexis.protocol.certificate import (
     DEVELOPMENT_CHAINS,
     FORMAT,
     Anchor,
-    Certificate,
     CertifiedTask,
     Commitment,
     Contracts,
     Place,
-    SealedDocument,
     seal_text,
 )
 from rexis.protocol.circuit import NO_CIRCUIT
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import ConflictError, NotFoundError, UnavailableError
 from rexis.protocol.evidence import MAX_EVIDENCE_BYTES, Evidence
-from rexis.protocol.parsing import to_hex
+from rexis.protocol.parsing import canonical_json, to_hex
 from rexis.protocol.policy import Tier
 from rexis.protocol.records import output_format, output_salts
 from rexis.protocol.rung import SignedRungClaim
@@ -50,7 +48,7 @@ from rexis.protocol.signing import sign_text
 from rexis.protocol.statement import JobRequest
 from rexis.protocol.tensors import unpack_outputs
 from rexis.protocol.training import read_request
-from rexis.protocol.training_certificate import TRAINING_FORMAT, TrainingCertificate
+from rexis.protocol.training_certificate import TRAINING_FORMAT
 from rexis.protocol.transcript import MAX_EVIDENCE_BYTES as MAX_TRAINING_BYTES
 from rexis.protocol.transcript import TrainingEvidence
 from rexis.protocol.validation import Finding
@@ -67,7 +65,6 @@ _OF_FILES = (FIRST_STATE, TRAINED_MODEL, DATASET, SEGMENTS)
 class _Claim:
     """What a certificate of some kind says beside what all say: its fields, and where its statements are on chain."""
 
-    kind: type[SealedDocument]
     fields: dict[str, object]
     places: Sequence[CertifiedTask | Place]
 
@@ -141,7 +138,7 @@ class Certificates:
             with self._store.writing() as session:
                 fail_job(session, session.get_one(JobRow, job_id), error.message, at=self._clock())
             return True
-        document = self._document(job, request, claim).to_json()
+        document = self._document(job, request, claim)
         fault = self._fault(request, document)
         if fault is not None:
             with self._store.writing() as session:
@@ -171,7 +168,8 @@ class Certificates:
             raise UnavailableError(f"cannot check {unchecked[0].name}: {unchecked[0].detail}")
         return None
 
-    def _document(self, job: JobRow, request: JobRequest, claim: _Claim) -> SealedDocument:
+    def _document(self, job: JobRow, request: JobRequest, claim: _Claim) -> bytes:
+        """The certificate's bytes. Whether they are one, :meth:`_fault` finds out: it reads them as auditors do."""
         domain = self._deployment.domain
         document: dict[str, object] = {
             **claim.fields,
@@ -187,7 +185,7 @@ class Certificates:
         if job.rung_claim is not None:
             document["rungClaim"] = SignedRungClaim.from_json(job.rung_claim.encode()).to_object()
         document["seal"] = to_hex(sign_text(self._account, seal_text(document)))
-        return claim.kind.from_object(document)
+        return canonical_json(document)
 
     def _evaluation(self, request: JobRequest, job_id: str, rows: list[TaskRow]) -> _Claim:
         circuit = request.circuit
@@ -200,7 +198,7 @@ class Certificates:
             "circuit": material.to_object() if material else None,
             "tasks": [task.to_object() for task in tasks],
         }
-        return _Claim(Certificate, fields, tasks)
+        return _Claim(fields, tasks)
 
     def _training(self, request: JobRequest, rows: list[TaskRow]) -> _Claim:
         (task,) = rows
@@ -218,7 +216,7 @@ class Certificates:
             "commitment": None if commitment is None else commitment.to_object(),
             "anchor": anchor.to_object(),
         }
-        return _Claim(TrainingCertificate, fields, [Place("", evidence.statement, commitment, None, anchor)])
+        return _Claim(fields, [Place("", evidence.statement, commitment, None, anchor)])
 
     def _settled(self, row: CommitmentRow) -> Commitment:
         commitment = self._commitments.settled(row)

@@ -81,8 +81,10 @@ class Loops:
             (Duty.AUDIT, self._audit),
             (Duty.COLLECT, self._collect),
         )
-        tasks = [asyncio.create_task(self._repeat(duty, work)) for duty, work in works]
-        tasks.append(asyncio.create_task(self._hold()))
+        tasks = []
+        if self._coordinator.settings.duties:
+            tasks = [asyncio.create_task(self._repeat(duty, work)) for duty, work in works]
+            tasks.append(asyncio.create_task(self._hold()))
         try:
             yield
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import socket
@@ -80,11 +81,18 @@ def _serve(
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_GRACE_S,
     )
+    _spare_collector()
     print(f"coordinator {coordinator.address} at {settings.public_url or _url(settings, port)}", flush=True)
     metrics.REGISTRY.register(coordinator.gauges)
     with served_metrics(metrics.REGISTRY, settings.metrics_host, settings.metrics_port, _log):
         _Server(config, coordinator.bell).run([listener])
     traces.stop()
+
+
+def _spare_collector() -> None:
+    """Leave what stays for good out of each search for cyclic garbage: a full one held every thread up for 0.2 s."""
+    gc.collect()
+    gc.freeze()
 
 
 def _hide_secrets(settings: Settings) -> None:

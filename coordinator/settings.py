@@ -90,6 +90,9 @@ class Settings(BaseSettings):
         of the escrow by which they may be paid.
     wallet, passphrase, passphrase_file
         Ethereum keystore (version 3) of the coordinator's account, and what opens it.
+    duties
+        Whether this process also does what coordinators do on their own: expire leases, write to the chain, issue
+        certificates. Of several over one database at least one must.
     members
         Who may sign in, as requester, model owner and worker; everybody if there are neither these nor a file.
     members_file
@@ -187,6 +190,7 @@ class Settings(BaseSettings):
     wallet: Path = Path("coordinator.wallet.json")
     passphrase: SecretStr | None = None
     passphrase_file: Path | None = None
+    duties: bool = True
     members: list[AddressField] | None = None
     members_file: Path | None = None
     operators: list[AddressField] = []

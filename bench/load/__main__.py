@@ -71,6 +71,9 @@ def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.load", description=__doc__)
     parser.add_argument("--databases", default="postgresql,sqlite")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], help="coordinator processes (PostgreSQL)")
+    parser.add_argument(
+        "--apart", action="store_true", help="one more coordinator has all duties, and the workers do not ask it"
+    )
     parser.add_argument("--workers", type=int, default=64)
     parser.add_argument("--at-once", type=int, default=16, help="tasks that a worker leases and hands in at a time")
     parser.add_argument("--rate", type=float, default=300, help="tasks a second of the run whose latencies count")
@@ -96,7 +99,10 @@ def _on(report: Report, given: argparse.Namespace, wanted: _Wanted) -> None:
         settings = {"REXIS_MAX_LEASES": str(max(4, given.at_once)), "REXIS_DATABASE_URL": url}
         stack = ends.enter_context(Stack(folder, settings))
         for _ in range(wanted.processes):
+            stack.start_coordinator(duties=not given.apart)
+        if given.apart:
             stack.start_coordinator()
+            stack.urls.pop()
         engine = create_engine(url)
         ends.callback(engine.dispose)
         scene = Scene.make(_TASKS * _SHARD)

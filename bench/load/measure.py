@@ -50,7 +50,7 @@ class Run:
     memory_mib
         Resident set of the coordinators together, each second.
     cpu
-        Cores that each role took on average.
+        Cores that each role took on average, and all processes of the machine.
     cpu_ms
         Processor time of the coordinators a task, since the workers had signed in.
     rows
@@ -132,7 +132,7 @@ def measure(
     if last != accepted or seen["refused"]:
         raise RuntimeError(f"{accepted} tasks accepted, {last} anchored, {seen['refused']} refused: {seen['troubles']}")
     took = drained - seen["begun"]
-    cpu = meter.seconds_since(seen["begun"])
+    cpu, busy = meter.seconds_since(seen["begun"])
     rows = None
     if postgresql:
         now = _pair(engine, _WRITTEN)
@@ -149,7 +149,7 @@ def measure(
         latencies={route: _latency([one for _, one in found]) for route, found in sorted(seen["latencies"].items())},
         memory_mib=memory,
         anchored=anchored,
-        cpu={"coordinators": cpu / took, "workers": seen["cpu_seconds"] / took},
+        cpu={"coordinators": cpu / took, "workers": seen["cpu_seconds"] / took, "machine": busy / took},
         cpu_ms=1000 * cpu / max(1, accepted),
         rows=rows,
         commits=commits if postgresql else None,
@@ -157,11 +157,11 @@ def measure(
 
 
 class _Meter:
-    """Processor time and memory of some processes."""
+    """Processor time and memory of some processes, and processor time of the machine."""
 
     def __init__(self, pids: list[int]) -> None:
         self._processes = [psutil.Process(pid) for pid in pids]
-        self._looks: list[tuple[float, float]] = []
+        self._looks: list[tuple[float, float, float]] = []
         self.look()
 
     def memory(self) -> float:
@@ -169,14 +169,18 @@ class _Meter:
 
     def look(self) -> None:
         """Remember how much there was by now."""
-        self._looks.append((time.time(), self._seconds()))
+        self._looks.append((time.time(), *self._seconds()))
 
-    def seconds_since(self, moment: float) -> float:
-        """From the first look after a moment to now."""
-        return self._seconds() - next((spent for at, spent in self._looks if at >= moment), self._looks[-1][1])
+    def seconds_since(self, moment: float) -> tuple[float, float]:
+        """From the first look after a moment to now: of the processes, and of the machine."""
+        ours, all_ = self._seconds()
+        _, ours_then, all_then = next((look for look in self._looks if look[0] >= moment), self._looks[-1])
+        return ours - ours_then, all_ - all_then
 
-    def _seconds(self) -> float:
-        return float(sum(sum(process.cpu_times()[:2]) for process in self._processes))
+    def _seconds(self) -> tuple[float, float]:
+        times = psutil.cpu_times()
+        busy = sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
+        return float(sum(sum(process.cpu_times()[:2]) for process in self._processes)), busy
 
 
 def _latency(seconds: list[float]) -> Latency:

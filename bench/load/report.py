@@ -48,14 +48,14 @@ class Report:
     def text(self) -> str:
         """For a terminal."""
         lines = [
-            f"{'run':<46} {'tasks/s':>8} {'p99 ms':>8} {'of bare':>8} {'MiB first…last':>16}  cores: coord. workers"
-            "  coord. ms/task"
+            f"{'run':<46} {'tasks/s':>8} {'p99 ms':>8} {'of bare':>8} {'MiB first…last':>16}"
+            "  cores: coord. workers machine  coord. ms/task"
         ]
         for run in self.runs:
             memory = f"{_settled(run)[0]:.0f} … {_settled(run)[1]:.0f}"
             lines.append(
                 f"{run.name:<46} {run.rate:>8.1f} {run.p99:>8.1f} {self._of_bare(run):>8} {memory:>16}"
-                f"  {run.cpu['coordinators']:>13.2f} {run.cpu['workers']:>7.2f}"
+                f"  {run.cpu['coordinators']:>13.2f} {run.cpu['workers']:>7.2f} {run.cpu['machine']:>7.2f}"
                 f"  {run.cpu_ms:>14.2f}"
             )
         for database, limits in self.limits.items():

@@ -83,13 +83,19 @@ class Stack:
         """Give an account ether."""
         self.chain.fund(address)
 
-    def start_coordinator(self) -> str:
-        """Start one more and wait until it answers; returns its URL."""
+    def start_coordinator(self, *, duties: bool = True) -> str:
+        """Start one more and wait until it answers; returns its URL.
+
+        Parameters
+        ----------
+        duties
+            Whether it does what coordinators do on their own.
+        """
         port, log = free_port(), self.folder / f"coordinator-{len(self.coordinators)}.log"
         with log.open("ab") as stream:
             process = subprocess.Popen(
                 [sys.executable, "-m", "coordinator"],
-                env={**self._environment, "REXIS_PORT": str(port)},
+                env={**self._environment, "REXIS_PORT": str(port), "REXIS_DUTIES": str(duties).lower()},
                 stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
             )  # fmt: skip
         self.coordinators.append(process)
