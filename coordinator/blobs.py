@@ -28,6 +28,7 @@ _BLOBS, _INCOMING, _PROBES = "sha256", "incoming", "probe"
 _STALE_S = 24 * 3600
 # A file of the cache that was asked for within this time may be in use.
 _IN_USE_S = 3600
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _FILES_AT_ONCE = 4
 _DEFAULT_CACHE_BYTES = 10 << 30
 
@@ -306,16 +307,30 @@ class Blobs:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a file as obstore does, in a tenth of its time: whole or not at all, and by a name that tells its rest."""
-    if path.exists():
+    """Write a file as obstore does, in a tenth of its time: whole or not at all, and by a name that tells its rest.
+
+    With as few system calls as there can be: after each of them a thread waits for its turn among those that compute.
+    """
+    name = str(path)
+    if os.path.exists(name):  # noqa: PTH110 - a quarter of the time
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}#{secrets.token_hex(4)}")
+    part = f"{name}#{secrets.token_hex(4)}"
     try:
-        part.write_bytes(data)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        descriptor = os.open(part, _CREATE, 0o666)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(part, _CREATE, 0o666)
+    try:
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[os.write(descriptor, left) :]
+        finally:
+            os.close(descriptor)
+        os.replace(part, name)  # noqa: PTH105
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
 
 
 def _size_of(path: Path) -> int | None:

@@ -2,6 +2,7 @@
 
 Transactions that write follow one another, on both. SQLite has one writer at a time by nature; on PostgreSQL a lock of
 ours does the same, held to the end of the transaction, so that code which reads, decides and writes is right on both.
+One kind of transaction goes beside them there: noting that blobs are used, which is one statement that decides nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +23,16 @@ _STATEMENT_MS = 30_000
 # A process that was stopped in the middle of a transaction must not keep the others waiting for ever.
 _IDLE_IN_TRANSACTION_MS = 30_000
 _WRITING = "rexis_writing"
-_WRITERS_LOCK = int.from_bytes(hashlib.sha256(b"rexis writers").digest()[:8], "big", signed=True)
+_NOTING = "rexis_noting"
+_COLLECTING = "rexis_collecting"
+
+
+def _lock(name: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(name).digest()[:8], "big", signed=True)
+
+
+_WRITERS_LOCK = _lock(b"rexis writers")
+_BLOBS_LOCK = _lock(b"rexis blobs")
 
 
 def open_engine(url: str, connections: int) -> Engine:
@@ -50,6 +60,16 @@ def open_for_migration(url: str) -> Engine:
 def for_writing(engine: Engine) -> Engine:
     """The same connections, for transactions that write: each waits for its turn when it begins."""
     return engine.execution_options(**{_WRITING: True})
+
+
+def for_noting(engine: Engine) -> Engine:
+    """The same connections, for transactions that note which blobs are used: beside writers, but for collectors."""
+    return engine.execution_options(**{_NOTING if engine.dialect.name == "postgresql" else _WRITING: True})
+
+
+def for_collecting(engine: Engine) -> Engine:
+    """The same connections, for transactions that decide which blobs go: as :func:`for_writing`, and nobody notes."""
+    return engine.execution_options(**{_WRITING: True, _COLLECTING: True})
 
 
 def for_reading(engine: Engine) -> Engine:
@@ -94,12 +114,17 @@ def now_ms(connection: Connection) -> int:
 
 
 def _on_begin(connection: Connection) -> None:
-    writing = connection.get_execution_options().get(_WRITING, False)
+    options = connection.get_execution_options()
+    writing = options.get(_WRITING, False)
     if connection.dialect.name == "sqlite":
         # A writer takes the lock at once: a read that later wants to write could only fail, not wait.
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
     elif writing:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS_LOCK})")
+        if options.get(_COLLECTING, False):
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_BLOBS_LOCK})")
+    elif options.get(_NOTING, False):
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock_shared({_BLOBS_LOCK})")
 
 
 def _sqlite(url: str, *, foreign_keys: bool) -> Engine:

@@ -89,7 +89,7 @@ class Garbage:
 
     def run(self) -> Collected:
         """Mark, condemn, remove."""
-        with self._store.writing() as session:
+        with self._store.writing(collecting=True) as session:
             self._mark(session)
             condemned = self._condemn(session)
         removed = size = 0
@@ -97,7 +97,7 @@ class Garbage:
             for digest, bytes_ in digests:
                 self._blobs.remove(digest)
                 removed, size = removed + 1, size + bytes_
-            with self._store.writing() as session:
+            with self._store.writing(collecting=True) as session:
                 _forget(session, [str(digest) for digest, _ in digests])
         return Collected(condemned=condemned, removed=removed, removed_bytes=size)
 
@@ -131,7 +131,7 @@ class Garbage:
             rows = set(session.exec(known))
         lost = [digest for digest in page if str(digest) not in rows]
         if adopt and lost:
-            with self._store.writing() as session:
+            with self._store.writing(collecting=True) as session:
                 rows = set(session.exec(known))
                 session.add_all(
                     BlobRow(digest=str(digest), size=page[digest][0], used_at=page[digest][1])
@@ -192,7 +192,7 @@ class Garbage:
     def _claimed(self) -> Iterator[list[tuple[Digest, int]]]:
         """Take blobs to remove, some at a time; no other process takes them too."""
         while True:
-            with self._store.writing() as session:
+            with self._store.writing(collecting=True) as session:
                 rows = list(session.exec(select(BlobRow).where(self._due()).limit(_AT_A_TIME)))
                 for row in rows:
                     row.fate, row.changed_at = BlobState.REMOVING, self._clock()

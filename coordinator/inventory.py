@@ -1,7 +1,7 @@
 """Which blobs the coordinator keeps, as rows: a row is there before the bytes are, and goes after them.
 
 So nothing is in the store that no row knows, and a blob that is used again is never one that is being removed: both
-are decided on its row, in transactions that come one after the other.
+are decided on its row, and whoever removes blobs does so while nobody else writes any.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Inventory:
         UnavailableError
             One is just being removed.
         """
-        with self._store.writing() as session:
+        with self._store.noting() as session:
             keep(session, sizes, self._clock())
 
 
@@ -56,7 +56,7 @@ def keep(session: Session, sizes: Mapping[Digest, int | None], now: int) -> None
         return
     rows = [
         {"digest": str(digest), "size": size, "used_at": now, "fate": BlobState.LIVE, "changed_at": 0}
-        for digest, size in sizes.items()
+        for digest, size in sorted(sizes.items())  # whoever waits for another's row has none that the other wants
     ]
     session.flush()
     kept = session.connection().execute(_keeping(dialect_of(session)), parameter(rows, _COLUMNS))

@@ -30,6 +30,8 @@ _GRACE_S = 10
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 # Between two requests on a connection. Slow headers are the proxy's to end.
 _KEEP_ALIVE_S = 15
+# Of the collector's generations; Python's own are 700, 10, 10. Few of our objects make cycles.
+_COLLECT_AFTER = (10_000, 10, 50)
 _log = logging.getLogger(__name__)
 _SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "OTEL_EXPORTER_OTLP_HEADERS")
 
@@ -93,6 +95,7 @@ def _spare_collector() -> None:
     """Leave what stays for good out of each search for cyclic garbage: a full one held every thread up for 0.2 s."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*_COLLECT_AFTER)
 
 
 def _hide_secrets(settings: Settings) -> None:

@@ -9,7 +9,15 @@ from contextlib import contextmanager
 from sqlalchemy.pool import QueuePool
 from sqlmodel import Session, select
 
-from coordinator.engine import for_one_look, for_reading, for_writing, open_engine
+from coordinator.engine import (
+    for_collecting,
+    for_noting,
+    for_one_look,
+    for_reading,
+    for_writing,
+    is_sqlite,
+    open_engine,
+)
 from coordinator.schema import prepare
 from coordinator.tables import SecretRow
 from rexis.protocol.errors import UnavailableError
@@ -41,6 +49,8 @@ class Store:
         self._engine = open_engine(url, connections)
         self._reader, self._writer = for_reading(self._engine), for_writing(self._engine)
         self._looker = for_one_look(self._engine)
+        self._noter, self._collector = for_noting(self._engine), for_collecting(self._engine)
+        self._notes_beside = not is_sqlite(url)
         self._turn = threading.Lock()
         self._writing: int | None = None
 
@@ -60,7 +70,7 @@ class Store:
             yield session
 
     @contextmanager
-    def writing(self) -> Iterator[Session]:
+    def writing(self, *, collecting: bool = False) -> Iterator[Session]:
         """One transaction: committed at the end, or rolled back as a whole if anything raises.
 
         It is the only one that writes, in all processes, from its beginning to its end: what it reads stays true. So
@@ -68,12 +78,31 @@ class Store:
         whether it was committed is not known then; every request can be sent again, and every background step taken
         again.
 
+        Parameters
+        ----------
+        collecting
+            What is decided is which blobs go: no :meth:`noting` is under way meanwhile either.
+
         Raises
         ------
         UnavailableError
             Others did not stop writing for too long.
         """
-        with self._in_turn(), Session(self._writer, expire_on_commit=False) as session, session.begin():
+        engine = self._collector if collecting else self._writer
+        with self._in_turn(), Session(engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def noting(self) -> Iterator[Session]:
+        """A transaction of one statement, which notes that blobs are used whatever else is true.
+
+        On a server it waits for no writer but one that collects blobs.
+        """
+        if not self._notes_beside:
+            with self.writing() as session:
+                yield session
+            return
+        with Session(self._noter, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
