@@ -18,12 +18,10 @@ from coordinator.leases import require_open
 from coordinator.standing import note_accepted
 from coordinator.states import OvertakenError, Step, change, change_each, events_at_once
 from coordinator.tables import EvidenceState, JobRow, LeaseRow, Outcome, TaskRow
-from rexis.api import JobState, StepView, TaskState, VerdictView
-from rexis.protocol.digests import Digest
+from rexis.api import JobState, TaskState, VerdictView
 from rexis.protocol.errors import LeaseError, RexisError, UnavailableError
 from rexis.protocol.evidence import Evidence
 from rexis.protocol.parsing import Address, enum_name
-from verifier.report import Verdict
 
 _DONE = (TaskState.ACCEPTED, TaskState.ANCHORED)
 _NOT_DONE = tuple(state for state in TaskState if state not in _DONE)
@@ -39,7 +37,6 @@ class _Held:
     judged: Judged
     lease: LeaseRow
     task: TaskRow
-    view: VerdictView
 
 
 def accept(
@@ -74,7 +71,7 @@ def accept(
             answers.append(found)
         else:
             held.append(found)
-            answers.append(found.view)
+            answers.append(found.judged.view)
     with events_at_once(session):
         _write(session, held, worker, now)
     for job in _complete(session, {job.job_id for _, _, job in rows}):
@@ -95,7 +92,7 @@ def _found(session: Session, judged: Judged, worker: Address) -> _Held | Verdict
         raise UnavailableError("another task of the job was accepted meanwhile", hint="send it again")
     if job.output_width is None:
         _set_width(session, job, judged.width)
-    return _Held(judged, lease, task, view_of(judged))
+    return _Held(judged, lease, task)
 
 
 def _set_width(session: Session, job: JobRow, width: int) -> None:
@@ -120,7 +117,7 @@ def _write(session: Session, held: Sequence[_Held], worker: Address, now: int) -
             "statement_digest": str(one.judged.statement),
             "evidence_digest": str(one.judged.case.digest),
             "outputs_digest": str(one.judged.case.evidence.outputs_digest),
-            "verdict": one.view.to_json().decode(),
+            "verdict": one.judged.written_view,
         }
         for one in held
     ]
@@ -154,20 +151,6 @@ def accepted_before(session: Session, lease_id: str, worker: Address, evidence: 
     if task.evidence_digest != evidence or task.verdict is None:
         raise LeaseError("other evidence was accepted in this lease")
     return VerdictView.from_json(task.verdict.encode())
-
-
-def view_of(judged: Judged) -> VerdictView:
-    """A verdict with which evidence is accepted."""
-    return view_of_verdict(judged.case.evidence.statement.task_id, judged.verdict)
-
-
-def view_of_verdict(task_id: Digest, verdict: Verdict) -> VerdictView:
-    """A verdict with which a task's evidence is accepted."""
-    steps = [
-        StepView(number=step.number, name=step.name, status=step.status.value, detail=step.detail)
-        for step in verdict.steps
-    ]
-    return VerdictView(task_id=task_id, accepted=True, steps=steps)
 
 
 def rows_of(session: Session, leases: Collection[str]) -> Rows:

@@ -107,7 +107,8 @@ class BatchIntake:
     def _case(self, session: Session, known: _Known, worker: Address, item: TaskEvidence) -> Case | Answer:
         """What an item is checked against; or the answer, where that is known without a check."""
         evidence = item.evidence
-        digest = sha256(evidence.to_json())
+        stored = evidence.to_json()
+        digest = sha256(stored)
         try:
             before = accepted_before(session, item.lease_id, worker, str(digest))
             if before is not None:
@@ -142,7 +143,7 @@ class BatchIntake:
             material=None,
             srs=None,
         )
-        return Case(item.lease_id, evidence, digest, context, None, job.output_width, item.outputs)
+        return Case(item.lease_id, evidence, digest, context, None, job.output_width, item.outputs, stored)
 
     def _error(self, judged: Judged, worker: Address) -> RexisError | None:
         """Why a case is not recorded as accepted. Evidence that does not hold is recorded as its worker's fault."""
@@ -159,7 +160,7 @@ class BatchIntake:
     def _record(self, worker: Address, holds: Sequence[Judged], rows: Rows) -> dict[str, Answer]:
         if not holds:
             return {}
-        blobs = [one.case.evidence.to_json() for one in holds]
+        blobs = [one.case.stored for one in holds]
         blobs += [one.case.outputs for one in holds if one.case.outputs is not None]
         self._blobs.put_all(blobs, self._storing)  # before the rows that name them
         try:

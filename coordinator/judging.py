@@ -9,6 +9,7 @@ from circuits.verifying import MAX_PROOF_BYTES
 from coordinator import metrics
 from coordinator.blobs import Blobs
 from coordinator.catalogue import Catalogue
+from rexis.api import StepView, VerdictView
 from rexis.protocol.certificate import MAX_CERTIFICATE_BYTES
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import ConflictError, DigestMismatchError, EvidenceError, TensorError, UnavailableError
@@ -39,6 +40,8 @@ class Case:
     ----------
     digest
         Of the evidence as it is stored.
+    stored
+        The evidence as it is stored, where it is not yet.
     committed
         The statement that was committed, if one was.
     width
@@ -54,16 +57,26 @@ class Case:
     committed: Digest | None
     width: int | None
     outputs: bytes | None = None
+    stored: bytes = b""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A case, its verdict, the statement's digest, and how wide a record's output turned out to be."""
+    """A case, its verdict, the statement's digest, and how wide a record's output turned out to be.
+
+    Attributes
+    ----------
+    view, written_view
+        What its worker is answered, and the same as it is stored. Both are made here: in the transaction that records
+        them others would wait for it.
+    """
 
     case: Case
     verdict: Verdict
     statement: Digest
     width: int
+    view: VerdictView
+    written_view: str
 
     def require_decided(self) -> None:
         """See :func:`require_decided`."""
@@ -107,7 +120,8 @@ class Judge:
                 self._check_roots(case, outputs)
         except StepFailed:
             pass
-        return Judged(case, verdict, self._domain.digest(evidence.statement), width)
+        view = view_of_verdict(evidence.statement.task_id, verdict)
+        return Judged(case, verdict, self._domain.digest(evidence.statement), width, view, view.to_json().decode())
 
     def _check_roots(self, case: Case, outputs: Floats | Integers) -> None:
         """The input root belongs to the dataset, which is checked once; a task costs only its own outputs."""
@@ -146,6 +160,15 @@ class Judge:
             allowed = f"at most {most} are possible" if case.width is None else f"this job's have {case.width}"
             raise TensorError(f"a record has {width} values, {allowed}", field="outputs")
         return outputs
+
+
+def view_of_verdict(task_id: Digest, verdict: Verdict) -> VerdictView:
+    """What is answered about a task's evidence."""
+    steps = [
+        StepView(number=step.number, name=step.name, status=step.status.value, detail=step.detail)
+        for step in verdict.steps
+    ]
+    return VerdictView(task_id=task_id, accepted=verdict.failed is None, steps=steps)
 
 
 def require_decided(verdict: Verdict) -> None:

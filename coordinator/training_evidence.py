@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from sqlmodel import Session
 
 from coordinator import metrics
-from coordinator.accepting import accepted_before, view_of_verdict
+from coordinator.accepting import accepted_before
 from coordinator.access import add_readers
 from coordinator.blobs import Blobs
 from coordinator.commitments import Commitments, job_of
 from coordinator.inspection import Inspection
-from coordinator.judging import HEADER, fault_of, require_decided
+from coordinator.judging import HEADER, fault_of, require_decided, view_of_verdict
 from coordinator.leases import Leases, require_open
 from coordinator.placement import service_of
 from coordinator.standing import note_accepted

@@ -56,13 +56,14 @@ def read_statements(data: bytes) -> list[tuple[AnchoredStatement, list[Opening]]
     MalformedError
         Neither of them.
     """
-    document = load_json(data, max_bytes=MAX_CERTIFICATE_BYTES)
-    if not isinstance(document, dict) or "format" not in document:
-        return [(AnchoredStatement.from_object(document), [])]
-    if document["format"] != "rexis-certificate-v1":
-        raise MalformedError("only certificates of evaluations have records", field="format")
-    certificate = Certificate.from_object(document)
-    certificate.require_canonical(data)
+    certificate = Certificate.read_by_task(data)
+    if certificate is None:
+        document = load_json(data, max_bytes=MAX_CERTIFICATE_BYTES)
+        if not isinstance(document, dict) or "format" not in document:
+            return [(AnchoredStatement.from_object(document), [])]
+        if document["format"] != "rexis-certificate-v1":
+            raise MalformedError("only certificates of evaluations have records", field="format")
+        certificate = Certificate.parse(data)
     return [
         (
             AnchoredStatement(

@@ -235,7 +235,10 @@ def canonical_json(value: object) -> bytes:
 
 
 def canonical_parts(value: Mapping[str, object]) -> Iterator[bytes]:
-    """:func:`canonical_json` of an object, in pieces: lists come element by element, so that nobody holds it all."""
+    """:func:`canonical_json` of an object, in pieces: lists come element by element, so that nobody holds it all.
+
+    A list's elements may be documents, too.
+    """
     yield b"{"
     for place, name in enumerate(sorted(value)):
         yield b"," * (place > 0) + _written_form(name) + b":"
@@ -243,7 +246,8 @@ def canonical_parts(value: Mapping[str, object]) -> Iterator[bytes]:
         if isinstance(member, list):
             yield b"["
             for position, element in enumerate(member):
-                yield b"," * (position > 0) + _written_form(element)
+                written = element.to_object() if isinstance(element, Strict) else element
+                yield b"," * (position > 0) + _written_form(written)
             yield b"]"
         else:
             yield _written_form(member)
@@ -257,23 +261,36 @@ def _written_form(value: object) -> bytes:
 def require_shallow(data: bytes) -> None:
     """Refuse JSON text nested deeper than :data:`MAX_DEPTH`, before anything recursive reads it.
 
-    Takes time in proportion to the text and twice its memory, whatever the text is.
+    Takes time in proportion to the text and a few megabytes, whatever the text is, unless it is mostly backslashes.
     """
     import numpy as np
 
     # CPython's C scanner recurses once a level and can exhaust the C stack before it raises RecursionError.
     # Without escaped backslashes and then without escaped quotes, each quote begins or ends a string. What is left of a
     # text that is no JSON may count wrongly after its first fault, where the scanner stops.
-    structure = data.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NOT_STRUCTURE)
     depth = quotes = 0
-    for start in range(0, len(structure), _SCAN):
-        part = np.frombuffer(structure, np.uint8, min(_SCAN, len(structure) - start), start)
-        seen = quotes + np.cumsum(part == ord('"'), dtype=np.int64)
-        opens, closes = (part == ord("[")) | (part == ord("{")), (part == ord("]")) | (part == ord("}"))
+    for part in _unescaped(data):
+        structure = np.frombuffer(part.translate(None, _NOT_STRUCTURE), np.uint8)
+        if not structure.size:
+            continue
+        seen = quotes + np.cumsum(structure == ord('"'), dtype=np.int64)
+        opens = (structure == ord("[")) | (structure == ord("{"))
+        closes = (structure == ord("]")) | (structure == ord("}"))
         levels = depth + np.cumsum(np.where(seen % 2 == 0, opens.astype(np.int64) - closes, 0))
         if levels.max() > MAX_DEPTH:
             raise MalformedError(f"document is nested deeper than {MAX_DEPTH} levels")
         depth, quotes = int(levels[-1]), int(seen[-1])
+
+
+def _unescaped(data: bytes) -> Iterator[bytes]:
+    """The text without escaped backslashes and escaped quotes, in parts that cut no escape in two."""
+    start = 0
+    while start < len(data):
+        end = min(start + _SCAN, len(data))
+        while end < len(data) and data[end - 1] == ord("\\"):
+            end += 1
+        yield data[start:end].replace(b"\\\\", b"").replace(b'\\"', b"")
+        start = end
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

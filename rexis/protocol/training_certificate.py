@@ -68,6 +68,9 @@ def parse_certificate(data: bytes) -> Certificate | TrainingCertificate:
     MalformedError
         No format that is known here, or not the canonical form of a document of that format.
     """
+    evaluation = Certificate.read_by_task(data)
+    if evaluation is not None:
+        return evaluation
     value = load_json(data, max_bytes=MAX_CERTIFICATE_BYTES)
     found = value.get("format") if isinstance(value, dict) else None
     kind = TrainingCertificate if found == TRAINING_FORMAT else Certificate

@@ -28,8 +28,8 @@ import { JobRequest, MAX_SHARD, Statement, TrainingRequest } from "./statement";
 import { readPlan, readTrainingEvidence } from "./training";
 import { readDomain } from "./typedData";
 
-export const MAX_CERTIFICATE_BYTES = 256 << 20;
-const MAX_TASKS = 1 << 17;
+export const MAX_CERTIFICATE_BYTES = 160 << 20;
+const MAX_TASKS = 1 << 15;
 const MAX_VKA_WORDS = 1 << 14;
 export const MAX_SEGMENTS = 64;
 const SEAL_TEXT = "rexis certificate seal v1\n";
