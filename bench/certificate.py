@@ -7,7 +7,7 @@ all imports count. The records of a job repeat those of a smaller set under salt
 outputs need not all be computed; no verifier could tell.
 
 How memory grows is measured with certificates whose tasks are one task, again and again: they are read whole, and
-refused at step 6.
+refused at step 6. The last row is the certificate of most tasks that there can be, of tier ``commit``, and is valid.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from models.zoo import held_out, load_model_bytes
 from rexis.ee import encrypt_records
 from rexis.ee.compiler import encrypt_model
 from rexis.interpreter import python, python_environment
+from rexis.protocol.certificate import MAX_CERTIFICATE_BYTES, MAX_TASKS
 from rexis.protocol.digests import Digest
 from rexis.protocol.parsing import canonical_json
 from rexis.protocol.policy import Tier
@@ -51,7 +52,7 @@ from verifier.artifacts import artifact_name
 
 ZOO_MODEL = "breast_cancer"
 DEFAULT_OUT = Path(__file__).parent / "out" / "certificate.json"
-MEGABYTES = (9, 90)
+MEGABYTES = (9, 90, MAX_CERTIFICATE_BYTES // 10**6)
 _POLL_S = 0.01
 _DISTINCT = 512
 
@@ -141,6 +142,7 @@ def main() -> None:
             _print(found[-1])
         for megabytes in MEGABYTES:
             _print_memory(issuer, Path(name), megabytes)
+        _print_most_tasks(issuer, Path(name))
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_text(json.dumps([asdict(each) for each in found], indent=1) + "\n")
 
@@ -197,6 +199,22 @@ def _print_memory(issuer: Issuer, folder: Path, megabytes: int) -> None:
         raise RuntimeError(f"read otherwise than expected: {run.last_step}")
     print(
         f"{certificate.stat().st_size / 1e6:.0f} MB, {copies} tasks: {run.peak_bytes / 1e6:.0f} MB of memory",
+        flush=True,
+    )
+
+
+def _print_most_tasks(issuer: Issuer, folder: Path) -> None:
+    values = np.resize(records(1, _DISTINCT).records, (MAX_TASKS + 1, records(1, 1).records.shape[1]))
+    salts = np.random.default_rng(0).integers(0, 256, (len(values), 32), dtype=np.uint8)
+    job = issuer.job(Tier.COMMIT, count=MAX_TASKS, shard=1, sample=1, data=Dataset(values, salts))
+    certificate = folder / "most-tasks.json"
+    certificate.write_bytes(canonical_json(issuer.issue(job)))
+    run = _verify(certificate)
+    if not run.valid:
+        raise RuntimeError(f"not valid: {run.last_step}")
+    print(
+        f"{certificate.stat().st_size / 1e6:.0f} MB, {MAX_TASKS} tasks of tier commit, valid: "
+        f"{run.peak_bytes / 1e6:.0f} MB of memory, {run.cpu_s:.0f} s of processor time",
         flush=True,
     )
 

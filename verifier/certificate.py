@@ -172,9 +172,11 @@ def verify_certificate(
         Called with each step as it is taken.
     """
     verdict = VerifiedCertificate(on_step=on_step)
+    verification = _Verification(data, options, verdict)
+    del data  # once it is read, whoever gave it away needs no memory for it any more
     try:
         with one_process():  # for the proofs of all tasks
-            _Verification(data, options, verdict).run()
+            verification.run()
     except StepFailed:
         return verdict
     return verdict
@@ -188,8 +190,9 @@ class _Verification:
     def run(self) -> None:
         verdict, options = self._verdict, self._options
         with verdict.step(FORM, "form") as notes:
-            certificate = parse_certificate(self._data)
-            notes.say(f"{certificate.format}, {len(self._data)} bytes, canonical")
+            certificate, size = parse_certificate(self._data), len(self._data)
+            self._data = b""
+            notes.say(f"{certificate.format}, {size} bytes, canonical")
         verdict.certificate = certificate
         if isinstance(certificate, TrainingCertificate):
             verdict.shows.append(verify_training(certificate, options, verdict))

@@ -128,7 +128,7 @@ def _on(report: Report, given: argparse.Namespace, wanted: _Wanted) -> None:
             found = measure(
                 name, stack, engine, folder, workers=given.workers, at_once=at_once, seconds=length, offered=offered
             )
-            _say(f"{found.rate:.1f} tasks/s, p99 {found.p99:.0f} ms")
+            _say(f"{found.rate:.1f} tasks/s, p99 {found.every_call.p99:.0f} ms")
             report.runs.append(found)
             return found
 

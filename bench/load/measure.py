@@ -47,6 +47,8 @@ class Run:
         Tasks a second from the first lease to the anchor of the last one.
     accepted_rate
         Tasks whose evidence was accepted, over the time in which workers worked.
+    every_call
+        That had an answer to give: a poll without work waits by intent.
     memory_mib
         Resident set of the coordinators together, each second.
     cpu
@@ -64,6 +66,7 @@ class Run:
     accepted_rate: float
     certified: int
     troubles: dict[str, int]
+    every_call: Latency
     latencies: dict[str, Latency]
     memory_mib: list[float]
     anchored: list[tuple[float, int]]
@@ -73,14 +76,9 @@ class Run:
     commits: float | None = None
     leasing: list[tuple[float, float]] = field(default_factory=list)
 
-    @property
-    def p99(self) -> float:
-        """Over all calls that had an answer to give: a poll without work waits by intent."""
-        return max(route.p99 for name, route in self.latencies.items() if "(nothing)" not in name)
-
     def to_object(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self) | {"p99": self.p99}
+        return asdict(self)
 
 
 def measure(
@@ -146,6 +144,7 @@ def measure(
         accepted_rate=accepted / seconds,
         certified=int(_number(engine, "SELECT COUNT(*) FROM job WHERE state = 'certified'")),
         troubles=seen["troubles"],
+        every_call=_latency([one for _, one in _answered(seen["latencies"])]),
         latencies={route: _latency([one for _, one in found]) for route, found in sorted(seen["latencies"].items())},
         memory_mib=memory,
         anchored=anchored,
@@ -181,6 +180,10 @@ class _Meter:
         times = psutil.cpu_times()
         busy = sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
         return float(sum(sum(process.cpu_times()[:2]) for process in self._processes)), busy
+
+
+def _answered(latencies: dict[str, list[tuple[float, float]]]) -> list[tuple[float, float]]:
+    return [one for route, found in latencies.items() if "(nothing)" not in route for one in found]
 
 
 def _latency(seconds: list[float]) -> Latency:

@@ -54,7 +54,7 @@ class Report:
         for run in self.runs:
             memory = f"{_settled(run)[0]:.0f} … {_settled(run)[1]:.0f}"
             lines.append(
-                f"{run.name:<46} {run.rate:>8.1f} {run.p99:>8.1f} {self._of_bare(run):>8} {memory:>16}"
+                f"{run.name:<46} {run.rate:>8.1f} {run.every_call.p99:>8.1f} {self._of_bare(run):>8} {memory:>16}"
                 f"  {run.cpu['coordinators']:>13.2f} {run.cpu['workers']:>7.2f} {run.cpu['machine']:>7.2f}"
                 f"  {run.cpu_ms:>14.2f}"
             )

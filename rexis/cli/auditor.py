@@ -115,7 +115,7 @@ def verify(
                 (path.name, read_file(path, "certificate", max_bytes=MAX_CERTIFICATE_BYTES)) for path in certificates
             ]
             if len(read) == 1:
-                verdict = verify_certificate(read[0][1], options, on_step)
+                verdict = verify_certificate(read.pop()[1], options, on_step)
             else:
                 verdict = verify_lineage(read, options, on_step)
         if verdict.failed is not None:

@@ -37,6 +37,7 @@ from rexis.protocol.parsing import (
     canonical_json,
     canonical_parts,
     load_json,
+    share_field_sets,
 )
 from rexis.protocol.policy import MAX_SHARD
 from rexis.protocol.rung import SignedRungClaim
@@ -284,6 +285,9 @@ class Certificate(SealedDocument):
             task = CertifiedTask.from_json(written, max_bytes=MAX_CERTIFICATE_BYTES)
             if len(tasks) == MAX_TASKS or canonical_json(task.to_object())[:-1] != written:
                 return None
+            share_field_sets(task)
+            if tasks and task.evidence.statement.circuit == tasks[0].evidence.statement.circuit:
+                task.evidence.statement.__dict__["circuit"] = tasks[0].evidence.statement.circuit
             tasks.append(task)
             place = end + 1
         members = load_json(head + b"}")

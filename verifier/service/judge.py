@@ -56,8 +56,10 @@ def main() -> int:
     def say(step: Step) -> None:
         write_frame(answers, StepView.of(step).to_json())
 
+    given = [certificate]
+    del certificate  # its memory is free once it is read
     try:
-        verdict = verify_certificate(certificate, Task.from_json(asked).options(), say)
+        verdict = verify_certificate(given.pop(), Task.from_json(asked).options(), say)
     except MemoryError:
         return NO_MEMORY
     result = RESULTS[verdict.outcome]

@@ -155,6 +155,26 @@ async def run_loops(coordinator: Coordinator, seconds: float, until: Callable[[]
             await asyncio.sleep(0.02)
 
 
+def test_a_process_without_duties_only_answers(
+    tmp_path: Path, scene: Scene, coordinator: Coordinator, ledger: FakeLedger, clock: FakeClock
+) -> None:
+    url = coordinator.settings.database_url
+    front = make_coordinator(tmp_path, ledger, clock, database_url=url, duties=False)
+    scene.publish()
+    job = scene.submit()
+    scene.do_all()
+
+    def issued() -> bool:
+        return certified(scene, job, ledger)
+
+    asyncio.run(run_loops(front, 0.5, issued))
+    assert not any(front.duties.has(duty) for duty in Duty)
+    assert scene.job(job).state == JobState.ANCHORING
+    asyncio.run(run_loops(coordinator, 20, issued))
+    assert scene.job(job).state == JobState.CERTIFIED
+    front.close()
+
+
 def certified(scene: Scene, job: JobView, ledger: FakeLedger) -> bool:
     ledger.head += 1
     return scene.job(job).state == JobState.CERTIFIED

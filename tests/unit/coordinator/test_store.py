@@ -6,18 +6,22 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import QueuePool
+from sqlmodel import select
 
 from coordinator import engine
 from coordinator.bell import Bell, heard
+from coordinator.inventory import Inventory
 from coordinator.relay import Relay
 from coordinator.settings import Settings
 from coordinator.store import Store
-from coordinator.tables import SecretRow, TokenRow
+from coordinator.tables import BlobRow, BlobState, SecretRow, TokenRow
+from rexis.protocol.digests import sha256
 from rexis.protocol.errors import UnavailableError
 from tests.databases import Databases
 
@@ -97,6 +101,41 @@ def test_a_reader_sees_one_state_and_waits_for_nobody(store: Store) -> None:
         session.get_one(SecretRow, "x").value = "later"
         session.flush()
         assert value(store) == "after"
+
+
+def test_whoever_notes_used_blobs_waits_for_no_writer_but_one_that_collects(postgresql: str) -> None:
+    noter, writer = Store(postgresql), Store(postgresql)
+    inventory, digest = Inventory(noter, lambda: 1), sha256(b"a blob")
+    with writer.writing() as session:
+        session.merge(SecretRow(name="x", value="1"))
+        session.flush()
+        inventory.expect({digest: 6})
+    noting = threading.Thread(target=inventory.expect, args=({digest: 6},))
+    with writer.writing(collecting=True) as session:
+        session.get_one(BlobRow, str(digest)).fate = BlobState.REMOVING
+        session.flush()
+        noting.start()
+        noting.join(0.3)
+        assert noting.is_alive()
+        session.get_one(BlobRow, str(digest)).fate = BlobState.LIVE
+    noting.join(10)
+    assert not noting.is_alive()
+    with writer.writing(collecting=True) as session:
+        session.get_one(BlobRow, str(digest)).fate = BlobState.REMOVING
+    with pytest.raises(UnavailableError, match="just being removed"):
+        inventory.expect({digest: 6})
+    noter.close()
+    writer.close()
+
+
+def test_the_same_blobs_are_noted_by_many_at_once(store: Store) -> None:
+    inventory = Inventory(store, lambda: 1)
+    blobs = {sha256(bytes([each])): 1 for each in range(64)}
+    backwards = dict(reversed(blobs.items()))
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(inventory.expect, [blobs, backwards] * 20))
+    with store.reading() as session:
+        assert {row.digest for row in session.exec(select(BlobRow))} == {str(digest) for digest in blobs}
 
 
 def test_the_same_row_twice_is_refused(store: Store) -> None:

@@ -4,12 +4,14 @@ import contextlib
 import json
 import time
 import tracemalloc
+from unittest.mock import patch
 
 import pytest
 from eth_utils import to_checksum_address
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rexis.protocol import parsing
 from rexis.protocol.errors import MalformedError
 from rexis.protocol.parsing import (
     MAX_DEPTH,
@@ -100,6 +102,20 @@ def test_depth_of_json_is_counted_exactly(value: object, levels: int) -> None:
             require_shallow(data)
     else:
         require_shallow(data)
+
+
+@given(st.text(alphabet='"\\\\[]{}n', max_size=40), st.integers(1, 9))
+def test_depth_does_not_depend_on_where_the_text_is_cut(text: str, scan: int) -> None:
+    def outcome() -> str:
+        try:
+            require_shallow(b"[" * 20 + text.encode() + b"[" * 10 + b"]" * 40)
+        except MalformedError as error:
+            return error.message
+        return ""
+
+    whole = outcome()
+    with patch.object(parsing, "_SCAN", scan):
+        assert outcome() == whole
 
 
 @pytest.mark.parametrize(
