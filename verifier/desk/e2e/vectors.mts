@@ -52,8 +52,8 @@ export const certificate = (name: string, kind: Kind = "certificates"): File => 
 /** Of a quorum on the chain of certificates, as Python writes it. */
 export const manifest = (quorum: string): File => fileOf(`${process.env.QUORUMS}/quorum-${quorum}.json`, `${quorum}.json`);
 
-/** Of a job of 10,000 records, with 16 proofs. */
-export const large = (): File => fileOf(`${FOLDER}large/tiny-10000-in-10000-sampled-16.json`, "large.json");
+/** Of a job of 10,000 records, with 16 proofs; or the one that REXIS_DESK_LARGE names (`python -m bench.certificate --keep`). */
+export const large = (): File => fileOf(process.env.REXIS_DESK_LARGE ?? `${FOLDER}large/tiny-10000-in-10000-sampled-16.json`, "large.json");
 
 export function fileOf(path: string, name: string): File {
   return { name, base64: readFileSync(path).toString("base64") };
