@@ -48,7 +48,7 @@ class Run:
     accepted_rate
         Tasks whose evidence was accepted, over the time in which workers worked.
     every_call
-        That had an answer to give: a poll without work waits by intent.
+        See :func:`every_call`.
     memory_mib
         Resident set of the coordinators together, each second.
     cpu
@@ -144,7 +144,7 @@ def measure(
         accepted_rate=accepted / seconds,
         certified=int(_number(engine, "SELECT COUNT(*) FROM job WHERE state = 'certified'")),
         troubles=seen["troubles"],
-        every_call=_latency([one for _, one in _answered(seen["latencies"])]),
+        every_call=every_call(seen["latencies"]),
         latencies={route: _latency([one for _, one in found]) for route, found in sorted(seen["latencies"].items())},
         memory_mib=memory,
         anchored=anchored,
@@ -182,8 +182,15 @@ class _Meter:
         return float(sum(sum(process.cpu_times()[:2]) for process in self._processes)), busy
 
 
-def _answered(latencies: dict[str, list[tuple[float, float]]]) -> list[tuple[float, float]]:
-    return [one for route, found in latencies.items() if "(nothing)" not in route for one in found]
+def every_call(latencies: dict[str, list[tuple[float, float]]]) -> Latency:
+    """Over all routes, but for polls that had nothing to answer: those wait by intent.
+
+    Parameters
+    ----------
+    latencies
+        Of each route: when, and how long, in seconds.
+    """
+    return _latency([one for route, found in latencies.items() if "(nothing)" not in route for _, one in found])
 
 
 def _latency(seconds: list[float]) -> Latency:

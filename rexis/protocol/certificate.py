@@ -25,7 +25,7 @@ from pydantic import (
 
 from rexis.protocol.digests import Digest
 from rexis.protocol.errors import MalformedError
-from rexis.protocol.evidence import Evidence
+from rexis.protocol.evidence import Evidence, RecordProof
 from rexis.protocol.merkle import MAX_PATH
 from rexis.protocol.parsing import (
     AddressField,
@@ -37,9 +37,11 @@ from rexis.protocol.parsing import (
     canonical_json,
     canonical_parts,
     load_json,
+    read_elements,
     share_field_sets,
 )
 from rexis.protocol.policy import MAX_SHARD
+from rexis.protocol.records import Opening
 from rexis.protocol.rung import SignedRungClaim
 from rexis.protocol.statement import JobRequest, Statement
 from rexis.protocol.typed_data import Domain
@@ -130,11 +132,44 @@ class CertifiedTask(Strict):
         Transactions in which the Certifier contract accepted a record's proof, by record order (``certifyOnChain``).
     """
 
+    LONG = ("evidence",)
+
     evidence: Evidence
     commitment: Commitment | None
     opening_block_hash: DigestField | None
     anchor: Anchor
     certified: Annotated[list[DigestField], Field(max_length=MAX_SHARD), FailFast()]
+
+    @classmethod
+    def read(cls, data: bytes, start: int, end: int) -> Self:
+        """Read a task's canonical form out of a certificate's, record by record.
+
+        Raises
+        ------
+        MalformedError
+            That is not what stands there.
+        """
+        opened, after_opened = _between(data, start, end, b'"openings":[', b'],"outputsDigest":"')
+        proved, after_proved = _between(data, after_opened, end, b'"proofs":[', b'],"signature":"')
+        rest = data[start:opened] + data[after_opened:proved] + data[after_proved:end]
+        task = cls.from_json(rest, max_bytes=len(data))
+        if canonical_json(task.to_object())[:-1] != rest:
+            raise MalformedError("not a task in canonical form")
+        openings = read_elements(data, opened, after_opened, "index", Opening, MAX_SHARD)
+        proofs = read_elements(data, proved, after_proved, "boundaries", RecordProof, MAX_SHARD)
+        evidence = task.evidence.model_copy(update={"openings": openings, "proofs": proofs})
+        task = task.model_copy(update={"evidence": evidence})
+        share_field_sets(task)
+        return task
+
+
+def _between(data: bytes, start: int, end: int, before: bytes, after: bytes) -> tuple[int, int]:
+    """Where what stands between two texts begins and ends."""
+    first = data.find(before, start, end) + len(before)
+    last = data.find(after, first, end)
+    if first < start + len(before) or last < 0:
+        raise MalformedError("not a task in canonical form")
+    return first, last
 
 
 class Contracts(Strict):
@@ -216,7 +251,7 @@ class SealedDocument(Strict):
     def require_canonical(self, data: bytes) -> None:
         """Raise :class:`MalformedError` unless `data` is the canonical form of this document."""
         place = 0
-        for part in canonical_parts(self.members()):
+        for part in canonical_parts(self):
             if not data.startswith(part, place):
                 break
             place += len(part)
@@ -228,14 +263,10 @@ class SealedDocument(Strict):
             hint="was the file edited or reformatted? fetch it again",
         )
 
-    def members(self) -> dict[str, Any]:
-        """As :meth:`to_object`; members that can be long may be lists of documents, for :func:`canonical_parts`."""
-        return self.to_object()
-
     @property
     def seal_text(self) -> str:
         """The text that the coordinator signs (EIP-191): a domain line and the document's digest."""
-        return seal_text(self.members())
+        return seal_text(self.shallow())
 
     @property
     def job_id(self) -> Digest:
@@ -250,6 +281,8 @@ class SealedDocument(Strict):
 
 class Certificate(SealedDocument):
     """Of an evaluation."""
+
+    LONG = ("tasks",)
 
     format: Literal["rexis-certificate-v1"]
     circuit: CircuitMaterial | None
@@ -279,27 +312,20 @@ class Certificate(SealedDocument):
         head, tasks = data[:place], list[CertifiedTask]()
         place += len(_TASKS)
         while place < last:
-            # "},{" stands in no string of this form before a quote: that would have a backslash.
             end = data.find(_BETWEEN, place, last) + 1 or last
-            written = data[place:end]
-            task = CertifiedTask.from_json(written, max_bytes=MAX_CERTIFICATE_BYTES)
-            if len(tasks) == MAX_TASKS or canonical_json(task.to_object())[:-1] != written:
+            task = CertifiedTask.read(data, place, end)
+            if len(tasks) == MAX_TASKS:
                 return None
-            share_field_sets(task)
             if tasks and task.evidence.statement.circuit == tasks[0].evidence.statement.circuit:
                 task.evidence.statement.__dict__["circuit"] = tasks[0].evidence.statement.circuit
             tasks.append(task)
             place = end + 1
         members = load_json(head + b"}")
-        if "tasks" in members:
+        if "tasks" in members or place != last + 1:
             return None
         certificate = cls.from_object({**members, "tasks": tasks})
         written = canonical_json(certificate.model_dump(by_alias=True, exclude={"tasks"}))
-        return certificate if written == head + b"}\n" and place == last + 1 else None
-
-    def members(self) -> dict[str, Any]:
-        """As :meth:`to_object`, but for the tasks, which stay what they are."""
-        return {**self.model_dump(by_alias=True, exclude={"tasks"}), "tasks": self.tasks}
+        return certificate if written == head + b"}\n" else None
 
     @property
     def places(self) -> list[Place]:

@@ -86,6 +86,8 @@ class Evidence(Strict):
         One each for every record that the tier proves, in ascending order of index.
     """
 
+    LONG = ("openings", "proofs")
+
     statement: Statement
     signature: HexBytes
     outputs_digest: DigestField

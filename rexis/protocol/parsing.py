@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from enum import IntEnum
 from functools import lru_cache
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
 from pydantic.alias_generators import to_camel
@@ -25,6 +25,7 @@ MAX_DEPTH = 32
 MAX_SAFE_INTEGER = 2**53 - 1  # RFC 8259 §6: integers that every JSON reader agrees on
 
 _T = TypeVar("_T")
+_Document = TypeVar("_Document", bound="Strict")
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\Z")
 # All bytes but those that give JSON text its structure.
@@ -157,7 +158,15 @@ HexBytes = Annotated[bytes, BeforeValidator(_hex_bytes), PlainSerializer(to_hex)
 
 
 class Strict(BaseModel):
-    """Base of every document: frozen, camelCase outside, no unknown fields, no coercion."""
+    """Base of every document: frozen, camelCase outside, no unknown fields, no coercion.
+
+    Attributes
+    ----------
+    LONG
+        Names of fields that can be long: documents, or lists of them.
+    """
+
+    LONG: ClassVar[tuple[str, ...]] = ()
 
     model_config = ConfigDict(
         frozen=True,
@@ -194,9 +203,47 @@ class Strict(BaseModel):
         """The JSON value of this document, with camelCase names."""
         return self.model_dump(by_alias=True)
 
+    def shallow(self) -> dict[str, Any]:
+        """As :meth:`to_object`, but for the fields that can be long, which stay what they are."""
+        found = self.model_dump(by_alias=True, exclude=set(self.LONG))
+        return found | {to_camel(name): getattr(self, name) for name in self.LONG}
+
     def to_json(self) -> bytes:
         """Canonical bytes: :func:`canonical_json` of :meth:`to_object`."""
         return canonical_json(self.to_object())
+
+
+def read_elements(data: bytes, start: int, end: int, first: str, kind: type[_Document], most: int) -> list[_Document]:
+    """The elements of a list of documents in canonical form, read one by one.
+
+    Parameters
+    ----------
+    start, end
+        The list's text, between its brackets.
+    first
+        The first name in each element's text.
+    most
+        Elements that there may be.
+
+    Raises
+    ------
+    MalformedError
+        That is not what stands there.
+    """
+    # "},{" stands in no string of this form before a quote: that would have a backslash.
+    between, found = b'},{"' + first.encode() + b'":', list[_Document]()
+    while start < end:
+        stop = data.find(between, start, end) + 1 or end
+        written = data[start:stop]
+        document = kind.from_json(written, max_bytes=len(data))
+        if len(found) == most or canonical_json(document.to_object())[:-1] != written:
+            raise MalformedError("not a list in canonical form")
+        share_field_sets(document)
+        found.append(document)
+        start = stop + 1
+    if found and start != end + 1:
+        raise MalformedError("not a list in canonical form")
+    return found
 
 
 def share_field_sets(document: Strict) -> None:
@@ -256,30 +303,41 @@ def canonical_json(value: object) -> bytes:
     return text.encode("ascii") + b"\n"
 
 
-def canonical_parts(value: Mapping[str, object]) -> Iterator[bytes]:
-    """:func:`canonical_json` of an object, in pieces: lists come element by element, so that nobody holds it all.
+def canonical_parts(value: Strict | Mapping[str, object]) -> Iterator[bytes]:
+    """:func:`canonical_json` of an object or a document, in pieces, so that nobody holds it all.
 
-    A list's elements may be documents, too.
+    Lists come element by element, and of documents the members that can be long by themselves (:attr:`Strict.LONG`).
     """
     yield from _parts(value)
     yield b"\n"
 
 
 def _parts(value: object) -> Iterator[bytes]:
-    if isinstance(value, Mapping):
+    if isinstance(value, Strict) and _is_long(value):
+        yield from _parts(value.shallow())
+    elif isinstance(value, Strict):
+        yield _written_form(value.to_object())
+    elif isinstance(value, Mapping):
         yield b"{"
         for place, name in enumerate(sorted(value)):
             yield b"," * (place > 0) + _written_form(name) + b":"
-            yield from _parts(value[name])
+            member = value[name]
+            yield from _parts(member) if isinstance(member, Strict | list) else (_written_form(member),)
         yield b"}"
     elif isinstance(value, list):
         yield b"["
         for position, element in enumerate(value):
-            written = element.to_object() if isinstance(element, Strict) else element
-            yield b"," * (position > 0) + _written_form(written)
+            yield b"," * (position > 0)
+            yield from _parts(element) if isinstance(element, Strict) else (_written_form(element),)
         yield b"]"
     else:
         yield _written_form(value)
+
+
+def _is_long(document: Strict) -> bool:
+    """Whether a list that can be long has more than one element. In one piece the others take half of the time."""
+    members = (getattr(document, name) for name in document.LONG)
+    return any(_is_long(one) if isinstance(one, Strict) else len(one) > 1 for one in members)
 
 
 def _written_form(value: object) -> bytes:

@@ -34,6 +34,8 @@ class TrainingCertificate(SealedDocument):
         Tier ``sampled`` only.
     """
 
+    LONG = ("evidence",)
+
     format: Literal["rexis-training-certificate-v1"]
     request: TrainingRequest
     plan: TrainingPlan

@@ -119,6 +119,8 @@ class TrainingEvidence(Strict):
     their ends are the blobs that the transcript names.
     """
 
+    LONG = ("transcript",)
+
     statement: Statement
     signature: HexBytes
     transcript: Annotated[list[SignedCheckpoint], Field(min_length=2, max_length=MAX_SEGMENTS + 1), FailFast()]

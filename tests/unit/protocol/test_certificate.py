@@ -61,6 +61,14 @@ def test_both_ways_of_reading_agree(name: str) -> None:
         (b"]}\n", b"]}\n\n"),
         (b"]}\n", b'],"zzz":[]}\n'),
         (b"]}\n", b"],}\n"),
+        (b'"openings":[', b'"openings":[ '),
+        (b'"openings":[', b'"openings":[],"openings":['),
+        (b'],"outputsDigest":', b',],"outputsDigest":'),
+        (b'],"outputsDigest":', b'] ,"outputsDigest":'),
+        (b'"proofs":[', b'"proofs":[{}'),
+        (b'"proofs":[', b'"proofs":[],"proofs":['),
+        (b'"proofs":[]', b'"proofs":0'),
+        (b'],"signature":', b' ],"signature":'),
         (b'{"circuit":', b'{ "circuit":'),
         (b'{"circuit":', b'{"circuit":null,"circuit":'),
         (b'{"circuit":', b'[{"circuit":'),
@@ -72,6 +80,18 @@ def test_other_forms_are_refused_with_the_same_words(before: bytes, after: bytes
     for data in (HONEST.replace(before, after, 1), after.join(HONEST.rsplit(before, 1))):
         assert isinstance(found := by_task(data), str)
         assert found == whole(data)
+
+
+@pytest.mark.parametrize("before", [b'},{"index":', b'},{"boundaries":'])
+@pytest.mark.parametrize(
+    "after", [b'}, {"index":', b'},,{"index":', b'}{"index":', b'},{"boundaries":', b'}],[{"index":'], ids=repr
+)
+def test_other_forms_of_records_are_refused_with_the_same_words(before: bytes, after: bytes) -> None:
+    data = (VECTORS / "certificates/zk/certificate.json").read_bytes()
+    assert before in data
+    changed = data.replace(before, after, 1)
+    assert changed == data or isinstance(by_task(changed), str)
+    assert by_task(changed) == whole(changed)
 
 
 def test_no_tasks_and_no_certificate() -> None:
