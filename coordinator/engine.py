@@ -63,8 +63,8 @@ def for_writing(engine: Engine) -> Engine:
 
 
 def for_noting(engine: Engine) -> Engine:
-    """The same connections, for transactions that note which blobs are used: beside writers, but for collectors."""
-    return engine.execution_options(**{_NOTING if engine.dialect.name == "postgresql" else _WRITING: True})
+    """A server's connections, for transactions that note which blobs are used: beside writers, but for collectors."""
+    return engine.execution_options(**{_NOTING: True})
 
 
 def for_collecting(engine: Engine) -> Engine:

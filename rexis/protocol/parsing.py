@@ -31,6 +31,7 @@ _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\Z")
 # All bytes but those that give JSON text its structure.
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
 _SCAN = 1 << 20
+_BACKSLASHES = re.compile(rb"\\*")
 
 
 class Address(str):
@@ -376,8 +377,8 @@ def _unescaped(data: bytes) -> Iterator[bytes]:
     start = 0
     while start < len(data):
         end = min(start + _SCAN, len(data))
-        while end < len(data) and data[end - 1] == ord("\\"):
-            end += 1
+        if data.endswith(b"\\", start, end):
+            end = _BACKSLASHES.match(data, end).end() + 1  # type: ignore[union-attr]  # and what the last one escapes
         yield data[start:end].replace(b"\\\\", b"").replace(b'\\"', b"")
         start = end
 
